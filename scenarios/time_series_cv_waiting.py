@@ -1,0 +1,194 @@
+# /// script
+# requires-python = ">=3.11"
+# dependencies = ["pyspark>=3.5", "numpy"]
+# ///
+# SPDX-License-Identifier: Apache-2.0
+"""Time-series cross-validation of a model that only waits: the schedule itself, on any machine.
+
+Two cores are soon busy, so on a laptop the gain of one pool over fold after fold drowns in the computing. Here each
+fit and each evaluation is a Spark job of one task that sleeps. Sleeping needs no core, so 32 slots run on two of
+them, and the times show the rounds of the schedule: with k folds, n candidates and parallelism p, fold after fold takes
+k * ceil(n / p) rounds and one pool ceil(k * n / p). Use it to see what a schedule can give at best, and to measure a
+change of it; it says nothing about how fast Spark computes.
+
+Copy it together with its sibling time_series_cv.py, which it imports.
+
+Run it alone:  python time_series_cv_waiting.py
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import numpy as np
+from pyspark.ml import Estimator, Model
+from pyspark.ml.evaluation import Evaluator
+from pyspark.ml.param import Param, Params, TypeConverters
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F  # noqa: N812
+from time_series_cv import TimeSeriesCrossValidator
+
+
+def sleep(seconds: float) -> Column:
+    """Column that keeps a slot for a while, and returns nothing. It sleeps once a row."""
+    return F.expr(f"reflect('java.lang.Thread', 'sleep', CAST({round(seconds * 1000)} AS BIGINT))")
+
+
+class _Waits(Params):
+    seconds: Param[float] = Param(Params._dummy(), "seconds", "how long it takes", TypeConverters.toFloat)
+
+
+class WaitingEstimator(Estimator["WaitingModel"], _Waits):
+    """Wait in a Spark job of one task instead of fitting.
+
+    Parameters
+    ----------
+    seconds : float, default=1.0
+        How long a fit takes.
+    factor : float, default=1.0
+        What the model predicts is this times the column "time", so that candidates differ.
+    """
+
+    factor: Param[float] = Param(Params._dummy(), "factor", "prediction / time", TypeConverters.toFloat)
+
+    def __init__(self, seconds: float = 1.0, factor: float = 1.0) -> None:
+        super().__init__()
+        self._set(seconds=seconds, factor=factor)
+
+    def _fit(self, dataset: DataFrame) -> WaitingModel:
+        dataset.sparkSession.range(0, 1, 1, 1).select(sleep(self.getOrDefault("seconds"))).collect()
+        return WaitingModel(self.getOrDefault("factor"))
+
+
+class WaitingModel(Model):
+    """Predict without waiting."""
+
+    def __init__(self, factor: float) -> None:
+        super().__init__()
+        self.factor = factor
+
+    def _transform(self, dataset: DataFrame) -> DataFrame:
+        return dataset.withColumn("prediction", self.factor * F.col("time"))
+
+
+class WaitingEvaluator(Evaluator, _Waits):
+    """Wait in a Spark job for each row, then return the mean absolute error.
+
+    Parameters
+    ----------
+    seconds : float, default=1.0
+        How long an evaluation takes, on one row.
+    """
+
+    def __init__(self, seconds: float = 1.0) -> None:
+        super().__init__()
+        self._set(seconds=seconds)
+
+    def _evaluate(self, dataset: DataFrame) -> float:
+        rows = dataset.select(sleep(self.getOrDefault("seconds")), F.abs(F.col("prediction") - F.col("time"))).collect()
+        return float(np.mean([row[1] for row in rows]))
+
+    def isLargerBetter(self) -> bool:
+        """Less error is better."""
+        return False
+
+
+# --- benchmark: delete from here on when copying ------------------------
+import os  # noqa: E402
+import sys  # noqa: E402
+
+from pyspark.sql import SparkSession  # noqa: E402
+
+WORKLOAD = "waiting"
+PARALLELISM = "threads"
+SIZES = {
+    "smoke": {
+        "slots": 32,
+        "folds": 3,
+        "candidates": 2,
+        "parallelism": (4,),
+        "fit_seconds": 0.04,
+        "evaluation_seconds": 0.02,
+    },
+    "ci": {
+        "slots": 32,
+        "folds": (4, 2),
+        "candidates": 2,
+        "parallelism": (8, 2),
+        "fit_seconds": 0.2,
+        "evaluation_seconds": 0.05,
+    },
+    "full": {
+        "slots": 32,
+        "folds": (24, 3, 6, 12, 48),
+        "candidates": 2,
+        "parallelism": (16, 1, 2, 4, 8, 32),
+        "fit_seconds": 0.75,
+        "evaluation_seconds": 0.25,
+    },
+}
+SCHEDULE = {"one_at_a_time": "serial", "fold_after_fold": "folds", "pool": "pool"}
+REFIT = False
+
+
+def make_data(*, spark: SparkSession, seed: int = 0, folds: int = 6) -> DataFrame:
+    """One row for each unit of time: as many as there are folds, and one before them to train on."""
+    return spark.range(0, folds + 1, 1, 1).withColumnRenamed("id", "time")
+
+
+def cross_validate(data: DataFrame, folds: int, candidates: int, seconds: tuple[float, float], **schedule: Any) -> dict:
+    """Run the search with a schedule; a fit is as long as any other, and nothing is fitted in the end."""
+    estimator = WaitingEstimator(seconds[0])
+    model = TimeSeriesCrossValidator(
+        estimator=estimator,
+        estimatorParamMaps=[{estimator.factor: 2.0 + candidate} for candidate in range(candidates)],
+        evaluator=WaitingEvaluator(seconds[1]),
+        timeCol="time",
+        horizon=1,
+        numFolds=folds,
+        refit="none",
+        cacheData=False,
+        **schedule,
+    ).fit(data)
+    return {"best": model.bestIndex, "metrics": [result.metric for result in model.foldResults]}
+
+
+def run_one_at_a_time(
+    data: DataFrame, *, folds: int, candidates: int, fit_seconds: float, evaluation_seconds: float
+) -> dict[str, Any]:
+    """Waits: one at a time."""
+    seconds = fit_seconds, evaluation_seconds
+    return cross_validate(data, folds, candidates, seconds, foldParallelism="fold", parallelism=1)
+
+
+def run_fold_after_fold(
+    data: DataFrame, *, parallelism: int, folds: int, candidates: int, fit_seconds: float, evaluation_seconds: float
+) -> dict[str, Any]:
+    """Waits: fold after fold."""
+    seconds = fit_seconds, evaluation_seconds
+    return cross_validate(data, folds, candidates, seconds, foldParallelism="fold", parallelism=parallelism)
+
+
+def run_pool(
+    data: DataFrame, *, parallelism: int, folds: int, candidates: int, fit_seconds: float, evaluation_seconds: float
+) -> dict[str, Any]:
+    """Waits: all folds in one pool."""
+    seconds = fit_seconds, evaluation_seconds
+    return cross_validate(data, folds, candidates, seconds, foldParallelism="pool", parallelism=parallelism)
+
+
+def check(reference: dict[str, Any], answer: dict[str, Any]) -> None:
+    """Nothing is computed that could differ."""
+    if answer != reference:
+        raise AssertionError(f"expected {reference}, got {answer}")
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+    spark = SparkSession.builder.master("local[32]").appName("time_series_cv_waiting").getOrCreate()
+    for schedule in ("fold", "pool"):
+        began = time.perf_counter()
+        print(cross_validate(make_data(spark=spark), 6, 2, (0.5, 0.25), foldParallelism=schedule, parallelism=8))
+        print(f"{schedule}: {time.perf_counter() - began:.1f} s, one at a time would wait 9.0 s")
+    spark.stop()

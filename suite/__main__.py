@@ -1,0 +1,14 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`python -m suite`: see `python -m suite --help`."""
+
+import sys
+
+if sys.version_info < (3, 11):  # noqa: UP036 - says so in one line, before newer syntax fails to parse
+    sys.exit("foldout needs Python 3.11 or newer; this is " + sys.version.split()[0])
+if not sys.platform.startswith(("linux", "darwin")):
+    sys.exit("foldout runs on Linux and macOS; on Windows use it inside WSL 2")
+
+from suite.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

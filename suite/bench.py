@@ -1,0 +1,204 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Runs a plan: todo = plan - records, so a first run, a retry, a resume and the rest after a crash are one loop."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from suite import child, environment, records
+from suite.errors import UsageError
+from suite.java import Java
+from suite.plan import Cell, Request, bases, groups
+from suite.progress import Progress
+from suite.scenario import Scenario
+from suite.topology import Cluster
+from suite.worker import Group
+
+PLAN_SCHEMA = 1
+GRACE = 30.0  # seconds that a child gets to stop its session when its last cell is done
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder and what is to be run in it."""
+
+    directory: Path
+    name: str
+    java: Java
+    scenarios: Sequence[Scenario]
+    cells: Sequence[Cell]
+    cluster: Cluster
+    timeout: float
+
+    @property
+    def records(self) -> Path:
+        """The one store."""
+        return self.directory / "records.jsonl"
+
+    def good(self) -> set[str]:
+        """Ids of the cells that need not run again."""
+        return {record["id"] for record in records.read(self.records) if record["status"] == "ok"}
+
+    def group(self, name: str, cells: list[Cell]) -> Group:
+        """Cells as they are handed to a child."""
+        return Group(
+            name=name,
+            run=self.name,
+            directory=str(self.directory),
+            master=self.cluster.url,
+            conf=self.cluster.conf,
+            files=[str(scenario.path) for scenario in self.scenarios],
+            cells=cells,
+            pipe=-1,
+        )
+
+
+@contextmanager
+def locked(directory: Path) -> Iterator[None]:
+    """Keep a second `bench` out of the folder; the lock goes with the process, however it ends."""
+    with (directory / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise UsageError(f"another bench is writing to {directory}: wait for it, or name another --out") from error
+        yield
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a whole file or nothing."""
+    draft = path.with_name(f".{path.name}.draft")
+    draft.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+    draft.replace(path)
+
+
+def plan_record(
+    run: str,
+    command: str,
+    options: Mapping[str, Any],
+    request: Request,
+    master: str,
+    scenarios: Sequence[Scenario],
+    cells: Sequence[Cell],
+) -> dict[str, Any]:
+    """The content of `plan.json`."""
+    return {
+        "schema": PLAN_SCHEMA,
+        "run": run,
+        "created": environment.now(),
+        "command": command,
+        "options": dict(options),
+        "size": request.size,
+        "master": master,
+        "blocks": request.blocks,
+        "cores": request.cores,
+        "seed": request.seed,
+        "scenarios": {
+            scenario.name: {
+                "title": scenario.title,
+                "workload": scenario.workload,
+                "parallelism": scenario.parallelism,
+                "path": _shown(scenario.path),
+                "sha256": scenario.sha256,
+            }
+            for scenario in scenarios
+        },
+        "bases": {workload: list(base) for workload, base in bases(scenarios).items()},
+        "cells": [asdict(cell) for cell in cells],
+    }
+
+
+def _shown(path: Path) -> str:
+    # Runs are published: a path says nothing of the machine where it can be avoided.
+    for folder in (environment.ROOT, Path.cwd()):
+        if path.is_relative_to(folder):
+            return str(path.relative_to(folder))
+    return path.name
+
+
+class Loop:
+    """Runs every cell that has no good record yet, and sees to it that each gets one.
+
+    Parameters
+    ----------
+    run : Run
+        Its folder exists.
+    say : callable
+        Takes progress, a piece of a line at a time.
+    """
+
+    def __init__(self, run: Run, say: Callable[[str], None]):
+        good = run.good()
+        self.run = run
+        self.todo = [cell for cell in run.cells if cell.id not in good]
+        self.settled: set[str] = set()
+        self.running: Cell | None = None
+        self.progress = Progress(run.cells, self.todo, say)
+
+    def execute(self) -> None:
+        """Run what is to be done; where a signal ends it, call `give_up`."""
+        self.write([cell for cell in self.todo if cell.skip], "skipped", lambda cell: str(cell.skip))
+        for group in groups(self.todo):
+            while waiting := self.waiting(group):
+                self.run_group(waiting)
+
+    def give_up(self, why: str) -> None:
+        """Write the record of the cell that was running, and of those that did not come to it."""
+        if self.running:
+            self.write([self.running], "failed", lambda _: why)
+        self.write(self.waiting(self.todo), "skipped", lambda _: f"not started: {why}")
+
+    def waiting(self, cells: Iterable[Cell]) -> list[Cell]:
+        """Those without a record of this attempt."""
+        return [cell for cell in cells if cell.id not in self.settled]
+
+    def write(self, cells: Sequence[Cell], status: str, reason: Callable[[Cell], str]) -> None:
+        """Settle cells that the child could not settle itself; only called while no child is alive."""
+        # The child may have written a result in its last moment, which counts.
+        good = self.run.good()
+        lost = [cell for cell in cells if cell.id not in good]
+        made = [records.blank(asdict(cell), run=self.run.name, status=status, reason=reason(cell)) for cell in lost]
+        if made:
+            records.append(self.run.records, made)
+        self.settled.update(cell.id for cell in cells)
+        self.running = None
+        for record in made:
+            self.progress.done(record)
+
+    def run_group(self, cells: list[Cell]) -> None:
+        """Run cells in one child until it is through with them, dies, or one overstays the deadline."""
+        name = f"b{cells[0].block}-{'nospark' if cells[0].session is None else f'spark{cells[0].session}'}"
+        log = self.run.directory / "logs" / f"{name}.log"
+        before = len(self.settled)
+        with child.spawn(self.run.group(name, cells), self.run.java, self.run.cluster.environment, log) as process:
+            late = self._listen(process, cells)
+            how = f"no result after {self.run.timeout:g} s" if late else process.how_it_ended()
+        # A child that ends between two cells has its reasons (its JVM died with the last one), and the rest go into a
+        # fresh one. But each child must settle something, or this would go on for ever.
+        stuck = self.running or (self.waiting(cells)[0] if len(self.settled) == before else None)
+        if stuck:
+            self.write([stuck], "timeout" if late else "failed", lambda _: f"{how}: see logs/{log.name}")
+
+    def _listen(self, process: child.Child, cells: list[Cell]) -> bool:
+        """Follow the child to its end; True where it went silent for too long."""
+        by_id = {cell.id: cell for cell in cells}
+        while True:
+            through = not self.waiting(cells)
+            try:
+                news = process.news(GRACE if through else self.run.timeout)
+            except EOFError:
+                return False
+            if news is None:
+                return not through
+            if "started" in news:
+                self.running = by_id[news["started"]]
+                self.progress.started(self.running)
+            elif "done" in news:
+                self.settled.add(news["done"]["id"])
+                self.running = None
+                self.progress.done(news["done"])

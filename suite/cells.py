@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The test that a child process runs: one parametrised test, a cell each.
+
+Started by `bench.py` as `python -m pytest cells.py`, not by hand. The group of cells comes in the file that
+`FOLDOUT_GROUP` names; what happens is told to the parent through a pipe, and each finished cell is appended to
+`records.jsonl` by this process itself.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from suite import faults, records
+from suite.plan import Cell
+from suite.scenario import one_line
+from suite.worker import Group, InvalidCellError, Worker
+
+GROUP = Group.parse(Path(os.environ["FOLDOUT_GROUP"]).read_text())
+
+
+def tell(**news: Any) -> None:
+    """One line to the parent."""
+    os.write(GROUP.pipe, (json.dumps(news) + "\n").encode())
+
+
+def end_with_the_parent() -> None:
+    """Leave as soon as the parent is gone, however it went: it holds the other end of our stdin.
+
+    The JVM watches this process in the same way, and Spark's Python workers the JVM.
+    """
+
+    def watch() -> None:
+        while os.read(0, 1024):
+            pass
+        os._exit(1)
+
+    threading.Thread(target=watch, name="watch-parent", daemon=True).start()
+
+
+@pytest.fixture(scope="module")
+def worker() -> Iterator[Worker]:
+    """The state that the group's cells share."""
+    os.set_inheritable(GROUP.pipe, False)
+    end_with_the_parent()
+    worker = Worker(GROUP)
+    yield worker
+    worker.stop()
+
+
+@pytest.mark.parametrize(("position", "cell"), list(enumerate(GROUP.cells)), ids=[cell.id for cell in GROUP.cells])
+def test_cell(worker: Worker, position: int, cell: Cell, benchmark: Any) -> None:
+    """Run a cell and write its record."""
+    tell(started=cell.id)
+    try:
+        worker.start_session(cell)
+        # A session takes its time to start, which is none of the cell's: the deadline counts from here.
+        tell(ready=cell.id)
+        record = worker.run(cell, position, benchmark)
+    except InvalidCellError as error:
+        record = {**worker.record(cell, position, "invalid", str(error)), "answer": error.answer}
+    except Exception as error:  # noqa: BLE001 - whatever a recipe raises is its result
+        traceback.print_exc()
+        record = worker.record(cell, position, "failed", faults.cause(error) or one_line(error))
+    records.append(Path(GROUP.directory) / "records.jsonl", [record])
+    worker.remember(record)
+    tell(done=record)
+    if record["status"] == "failed" and not worker.recover():
+        pytest.exit("the JVM is gone", returncode=1)

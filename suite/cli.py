@@ -1,0 +1,215 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command line: reads what the user asks for, refuses what makes no sense, and calls the rest."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from suite.errors import UsageError
+from suite.signals import INTERRUPTED, InterruptError, interruptible
+
+WRONG_USAGE = 2
+SIZES = ("smoke", "ci", "full")
+
+
+def counts(text: str) -> tuple[int, ...]:
+    """Comma-separated whole numbers of at least 1, without repeats."""
+    try:
+        values = tuple(dict.fromkeys(int(part) for part in text.split(",")))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no list of whole numbers such as 1,2,4") from None
+    if min(values) < 1:
+        raise argparse.ArgumentTypeError(f"{min(values)} is less than 1")
+    return values
+
+
+def count(text: str) -> int:
+    """A whole number of at least 1."""
+    values = counts(text)
+    if len(values) != 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is more than one number")
+    return values[0]
+
+
+def seconds(text: str) -> float:
+    """A length of time above zero."""
+    try:
+        value = float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds") from None
+    if not 0 < value < 1e7:
+        raise argparse.ArgumentTypeError(f"{text} is not above zero")
+    return value
+
+
+def parser() -> argparse.ArgumentParser:
+    """The whole command line."""
+    top = argparse.ArgumentParser(
+        prog="python -m suite",
+        description="Runs recipes of parallel machine learning on Spark, proves that their answers agree, and charts "
+        "what each way of going parallel gains.",
+        epilog="Exit codes: 0 all well, 1 a cell failed or is invalid, 2 wrong usage, 130 interrupted.",
+    )
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    listing = commands.add_parser("list", help="the recipes, their variants and sizes")
+    listing.add_argument("--json", action="store_true", help="for programs")
+    _add_scenarios(listing)
+
+    doctor = commands.add_parser("doctor", help="what this machine has, and what to do about what it lacks")
+    doctor.add_argument("--master", metavar="M", default=None, help="also check that this master can be reached")
+
+    bench = commands.add_parser(
+        "bench",
+        help="run recipes, check their answers, time them, draw charts",
+        description="Runs the recipes over their factors, one factor at a time around a centre, in blocks of random "
+        "order, each block in fresh processes. Everything that was planned is written down in a run folder.",
+        epilog="Examples: `bench --size smoke` (minutes), `bench udf_inference --slots 1,2,4`, `bench ./mine.py`, "
+        "`bench --resume` (go on with the newest run).",
+    )
+    bench.add_argument(
+        "scenario",
+        nargs="*",
+        metavar="SCENARIO|FILE",
+        help="names from `list`, or files; default: all of the folder",
+    )
+    _add_scenarios(bench)
+    bench.add_argument("--size", choices=SIZES, default=None, help="how much data and how many fits (default: ci)")
+    bench.add_argument(
+        "--master",
+        metavar="M",
+        default=None,
+        help="local[N] (default: all cores), standalone (a cluster of local processes), compose (of containers), "
+        "spark://HOST:PORT or another master",
+    )
+    bench.add_argument("--slots", type=counts, metavar="N,N", default=None, help="cores that Spark may use, swept")
+    bench.add_argument("--parallelism", type=counts, metavar="N,N", default=None, help="fits in flight, swept")
+    bench.add_argument("--folds", type=counts, metavar="N,N", default=None, help="numbers of folds, swept")
+    bench.add_argument(
+        "--workers", type=count, metavar="N", default=None, help="of one core, for standalone and compose"
+    )
+    bench.add_argument(
+        "--blocks",
+        type=count,
+        metavar="N",
+        default=None,
+        help="repeats of everything; six give intervals (default: 2; smoke: 1; full: 6)",
+    )
+    bench.add_argument("--seed", type=int, metavar="N", default=None, help="of the random order (default: 0)")
+    bench.add_argument(
+        "--timeout",
+        type=seconds,
+        metavar="SECONDS",
+        default=None,
+        help="for each cell, both its calls; as long for the start of a session",
+    )
+    bench.add_argument("--resume", action="store_true", help="go on with a run: what has no good record runs again")
+    bench.add_argument("--out", type=Path, metavar="DIR", default=None, help="run folder (default: results/run-DATE)")
+
+    report = commands.add_parser("report", help="draw the charts and tables of a run folder again")
+    report.add_argument("directory", type=Path, metavar="DIR")
+
+    cluster = commands.add_parser("cluster", help="a Spark cluster of containers that stays until it is taken down")
+    cluster.add_argument("action", choices=("up", "status", "down"))
+    cluster.add_argument("--workers", type=count, metavar="N", default=2, help="(default: 2)")
+    cluster.add_argument("--cores", type=count, metavar="N", default=1, help="of each worker (default: 1)")
+    cluster.add_argument("--memory", metavar="SIZE", default="1g", help="of each worker's executor (default: 1g)")
+    cluster.add_argument("--encrypt", action="store_true", help="encrypt what its processes say to one another")
+    cluster.add_argument("--pages", action="store_true", help="web pages and history server, on 127.0.0.1")
+    return top
+
+
+def _add_scenarios(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--scenarios",
+        type=Path,
+        metavar="DIR",
+        default=None,
+        help="a folder of recipes in place of the project's own",
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command; its exit code."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    options = parser().parse_args(arguments)
+    try:
+        with interruptible():
+            return _run(options, arguments)
+    except UsageError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return WRONG_USAGE
+    except InterruptError as stop:
+        print(f"stopped by {stop}", file=sys.stderr)
+        return INTERRUPTED
+
+
+def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
+    if options.command == "list":
+        return _list(options)
+    if options.command == "doctor":
+        from suite.doctor import doctor
+
+        return doctor(options.master)
+    if options.command == "report":
+        return _report(options.directory)
+    if options.command == "cluster":
+        from suite import compose
+
+        if options.action == "up":
+            size = options.workers, options.cores, options.memory
+            return compose.up(compose.Plan(compose.KEPT, *size, encrypt=options.encrypt, pages=options.pages))
+        return compose.status() if options.action == "status" else compose.down()
+    from suite import bench_command
+
+    return bench_command.command(options, f"python -m suite {shlex.join(arguments)}")
+
+
+def _list(options: argparse.Namespace) -> int:
+    from suite.scenario import SCENARIOS, discover
+
+    folder = options.scenarios or SCENARIOS
+    if not folder.is_dir():
+        raise UsageError(f"--scenarios {folder} is no folder")
+    scenarios, broken = discover(folder)
+    if options.json:
+        shown = [
+            {
+                "name": scenario.name,
+                "title": scenario.title,
+                "workload": scenario.workload,
+                "parallelism": scenario.parallelism,
+                "path": str(scenario.path),
+                "sizes": scenario.sizes,
+                "variants": [
+                    {"name": variant.name, "label": variant.label, "takes": sorted(variant.takes)}
+                    for variant in scenario.variants
+                ],
+            }
+            for scenario in scenarios
+        ]
+        print(json.dumps({"scenarios": shown, "broken": broken}, indent=1))
+        return 0
+    for scenario in scenarios:
+        print(f"{scenario.name}\n    {scenario.title}")
+        for variant in scenario.variants:
+            print(f"      {variant.name:<24} {variant.label}")
+    for name, reason in broken.items():
+        print(f"{name}\n    cannot be used: {reason}")
+    return 0
+
+
+def _report(directory: Path) -> int:
+    if not (directory / "plan.json").is_file():
+        raise UsageError(f"{directory} is no run folder: it has no plan.json")
+    from suite.report import report, summary
+
+    report(directory)
+    print(summary(directory))
+    print(f"report: {directory / 'report.html'}")
+    return 0

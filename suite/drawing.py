@@ -1,0 +1,437 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How charts look: sheets, panels of dots and panels of lines. Knows intervals and words, nothing of runs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
+from matplotlib.lines import Line2D
+from matplotlib.textpath import TextToPath
+from matplotlib.ticker import FixedFormatter, FixedLocator, NullFormatter, NullLocator
+from matplotlib.transforms import ScaledTranslation, blended_transform_factory
+
+from suite.stats import Interval
+
+# Okabe & Ito's colours, which stay apart for colour-blind readers; their yellow is too pale for thin lines.
+# Colours and markers have coprime numbers, so that 63 variants would still look different.
+COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">")
+GREY = "#5a5a5a"
+LOSING = "#fbe9e1"
+WARNING = "#a33000"
+BOUND = (0, (1, 1.5))
+REFERENCE = (0, (6, 2))
+STYLE: Any = {
+    "font.size": 9,
+    "axes.labelsize": 9,
+    "xtick.labelsize": 8.5,
+    "ytick.labelsize": 8.5,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": GREY,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#e2e2e2",
+    "grid.linewidth": 0.6,
+    "svg.fonttype": "none",  # text stays text: it can be searched, and tests can read it
+    "svg.hashsalt": "foldout",  # the same records give the same file
+}
+
+# Inches. At 96 pixels an inch a sheet fills the column of a README at its natural size.
+WIDTH = 9.2
+EDGE = 0.12
+DOTS_LEFT, DOTS_WIDTH, DOTS_ROW = 3.05, 4.3, 0.29
+PANEL_LEFT, PANEL_WIDTH, PANEL_HEIGHT = 0.72, 3.55, 2.1
+
+
+@contextmanager
+def fixed_style() -> Iterator[None]:
+    """Draw in the project's style, whatever the user's own matplotlibrc says."""
+    with mpl.rc_context():
+        mpl.rcdefaults()
+        mpl.rcParams.update(STYLE)
+        yield
+
+
+# --- numbers
+
+
+def number(value: float) -> str:
+    """Three significant digits, thousands separated, no exponent."""
+    if value == 0:
+        return "0"
+    digits = 2 - int(f"{value:.2e}".partition("e")[2])
+    return f"{value:,.{min(max(digits, 0), 6)}f}"
+
+
+def short(value: float) -> str:
+    """As a tick shows it: three significant digits with k, M or G."""
+    for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if value >= size:
+            return f"{value / size:.3g}{unit}"
+    return f"{value:.3g}"
+
+
+def ticks(low: float, high: float) -> list[float]:
+    """Round numbers between two limits: of a few familiar series, the sparsest that gives at least four."""
+    powers = range(math.floor(math.log10(low)) - 1, math.ceil(math.log10(high)) + 1)
+    found: list[float] = []
+    for steps in ((1,), (1, 2, 5), (1, 1.5, 2, 3, 5, 7), (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8)):
+        every = [step * 10.0**power for power in powers for step in steps]
+        found = [value for value in every if low * 0.999 <= value <= high * 1.001]
+        if len(found) >= 4:
+            break
+    return found
+
+
+# --- words that fit
+
+
+@lru_cache(maxsize=4096)
+def inches(text: str, size: float, weight: str = "normal") -> float:
+    """Width of a line of text, with room for the few per cent that hinting to whole pixels may add."""
+    width, _, _ = TextToPath().get_text_width_height_descent(
+        text, FontProperties(size=size, weight=weight), ismath=False
+    )
+    return 1.05 * float(width) / 72
+
+
+def wrap(text: str, width: float, size: float) -> list[str]:
+    """Break text at spaces (not at no-break spaces) into lines that fit, in inches."""
+    lines: list[str] = []
+    for word in text.split(" "):
+        if lines and inches(f"{lines[-1]} {word}", size) <= width:
+            lines[-1] += f" {word}"
+        else:
+            lines.append(word)
+    return [cut(line, width, size) for line in lines]
+
+
+def cut(text: str, width: float, size: float, weight: str = "normal") -> str:
+    """Text that fits into a width, in inches; what is left out shows as an ellipsis."""
+    if inches(text, size, weight) <= width:
+        return text
+    kept = text
+    while kept and inches(kept + "…", size, weight) > width:
+        kept = kept[:-1]
+    return kept + "…"
+
+
+# --- a sheet
+
+
+@dataclass
+class Sheet:
+    """A figure under construction, measured in inches from its top left corner."""
+
+    title: str
+    lead: str
+    notes: Sequence[str]
+    panels: list[tuple[tuple[float, float, float, float], Callable[[Axes], None]]] = field(default_factory=list)
+    bottom: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.lead = "\n".join(wrap(self.lead, WIDTH - 2 * EDGE, 9))
+        self.bottom = 0.42 + 0.17 * (self.lead.count("\n") + 1) + 0.12
+
+    def add(self, left: float, top: float, width: float, height: float, draw: Callable[[Axes], None]) -> None:
+        """Reserve a place for a panel, which is drawn when the sheet is saved."""
+        self.panels.append(((left, top, width, height), draw))
+
+    def figure(self) -> Figure:
+        """Draw the sheet."""
+        lines = [line for note in self.notes for line in wrap(note, WIDTH - 2 * EDGE, 7.8)]
+        height = self.bottom + 0.15 + 0.15 * len(lines) + 0.1
+        figure = Figure(figsize=(WIDTH, height), facecolor="white")
+
+        def write(y: float, text: str, **how: Any) -> None:
+            figure.text(EDGE / WIDTH, 1 - y / height, text, va="top", ha="left", **how)
+
+        write(0.12, self.title, fontsize=12.5, fontweight="bold")
+        write(0.42, self.lead, fontsize=9, linespacing=1.3)
+        write(self.bottom + 0.15, "\n".join(lines), fontsize=7.8, color=GREY, linespacing=1.35)
+        for (left, top, width, tall), draw in self.panels:
+            draw(figure.add_axes((left / WIDTH, 1 - (top + tall) / height, width / WIDTH, tall / height)))
+        return figure
+
+    def save(self, folder: Path, name: str) -> None:
+        """Write `name`.svg and `name`.png; the same content gives the same bytes."""
+        figure = self.figure()
+        folder.mkdir(parents=True, exist_ok=True)
+        figure.savefig(folder / f"{name}.svg", metadata={"Date": None})
+        figure.savefig(folder / f"{name}.png", dpi=144, metadata={"Software": None})
+
+
+def look(style: int) -> tuple[str, str]:
+    """Colour and marker of a variant's number."""
+    return COLOURS[style % len(COLOURS)], MARKERS[style % len(MARKERS)]
+
+
+def head(axes: Axes, left: float, width: float, title: str, below: str) -> None:
+    """A panel's bold title with a plain line under it, `left` inches left of the axes and at most `width` wide."""
+    corner = axes.transAxes + ScaledTranslation(-left, 0, axes.figure.dpi_scale_trans)
+    for up, text, colour, weight, size in ((20, title, "black", "bold", 9.5), (7, below, GREY, "normal", 8.3)):
+        raised = corner + ScaledTranslation(0, up / 72, axes.figure.dpi_scale_trans)
+        fitting = cut(text, width, size, weight)
+        axes.text(0, 1, fitting, transform=raised, color=colour, fontweight=weight, fontsize=size)
+
+
+def log_axis(axes: Axes, which: str, low: float, high: float, unit: str = "") -> None:
+    """Make an axis ("x" or "y") logarithmic between two limits, with ticks that a reader can read."""
+    axes.set(**{f"{which}scale": "log", f"{which}lim": (low, high)})
+    values = ticks(low, high)
+    axis = axes.xaxis if which == "x" else axes.yaxis
+    axis.set_major_locator(FixedLocator(values))
+    axis.set_major_formatter(FixedFormatter([short(value) + unit for value in values]))
+    axis.set_minor_locator(NullLocator())
+    axis.set_minor_formatter(NullFormatter())
+
+
+def around(values: Sequence[float], margin: float, least: float) -> tuple[float, float]:
+    """Limits of a log axis: the values with a margin (both ratios), and not less than `least` from end to end."""
+    low, high = (min(values), max(values)) if values else (0.1, 1.0)
+    middle, span = math.sqrt(low * high), max(high / low * margin, least)
+    return middle / math.sqrt(span), middle * math.sqrt(span)
+
+
+# --- panels of horizontal dots
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of a dot panel: its marks are medians, filled or hollow, over faint strokes for the single blocks."""
+
+    label: str
+    style: int
+    marks: Sequence[tuple[Interval, bool]]
+    samples: Sequence[float]
+    text: str
+
+
+@dataclass(frozen=True)
+class DotPanel:
+    """The ways of doing one job, a row each; `line` is drawn through all of them."""
+
+    title: str
+    below: str
+    rows: Sequence[Row]
+    unit: str
+    line: float | None = None
+
+
+def draw_dots(axes: Axes, panel: DotPanel) -> None:
+    """Medians with intervals on a log axis, with the figures at the right."""
+    values = [value for row in panel.rows for value in (*row.samples, *(mark.median for mark, _ in row.marks))]
+    log_axis(axes, "x", *around(values, margin=1.35, least=4), panel.unit)
+    axes.set_ylim(len(panel.rows) - 0.4, -0.6)
+    labels = ["\n".join(wrap(row.label, DOTS_LEFT - 0.2, 8.5)[:2]) for row in panel.rows]
+    axes.set_yticks(range(len(labels)), labels, linespacing=0.95)
+    axes.tick_params(length=0)
+    axes.grid(visible=False, axis="y")
+    axes.spines["left"].set_visible(False)
+    head(axes, DOTS_LEFT - EDGE, WIDTH - 2 * EDGE, panel.title, panel.below)
+    if panel.line is not None:
+        axes.axvline(panel.line, color=GREY, linewidth=0.9, linestyle=REFERENCE, zorder=1)
+    beside = blended_transform_factory(axes.transAxes, axes.transData)
+    for y, row in enumerate(panel.rows):
+        colour, marker = look(row.style)
+        axes.axhline(y, color="#ededed", linewidth=0.6, zorder=0)
+        axes.plot(row.samples, [y] * len(row.samples), "|", color=colour, alpha=0.35, markersize=9, zorder=2)
+        for mark, filled in row.marks:
+            if mark.low is not None and mark.high is not None:
+                axes.plot([mark.low, mark.high], [y, y], color=colour, linewidth=1.6, zorder=3)
+            face = colour if filled else "white"
+            axes.plot(mark.median, y, marker, color=colour, markerfacecolor=face, markersize=6, zorder=4)
+        if not row.samples:
+            axes.text(0.01, y, "× no time", transform=beside, va="center", color=WARNING, fontsize=8.5)
+        axes.text(1.015, y, row.text, transform=beside, va="center", fontsize=8.5)
+
+
+def stack(sheet: Sheet, panels: Sequence[DotPanel]) -> None:
+    """Put dot panels under each other."""
+    for panel in panels:
+        top, tall = sheet.bottom + 0.5, DOTS_ROW * len(panel.rows) + 0.05
+        sheet.add(DOTS_LEFT, top, DOTS_WIDTH, tall, partial(draw_dots, panel=panel))
+        sheet.bottom = top + tall + 0.28
+
+
+# --- panels of lines
+
+
+@dataclass(frozen=True)
+class Mark:
+    """What a line shows at one x; no value means that there is no time there."""
+
+    x: float
+    value: Interval | None
+    bound: float | None = None
+    hollow: bool = False
+    unsteady: bool = False
+
+
+@dataclass(frozen=True)
+class Line:
+    """A variant over one factor, marks in ascending x."""
+
+    label: str
+    style: int
+    marks: Sequence[Mark]
+
+    @property
+    def limit(self) -> tuple[tuple[float, float], ...]:
+        """Where its bound lies, where there is one above 1."""
+        limit = tuple((mark.x, mark.bound) for mark in self.marks if mark.bound)
+        return limit if any(bound > 1 for _, bound in limit) else ()
+
+
+@dataclass(frozen=True)
+class LinePanel:
+    """Lines over a factor, as speedups (a shaded losing half, bounds) or as plain values.
+
+    Attributes
+    ----------
+    below : str
+        A line under the title.
+    reference : (float, str) or None
+        A level drawn across the panel, and its words for the legend.
+    """
+
+    title: str
+    below: str
+    lines: Sequence[Line]
+    xlabel: str
+    ylabel: str
+    speedups: bool
+    log_x: bool
+    reference: tuple[float, str] | None = None
+
+    def limits(self) -> list[tuple[str, tuple[tuple[float, float], ...], list[str]]]:
+        """Colour, place and owners of each bound; one that several lines share is grey."""
+        found: dict[tuple[tuple[float, float], ...], list[Line]] = {}
+        for line in self.lines:
+            if self.speedups and line.limit:
+                found.setdefault(line.limit, []).append(line)
+        return [
+            (GREY if len(lines) > 1 else look(lines[0].style)[0], limit, [line.label for line in lines])
+            for limit, lines in found.items()
+        ]
+
+    def legend(self) -> list[tuple[Line2D, str]]:
+        """Marks and words; bounds that coincide share an entry."""
+        entries = []
+        for line in self.lines:
+            colour, marker = look(line.style)
+            text = line.label
+            if missing := [short(mark.x) for mark in line.marks if mark.value is None]:
+                text += f" (× no value at {', '.join(missing)})"
+            if unsteady := [short(mark.x) for mark in line.marks if mark.value and mark.unsteady]:
+                text += f" (! unsteady at {', '.join(unsteady)})"
+            entries.append((Line2D([], [], color=colour, marker=marker, markersize=6, linewidth=1.2), text))
+        for colour, _, labels in self.limits():
+            mark = Line2D([], [], color=colour, marker="_", markersize=12, linewidth=0.9, linestyle=BOUND)
+            whose = "all" if len(labels) == len(self.lines) > 1 else "; ".join(labels)
+            entries.append((mark, f"bound of: {whose}"))
+        if self.reference:
+            entries.append((Line2D([], [], color=GREY, linewidth=1.3, linestyle=REFERENCE), self.reference[1]))
+        return [(mark, "\n".join(wrap(text, PANEL_WIDTH + 0.25, 8.3))) for mark, text in entries]
+
+
+def draw_lines(axes: Axes, panel: LinePanel) -> None:
+    """Medians joined by lines, with intervals; a cross at the foot where there is no time."""
+    values = [v for line in panel.lines for mark in line.marks for v in (mark.value or ())[:3] if v is not None]
+    if panel.speedups:
+        values += [bound for line in panel.lines for _, bound in line.limit]
+        values += [panel.reference[0]] if panel.reference else []
+        _speedup_axis(axes, values)
+    else:
+        log_axis(axes, "y", *around(values, margin=1.6, least=4))
+    _value_axis(axes, sorted({mark.x for line in panel.lines for mark in line.marks}), log=panel.log_x)
+    axes.set_xlabel(panel.xlabel)
+    axes.set_ylabel(panel.ylabel)
+    head(axes, 0.43, PANEL_WIDTH + 0.65, panel.title, panel.below)
+    if panel.reference:
+        axes.axhline(panel.reference[0], color=GREY, linewidth=1.3, linestyle=REFERENCE, zorder=2)
+    for colour, limit, _ in panel.limits():
+        at, bounds = zip(*limit, strict=True)
+        axes.plot(at, bounds, color=colour, linewidth=0.9, linestyle=BOUND, zorder=2)
+        axes.plot(at, bounds, "_", color=colour, markersize=16, markeredgewidth=1.1, zorder=2)
+    for place, line in enumerate(panel.lines):
+        # A few points to the side, so that intervals at the same x stay apart.
+        _draw_line(axes, line, (place - (len(panel.lines) - 1) / 2) * 4)
+    legend = panel.legend()
+    axes.legend(
+        [mark for mark, _ in legend],
+        [text for _, text in legend],
+        loc="upper left",
+        bbox_to_anchor=(-0.43 / PANEL_WIDTH, -0.46 / PANEL_HEIGHT),  # under the x axis, where no data can be
+        borderaxespad=0,
+        borderpad=0,
+        frameon=False,
+        fontsize=8.3,
+        labelspacing=0.32,
+        handlelength=2.4,
+    )
+
+
+def _draw_line(axes: Axes, line: Line, aside: float) -> None:
+    colour, marker = look(line.style)
+    side = ScaledTranslation(aside / 72, 0, axes.figure.dpi_scale_trans)
+    here = axes.transData + side
+    foot = blended_transform_factory(axes.transData, axes.transAxes) + side
+    timed = [(mark.x, mark.value.median) for mark in line.marks if mark.value]
+    axes.plot([x for x, _ in timed], [y for _, y in timed], color=colour, linewidth=1.2, transform=here, zorder=3)
+    for mark in line.marks:
+        if mark.value is None:
+            axes.plot(mark.x, 0.05, "x", color=colour, transform=foot, markersize=7, markeredgewidth=1.8, zorder=5)
+            continue
+        middle, low, high = mark.value[:3]
+        if low is not None and high is not None:
+            axes.plot([mark.x, mark.x], [low, high], color=colour, linewidth=2, transform=here, zorder=3)
+        face = "white" if mark.hollow else colour
+        axes.plot(mark.x, middle, marker, color=colour, markerfacecolor=face, markersize=6, transform=here, zorder=4)
+
+
+def _speedup_axis(axes: Axes, values: Sequence[float]) -> None:
+    low, high = min([0.55, *(value / 1.25 for value in values)]), max([2.0, *(value * 1.25 for value in values)])
+    log_axis(axes, "y", low, high, "×")
+    axes.axhspan(low, 1, color=LOSING, zorder=0)
+    axes.axhline(1, color=GREY, linewidth=0.9, zorder=1)
+    beside = blended_transform_factory(axes.transAxes, axes.transData)
+    for end, text, colour in ((low, "slower", WARNING), (high, "faster", GREY)):
+        y = math.sqrt(end)  # half way between 1 and the end
+        axes.text(1.01, y, text, transform=beside, rotation=90, va="center", color=colour, fontsize=7.5)
+
+
+def _value_axis(axes: Axes, values: Sequence[float], *, log: bool) -> None:
+    # Ticks at the values that were run, and at no others.
+    if log:
+        axes.set_xscale("log", base=2)
+        axes.set_xlim(values[0] / 1.25, values[-1] * 1.25)
+    else:
+        margin = 0.1 * ((values[-1] - values[0]) or 1)
+        axes.set_xlim(values[0] - margin, values[-1] + margin)
+    axes.xaxis.set_major_locator(FixedLocator(values))
+    axes.xaxis.set_major_formatter(FixedFormatter([short(value) for value in values]))
+    axes.xaxis.set_minor_locator(NullLocator())
+
+
+def grid(sheet: Sheet, panels: Sequence[LinePanel | None]) -> None:
+    """Put panels in two aligned columns, legends under them; None leaves a place empty."""
+    for start in range(0, len(panels), 2):
+        top, deepest = sheet.bottom + 0.52, 0
+        for column, panel in enumerate(panels[start : start + 2]):
+            if panel is not None:
+                left = PANEL_LEFT + column * WIDTH / 2
+                sheet.add(left, top, PANEL_WIDTH, PANEL_HEIGHT, partial(draw_lines, panel=panel))
+                deepest = max(deepest, sum(text.count("\n") + 1 for _, text in panel.legend()))
+        sheet.bottom = top + PANEL_HEIGHT + 0.53 + 0.165 * deepest

@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What went wrong on a cluster, read from Spark's events and from its long messages."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+# What Spark says, and what it means to people. The first that fits wins.
+MEANINGS = (
+    (r"OutOfMemoryError|exit code 52\b|code 52\b", "an executor ran out of memory (its heap)"),
+    (r"No space left on device", "the disk of spark.local.dir is full on a worker"),
+    (r"exited with code 137|exit code 137|code 137\b", "a worker's process was killed, often for lack of memory"),
+    (r"Python worker exited unexpectedly", "a Python worker was killed, often for lack of memory"),
+    (r"heartbeat|heart beat", "an executor fell silent"),
+    (r"Master removed our application|All masters are unresponsive", "the master is gone or refused the application"),
+)
+
+
+def disturbance(events: Iterable[Mapping[str, Any]]) -> str | None:
+    """What disturbed the stretch of time that the events are from, or None.
+
+    An answer got in spite of it is right, since Spark computes again what was lost; a time is worth nothing.
+
+    Parameters
+    ----------
+    events : iterable of mapping
+        Parsed lines of Spark's event log.
+    """
+    for event in events:
+        kind = event["Event"]
+        if kind == "SparkListenerExecutorRemoved":
+            reason = " ".join(str(event.get("Removed Reason", "")).split())
+            return f"executor {event['Executor ID']} was lost: {meaning(reason) or reason[:150] or 'no reason given'}"
+        if kind == "SparkListenerTaskEnd":
+            why = event.get("Task End Reason", {}).get("Reason")
+            if why in ("ExecutorLostFailure", "FetchFailed"):
+                return f"a task was lost ({why})"
+    return None
+
+
+def meaning(text: str) -> str | None:
+    """What a message of Spark's means, where it is one of `MEANINGS`."""
+    return next((plain for pattern, plain in MEANINGS if re.search(pattern, text)), None)
+
+
+def cause(error: BaseException) -> str | None:
+    """Why a Spark job failed, in one line, from the stack traces that its exception carries; None if it says nothing.
+
+    Parameters
+    ----------
+    error : BaseException
+        As raised by an action on a Spark cluster.
+    """
+    text = str(error)
+    failed = re.search(r"Job aborted due to stage failure: (.*)", text) or re.search(r"Job \d+ cancelled.*", text)
+    stopped = re.search(r"Job \d+ cancelled because SparkContext was shut down|stopped SparkContext", text)
+    if failed is None and stopped is None:
+        return None
+    told = meaning(text)
+    if told is None:
+        # The last line of the innermost Python trace is what the recipe's own code raised.
+        raised = re.findall(r"^(?:\w+\.)*\w*(?:Error|Exception|Interrupt|Exit)\b.*", text, re.MULTILINE)
+        own = [line for line in raised if not line.startswith(("org.apache.spark", "py4j", "java.lang.RuntimeEx"))]
+        told = own[0].strip() if own else "Spark's session was stopped" if stopped else failed[1] if failed else None
+    return None if told is None else f"a Spark job failed: {told}"[:300]

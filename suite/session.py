@@ -1,0 +1,256 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Starts a Spark session for a number of slots, and reads from its event log what really ran."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+import tempfile
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+from pyspark.sql import SparkSession
+
+LOOPBACK = "127.0.0.1"
+FIT = re.compile(r"fold \d+, candidate \d+|refit")
+Event = Mapping[str, Any]  # a line of Spark's event log, parsed
+
+
+def is_local(master: str) -> bool:
+    """Whether Spark runs inside the driver's own process."""
+    return master == "local" or master.startswith("local[")
+
+
+def driver_memory() -> str:
+    """A quarter of the machine's memory, at least 1 GiB and at most 8: in local mode the driver does all the work."""
+    gib = psutil.virtual_memory().total / 2**30
+    return f"{int(min(8, max(1, gib / 4)))}g"
+
+
+def spark_conf(master: str, slots: int, events: Path, extra: Mapping[str, str]) -> dict[str, str]:
+    """The whole configuration of a session, as it goes into the run's environment record.
+
+    Parameters
+    ----------
+    master : str
+        Any master that Spark knows; the number in `local[N]` is replaced by `slots`.
+    slots : int
+    events : Path
+        Folder for the event log.
+    extra : mapping
+        Settings of the cluster, which win.
+    """
+    conf = {
+        "spark.master": f"local[{slots}]" if is_local(master) else master,
+        "spark.app.name": "foldout",
+        "spark.ui.enabled": "false",
+        "spark.ui.showConsoleProgress": "false",
+        # Plain and in one file, so that anything can read it; the newest jobs are in it when the bus is empty.
+        "spark.eventLog.enabled": "true",
+        "spark.eventLog.dir": events.resolve().as_uri(),
+        "spark.eventLog.rolling.enabled": "false",
+        "spark.eventLog.compress": "false",
+        "spark.driver.memory": driver_memory(),
+        # Java's temporary files go where the run's own are, which the parent removes even after a kill.
+        "spark.driver.extraJavaOptions": f"-Djava.io.tmpdir={tempfile.gettempdir()}",
+    }
+    if is_local(master):
+        conf["spark.driver.bindAddress"] = conf["spark.driver.host"] = LOOPBACK
+    else:
+        conf["spark.cores.max"] = str(slots)
+        # All executors are there before the clock starts.
+        conf["spark.scheduler.minRegisteredResourcesRatio"] = "1.0"
+        conf["spark.scheduler.maxRegisteredResourcesWaitingTime"] = "60s"
+    return {**conf, **extra}
+
+
+def start(conf: Mapping[str, str], files: Iterable[Path]) -> SparkSession:
+    """A session with `conf`, and the scenario files importable on its workers.
+
+    Parameters
+    ----------
+    conf : mapping
+        See `spark_conf`.
+    files : iterable of Path
+        Python files to ship; classes in them keep their importable name.
+    """
+    os.environ["PYSPARK_PYTHON"] = os.environ["PYSPARK_DRIVER_PYTHON"] = sys.executable
+    builder = SparkSession.builder
+    for key, value in conf.items():
+        builder = builder.config(key, value)
+    spark = builder.getOrCreate()
+    spark.sparkContext.setLogLevel("WARN")
+    for file in files:
+        spark.sparkContext.addPyFile(str(file))
+    return spark
+
+
+def is_alive(spark: SparkSession) -> bool:
+    """Whether the session's JVM still answers."""
+    try:
+        stopped = spark.sparkContext._jsc.sc().isStopped()
+    except Exception:  # noqa: BLE001 - py4j raises many kinds once its JVM is gone
+        return False
+    return not stopped
+
+
+def cached_rdds(spark: SparkSession) -> set[int]:
+    """Ids of what is cached or persisted in the session now."""
+    return {int(number) for number in spark.sparkContext._jsc.getPersistentRDDs()}
+
+
+def drop_cached(spark: SparkSession, ids: Iterable[int]) -> None:
+    """Unpersist cached data by id."""
+    persisted = spark.sparkContext._jsc.getPersistentRDDs()
+    for number in ids:
+        persisted[number].unpersist()
+
+
+@dataclass
+class Engaged:
+    """What ran in a stretch of time, from Spark's own event log.
+
+    Attributes
+    ----------
+    slots : int
+        The most tasks that ran at once.
+    executors : int
+        How many executors ran at least one.
+    tasks, jobs, stages : int
+    jobs_at_once : int
+        The most jobs that were in flight at once.
+    task_seconds : float
+        Time of all tasks, added up: core-seconds with one core a task.
+    longest_task : float
+        Seconds.
+    failed_tasks : int
+    fits : list of (int, int, float)
+        Fold, candidate and seconds of each fit whose jobs say so in their description, `fold 3, candidate 0`: from the
+        start of the first of them to the end of the last.
+    refit_seconds : float or None
+        The same of jobs described as `refit`; None where there are none.
+    """
+
+    slots: int
+    executors: int
+    tasks: int
+    jobs: int
+    jobs_at_once: int
+    stages: int
+    task_seconds: float
+    longest_task: float
+    failed_tasks: int
+    fits: list[tuple[int, int, float]] = field(default_factory=list)
+    refit_seconds: float | None = None
+
+
+class EventLog:
+    """Reads the event log of a live session piece by piece.
+
+    Parameters
+    ----------
+    spark : SparkSession
+    folder : Path
+        `spark.eventLog.dir`.
+    """
+
+    def __init__(self, spark: SparkSession, folder: Path):
+        self.context = spark.sparkContext
+        self.folder = folder
+        self.offset = 0
+
+    def read(self) -> list[Event]:
+        """Events since the last call, after all that has happened so far has been written."""
+        # Events reach the log through a queue; the timed part is over, so waiting costs nobody.
+        self.context._jsc.sc().listenerBus().waitUntilEmpty()
+        name = self.context.applicationId
+        path = next(path for path in (self.folder / name, self.folder / f"{name}.inprogress") if path.exists())
+        with path.open("rb") as file:
+            file.seek(self.offset)
+            complete, _, _rest = file.read().rpartition(b"\n")
+        self.offset += len(complete) + 1 if complete else 0
+        return [json.loads(line) for line in complete.split(b"\n") if line]
+
+
+def engaged(events: Iterable[Event]) -> Engaged:
+    """Count what ran, from events of Spark's event log.
+
+    Parameters
+    ----------
+    events : iterable of mapping
+        Parsed lines: `SparkListenerJobStart` and `End`, `SparkListenerStageCompleted`, `SparkListenerTaskEnd`; others
+        are passed over.
+    """
+    spans: list[tuple[int, int]] = []
+    in_flight: dict[int, tuple[int, int]] = {}
+    described: dict[int, str] = {}
+    lengths: dict[str, tuple[int, int]] = {}
+    executors: set[str] = set()
+    stages = failed = 0
+    for event in events:
+        kind = event["Event"]
+        if kind == "SparkListenerJobStart":
+            job, begun = event["Job ID"], event["Submission Time"]
+            in_flight[job] = begun, begun
+            if found := FIT.search((event.get("Properties") or {}).get("spark.job.description") or ""):
+                described[job] = found[0]
+                lengths.setdefault(found[0], (begun, begun))
+        elif kind == "SparkListenerJobEnd" and (job := event["Job ID"]) in in_flight:
+            in_flight[job] = in_flight[job][0], event["Completion Time"]
+            if job in described:
+                lengths[described[job]] = lengths[described[job]][0], event["Completion Time"]
+        elif kind == "SparkListenerStageCompleted":
+            stages += 1
+        elif kind == "SparkListenerTaskEnd":
+            task = event["Task Info"]
+            spans.append((task["Launch Time"], min(task["Finish Time"], task["Launch Time"] + _busy(event))))
+            executors.add(task["Executor ID"])
+            failed += bool(task["Failed"] or task["Killed"])
+    durations = [(finish - launch) / 1000 for launch, finish in spans]
+    refit = lengths.pop("refit", None)
+    fits = []
+    for fit, (begin, end) in lengths.items():
+        fold, candidate = map(int, re.findall(r"\d+", fit))
+        fits.append((fold, candidate, (end - begin) / 1000))
+    return Engaged(
+        slots=most_at_once(spans),
+        executors=len(executors),
+        tasks=len(spans),
+        jobs=len(in_flight),
+        jobs_at_once=most_at_once(in_flight.values()),
+        stages=stages,
+        task_seconds=round(sum(durations), 3),
+        longest_task=max(durations, default=0.0),
+        failed_tasks=failed,
+        fits=sorted(fits),
+        refit_seconds=None if refit is None else (refit[1] - refit[0]) / 1000,
+    )
+
+
+def _busy(event: Event) -> int:
+    """Milliseconds that a task held its slot.
+
+    Its finish time will not do: that is when the driver had handled the result, and by then the slot may have been
+    given to the next task, which would count as two tasks in one slot.
+    """
+    metrics = event.get("Task Metrics")
+    if not metrics:
+        info = event["Task Info"]
+        return int(info["Finish Time"] - info["Launch Time"])
+    parts = ("Executor Deserialize Time", "Executor Run Time", "Result Serialization Time")
+    return int(sum(metrics[part] for part in parts))
+
+
+def most_at_once(spans: Iterable[tuple[int, int]]) -> int:
+    """The largest number of half-open spans [start, end) that cover one moment; ends count before starts."""
+    edges = sorted(edge for start, end in spans for edge in ((start, 1), (max(end, start), -1)))
+    now = most = 0
+    for _, step in edges:
+        now += step
+        most = max(most, now)
+    return most

@@ -1,0 +1,323 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Statistics of repeated timings: small pure functions, each with the theorem it rests on.
+
+A sample here is one figure per block, a block being one pass over the cells in a fresh process: calls inside
+one process are not replicates (Kalibera & Jones 2013), so nothing in this file ever sees them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+CONFIDENCE = 0.95
+MIN_BLOCKS = 6  # the fewest samples for which `median_interval` reaches 95 %: 1 - 2 / 2**6 = 0.969; five give 0.9375
+
+# "Deciding regression" judges by these; the shares are of the 2**8 sign patterns of eight blocks.
+SCREEN_P = 12 / 256
+CONFIRM_P = 2 / 256
+SMALLEST_RATIO = 1.10
+RATIO_BOUND = 1.20
+MAX_FLIP_BLOCKS = 16  # 2**16 patterns of 16 signs: a quarter of a second; each further block doubles it
+
+# A cell is called unstable above these; they lie above the spread that quiet machines show (0.04 to 0.05).
+SPREAD_LIMIT = 0.10
+DRIFT_LIMIT = 0.10
+DRIFT_P = 0.05
+
+
+class Interval(NamedTuple):
+    """A median and its interval; `low`, `high`, `coverage` are None where the samples are too few."""
+
+    median: float
+    low: float | None
+    high: float | None
+    coverage: float | None
+    n: int
+
+
+def median_interval(values: Sequence[float], confidence: float = CONFIDENCE) -> Interval:
+    """Median with its distribution-free interval.
+
+    Parameters
+    ----------
+    values : sequence of float, shape (n_blocks,)
+        One figure per block.
+    confidence : float, default=0.95
+        The least coverage wanted. What is returned says the exact coverage, which is larger; where even the
+        range of all values covers less, there is no interval.
+
+    Raises
+    ------
+    ValueError
+        If `values` is empty or holds a NaN.
+    """
+    x = sorted(float(value) for value in values)
+    if not x or any(math.isnan(value) for value in x):
+        raise ValueError(f"a median needs at least one value and no NaN: {x}")
+    # For independent draws of any continuous distribution the number of values below the median is
+    # Binomial(n, 1/2), so the k-th smallest and k-th largest enclose it with probability 1 - 2 P(Bin(n, 1/2)
+    # < k) (David & Nagaraja, Order Statistics, 7.1). Take the largest k, the narrowest interval, that still
+    # covers enough.
+    n = len(x)
+    best: tuple[int, float] | None = None
+    below = 0
+    for k in range(1, n // 2 + 1):
+        below += math.comb(n, k - 1)
+        coverage = 1 - 2 * below / 2**n
+        if coverage < confidence:
+            break
+        best = (k, coverage)
+    middle = (x[(n - 1) // 2] + x[n // 2]) / 2
+    if best is None:
+        return Interval(middle, None, None, None, n)
+    k, coverage = best
+    return Interval(middle, x[k - 1], x[n - k], coverage, n)
+
+
+def log_ratios(numerator: Mapping[int, float], denominator: Mapping[int, float]) -> dict[int, float]:
+    """Logarithm of numerator over denominator for each block that has both.
+
+    A ratio is formed inside a block, whose cells ran close together on one machine, so that what drifts from
+    block to block cancels.
+    """
+    return {
+        block: math.log(numerator[block] / denominator[block])
+        for block in sorted(numerator.keys() & denominator.keys())
+    }
+
+
+def ratio_interval(numerator: Mapping[int, float], denominator: Mapping[int, float]) -> Interval | None:
+    """Median of the within-block ratios and its interval; None where no block has both.
+
+    The median is taken of the logarithms: with an even number of blocks the plain one would give a speedup
+    and a slowdown that are not each other's inverse. An order statistic passes through exp unchanged.
+    """
+    logs = list(log_ratios(numerator, denominator).values())
+    if not logs:
+        return None
+    middle, low, high, coverage, n = median_interval(logs)
+    return Interval(
+        math.exp(middle),
+        None if low is None else math.exp(low),
+        None if high is None else math.exp(high),
+        coverage,
+        n,
+    )
+
+
+def geometric_mean(values: Sequence[float]) -> float:
+    """Geometric mean of positive values: the only mean of ratios that does not depend on what is the base."""
+    if len(values) == 0 or min(values) <= 0:
+        raise ValueError("a geometric mean needs at least one value, all of them positive")
+    return math.exp(math.fsum(math.log(value) for value in values) / len(values))
+
+
+def karp_flatt(speedup: float, parallelism: int) -> float | None:
+    """Experimentally determined serial fraction e = (1/S - 1/p) / (1 - 1/p); None for p = 1.
+
+    By Amdahl's law T(p) = T(1) (e + (1 - e)/p), solved for e (Karp & Flatt 1990). An e that grows with p
+    means overhead grows; a constant e means part of the work is serial. It is below zero where the speedup
+    exceeds p.
+    """
+    if parallelism < 2 or speedup <= 0:
+        return None
+    return (1 / speedup - 1 / parallelism) / (1 - 1 / parallelism)
+
+
+def outliers(values: Sequence[float]) -> list[bool]:
+    """Which values lie more than 1.5 interquartile ranges outside the quartiles (Tukey 1977).
+
+    They are shown as outliers and never removed. Of three values or fewer none can be one: it would widen the
+    fences beyond itself.
+    """
+    if len(values) == 0:
+        return []
+    first, third = (float(q) for q in np.percentile(values, [25, 75]))
+    reach = 1.5 * (third - first)
+    return [value < first - reach or value > third + reach for value in values]
+
+
+def log_spread(values: Sequence[float]) -> float:
+    """Standard deviation of the log values: 0.05 reads "five per cent"; 0 for fewer than two."""
+    return float(np.std(np.log(values), ddof=1)) if len(values) > 1 else 0.0
+
+
+def drift_p(values: Sequence[float]) -> float:
+    """Two-sided p of a rise or fall over the blocks, in the order given (Mann 1945: Kendall's test in time).
+
+    If nothing drifts every order of the values is equally likely, so the number of falling pairs has the
+    distribution of inversions of a random permutation, counted exactly here. Ties count as half and make the
+    test cautious.
+    """
+    n = len(values)
+    counts = [1]  # counts[i]: permutations with i inversions; adding an m-th element adds 0 .. m-1 of them
+    for m in range(2, n + 1):
+        counts = [sum(counts[max(0, i - m + 1) : i + 1]) for i in range(len(counts) + m - 1)]
+    falling = sum(
+        1.0 if values[i] > values[j] else 0.5 if values[i] == values[j] else 0.0
+        for i in range(n)
+        for j in range(i + 1, n)
+    )
+    fewer = min(falling, n * (n - 1) / 2 - falling)
+    return min(1.0, 2 * sum(counts[: math.ceil(fewer) + 1]) / math.factorial(n))
+
+
+def instability(values: Sequence[float]) -> list[str]:
+    """Large spread or drift of times, one per block in block order: phrases, empty if they are steady."""
+    said = []
+    if (spread := log_spread(values)) > SPREAD_LIMIT:
+        said.append(f"blocks differ: standard deviation {spread:.0%}")
+    half = len(values) // 2
+    if half >= 2:
+        change = float(np.median(values[-half:]) / np.median(values[:half])) - 1
+        if abs(change) > DRIFT_LIMIT and drift_p(values) <= DRIFT_P:
+            said.append(f"drifts over the blocks by {change:+.0%}")
+    return said
+
+
+def caveats(values: Sequence[float]) -> list[str]:
+    """All to know before trusting times, one per block in block order: too few, unsteady, outliers."""
+    said = []
+    if len(values) < MIN_BLOCKS:
+        said.append(f"only {len(values)} block{'' if len(values) == 1 else 's'}, no 95 % interval")
+    said += instability(values)
+    if count := sum(outliers(values)):
+        said.append(f"{count} outlier{'' if count == 1 else 's'}")
+    return said
+
+
+# --- deciding regression
+
+
+class Judgement(NamedTuple):
+    """One scenario's head time over base time: geometric ratio, its 95 % interval, and the corrected p."""
+
+    ratio: float
+    low: float  # 0 where the blocks are too few for an interval
+    high: float  # infinity where they are too few
+    p: float
+
+
+def _patterns(blocks: int) -> np.ndarray:
+    """All 2**blocks vectors of 0 and 1, shape (2**blocks, blocks); the first is all zeros."""
+    if not 1 <= blocks <= MAX_FLIP_BLOCKS:
+        raise ValueError(f"exact sign flips need 1 to {MAX_FLIP_BLOCKS} blocks, not {blocks}")
+    return (np.arange(2**blocks)[:, None] >> np.arange(blocks)) & 1
+
+
+def sign_flip_p(differences: np.ndarray) -> np.ndarray:
+    """Exact p of each scenario being slower, corrected for the number of scenarios.
+
+    Parameters
+    ----------
+    differences : ndarray of shape (n_blocks, n_scenarios)
+        log(t_head / t_base).
+
+    Returns
+    -------
+    ndarray of shape (n_scenarios,)
+        The share of sign patterns whose largest scaled mean, over scenarios, reaches the scenario's own.
+    """
+    # If head and base are the same and a fair coin says which goes first, the two times of a block could as
+    # well carry each other's name: flipping the signs of a whole block changes nothing in the joint
+    # distribution, whatever the drift, the shape or the dependence between scenarios (Fisher's randomisation
+    # test). Comparing with the maximum over scenarios bounds the chance of any false alarm (Westfall & Young
+    # 1993). The root mean square is the same under every flip, so dividing by it keeps the test exact and
+    # lets a quiet scenario be heard beside a noisy one.
+    d = np.asarray(differences, dtype=float)
+    if d.ndim != 2 or not np.isfinite(d).all():
+        raise ValueError("differences must be a table (blocks, scenarios) without missing values")
+    flips = 1 - 2 * _patterns(len(d))  # the first row flips nothing: the data as they are
+    scale = np.sqrt(np.mean(d**2, axis=0))
+    scaled = d / np.where(scale > 0, scale, 1.0)
+    means = flips @ scaled / len(d)
+    # Sums of the same numbers in another order differ in the last digits; a pattern that ties must count as
+    # reaching.
+    return (means.max(axis=1)[:, None] >= means[0] - 1e-12).mean(axis=0)
+
+
+def shift_interval(differences: Sequence[float], confidence: float = CONFIDENCE) -> tuple[float, float]:
+    """Interval of the centre of symmetric differences: the shifts a two-sided sign-flip test does not reject.
+
+    The 2**B - 1 means of the non-empty subsets of B independent draws, symmetric about a centre, cut the line
+    into 2**B pieces, each of which holds the centre with probability 2**-B (Hartigan 1969, typical values).
+    So the k-th smallest and the k-th largest of them enclose it with probability 1 - 2k / 2**B. (-inf, inf)
+    where B is too small for k >= 1.
+    """
+    d = np.asarray(differences, dtype=float)
+    k = math.floor((1 - confidence) / 2 * 2 ** len(d) + 1e-9)
+    if k < 1:
+        return -math.inf, math.inf
+    chosen = _patterns(len(d))[1:]
+    means = np.sort(chosen @ d / chosen.sum(axis=1))
+    return float(means[k - 1]), float(means[-k])
+
+
+def judge(differences: Mapping[str, Sequence[float]]) -> dict[str, Judgement]:
+    """Ratio, interval and corrected p of each scenario, from its log(t_head / t_base) in each block."""
+    names = list(differences)
+    if len({len(differences[name]) for name in names}) > 1:
+        raise ValueError("every scenario needs the same blocks")
+    if not names:
+        return {}
+    ps = sign_flip_p(np.array([differences[name] for name in names], dtype=float).T)
+    judged = {}
+    for name, p in zip(names, ps, strict=True):
+        low, high = shift_interval(differences[name])
+        judged[name] = Judgement(
+            math.exp(math.fsum(differences[name]) / len(differences[name])),
+            math.exp(low),
+            math.exp(high),
+            float(p),
+        )
+    return judged
+
+
+def slower(judgement: Judgement, p_limit: float) -> bool:
+    """Whether a gate flags it: surely slower (p), and by enough to matter (ratio)."""
+    return judgement.p <= p_limit and judgement.ratio >= SMALLEST_RATIO
+
+
+def flagged(screened: Mapping[str, Judgement]) -> list[str]:
+    """Gate 1: the scenarios that have to be measured again, in new blocks."""
+    return [name for name, judgement in screened.items() if slower(judgement, SCREEN_P)]
+
+
+def verdict(
+    screened: Mapping[str, Judgement],
+    confirmed: Mapping[str, Judgement] | None = None,
+    bound: float = RATIO_BOUND,
+) -> Literal["pass", "regression", "inconclusive"]:
+    """The verdict, from the screen (gate 1) and from the confirmation of what it flagged (gate 2).
+
+    Parameters
+    ----------
+    screened : mapping of scenario to Judgement
+        From `judge` on the first blocks, all scenarios.
+    confirmed : mapping of scenario to Judgement, default=None
+        From `judge` on new blocks of the scenarios that `flagged` names, all of them.
+    bound : float, default=1.20
+        A pass says that every ratio lies below it.
+
+    Raises
+    ------
+    ValueError
+        If nothing was screened or a flagged scenario was not measured again.
+    """
+    if not screened:
+        raise ValueError("no scenario was compared, so there is no verdict")
+    again = dict(confirmed or {})
+    if missing := [name for name in flagged(screened) if name not in again]:
+        raise ValueError(f"flagged by the screen but not measured again: {', '.join(missing)}")
+    if any(slower(again[name], CONFIRM_P) for name in flagged(screened)):
+        return "regression"
+    # What was flagged is judged by its new blocks alone: the old ones were chosen for being slow. "All ratios
+    # lie below" needs no correction for their number: it is wrong only where one of the intervals is (an
+    # intersection-union test).
+    if all((again.get(name) or screened[name]).high < bound for name in screened):
+        return "pass"
+    return "inconclusive"

@@ -1,0 +1,273 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A child process's state: its Spark session, its data, the answers it checks against; runs one cell at a time."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from suite import faults, records, session, topology
+from suite.plan import Cell, answer_key
+from suite.scenario import Scenario, chosen, load, one_line
+
+
+@dataclass(frozen=True)
+class Group:
+    """Cells that share a process, as the parent hands them over in a file.
+
+    Attributes
+    ----------
+    name : str
+        Such as `b0-local2`; names the log file too.
+    run : str
+    directory : str
+        The run's folder.
+    master : str
+    conf : dict
+        Settings of the cluster.
+    files : list of str
+        The scenario files of the whole plan.
+    cells : list of Cell
+    pipe : int
+        File descriptor through which the child tells the parent what happens.
+    """
+
+    name: str
+    run: str
+    directory: str
+    master: str
+    conf: Mapping[str, str]
+    files: list[str]
+    cells: list[Cell]
+    pipe: int
+
+    def dump(self) -> str:
+        """The group as JSON."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def parse(cls, text: str) -> Group:
+        """The inverse of `dump`."""
+        values = json.loads(text)
+        return cls(**{**values, "cells": [Cell(**cell) for cell in values["cells"]]})
+
+
+class InvalidCellError(Exception):
+    """The cell ran but its time does not count; the text says why, and `answer` is a right answer where it gave one."""
+
+    def __init__(self, why: str, answer: Any = None):
+        super().__init__(why)
+        self.answer = answer
+
+
+class Worker:
+    """Runs the cells of a group in this process.
+
+    Parameters
+    ----------
+    group : Group
+    """
+
+    def __init__(self, group: Group):
+        self.group = group
+        self.directory = Path(group.directory)
+        self.scenarios: dict[str, Scenario] = {}
+        for path in group.files:
+            scenario = load(Path(path))
+            self.scenarios[scenario.name] = scenario
+        self.spark: Any = None
+        self.events: session.EventLog | None = None
+        self.session_seconds: float | None = None
+        self._no_session: str | None = None
+        self._called: set[tuple[str, str]] = set()
+        self._data: dict[str, Any] = {}
+        self._references: dict[str, records.Record] = {}
+        for record in records.read(self.directory / "records.jsonl"):
+            self.remember(record)
+
+    def remember(self, record: records.Record) -> None:
+        """Keep the first good answer of block 0 to each question: what later answers are checked against."""
+        if record["block"] == 0 and record["status"] == "ok":
+            self._references.setdefault(answer_key(record["workload"], record["factors"]), record)
+
+    def record(self, cell: Cell, position: int, status: str, reason: str | None) -> records.Record:
+        """A record of a cell without a time."""
+        of = {"id": self.group.name, "seconds": self.session_seconds, "position": position}
+        return records.blank(asdict(cell), run=self.group.run, status=status, reason=reason, session=of)
+
+    def start_session(self, cell: Cell) -> None:
+        """Start the session that a cell needs, unless it is there.
+
+        Raises
+        ------
+        Exception
+            Whatever keeps Spark from starting.
+        """
+        if cell.session is None or self.spark is not None:
+            return
+        if self._no_session is not None:
+            # It took its time to fail; the next cells need not wait for the same.
+            raise RuntimeError(f"no Spark session: {self._no_session}")
+        try:
+            self._start(cell.session)
+        except Exception as error:
+            self._no_session = one_line(error)
+            raise
+
+    def run(self, cell: Cell, position: int, benchmark: Any) -> records.Record:
+        """Run a cell, whose session is there: data, cold call, warm call, checks.
+
+        Parameters
+        ----------
+        cell : Cell
+        position : int
+            Of the cell in its process, from 0.
+        benchmark : pytest_benchmark.fixture.BenchmarkFixture
+
+        Raises
+        ------
+        InvalidCellError
+            Where the answer is wrong, too few slots were busy, or the cluster lost a part of itself meanwhile.
+        Exception
+            Whatever the variant raises.
+        """
+        begin = time.perf_counter()
+        scenario = self.scenarios[cell.scenario]
+        variant = next(variant for variant in scenario.variants if variant.name == cell.variant)
+        arguments = chosen(variant.function, {"spark": self.spark, **cell.factors})
+        arguments["data"] = self._data_for(scenario, cell)
+        ready = time.perf_counter()
+        cached = session.cached_rdds(self.spark) if self.spark is not None else set()
+        threads: set[threading.Thread] = set()
+        answers: list[Any] = []
+        earlier: list[session.Event] = []
+
+        def before_each() -> None:
+            # Untimed. Only what the warm call did is counted; and threads that were there after the cold call are a
+            # pool that is kept warm, where a leak would grow with every call.
+            threads.update(threading.enumerate())
+            if self.events is not None:
+                earlier.extend(self.events.read())
+
+        first = (cell.scenario, cell.variant) not in self._called
+        self._called.add((cell.scenario, cell.variant))
+        benchmark.pedantic(
+            lambda: answers.append(variant.function(**arguments)), setup=before_each, rounds=2, iterations=1
+        )
+        cold, warm = benchmark.stats.stats.data
+        happened = self.events.read() if self.events is not None else []
+        ran = session.engaged(happened) if self.events is not None else None
+        warnings = self._leftovers(cached, threads)
+        answer = self._checked(cell, scenario, answers, warnings)
+        if why := faults.disturbance([*earlier, *happened]):
+            raise InvalidCellError(f"disturbed: {why}", answer)
+        if ran is not None and (why := _idle(cell.needs or 0, ran, scenario.parallelism == "threads", warm)):
+            raise InvalidCellError(why)
+        if ran is not None and ran.failed_tasks:
+            warnings.append(f"{ran.failed_tasks} tasks failed or were killed")
+        return {
+            **self.record(cell, position, "ok", None),
+            "seconds": warm,
+            "cold_seconds": cold if first else None,
+            "answer": answer,
+            "engaged": None if ran is None else asdict(ran),
+            "warnings": warnings,
+            # What the harness itself cost: events, checks, leftovers. Sessions and data are the recipe's needs.
+            "spent": {
+                "preparing": ready - begin,
+                "calls": cold + warm,
+                "harness": time.perf_counter() - ready - cold - warm,
+            },
+        }
+
+    def recover(self) -> bool:
+        """Make the process fit for the next cell after a failure; False where it cannot be."""
+        if self.spark is None:
+            return True
+        if not session.is_alive(self.spark):
+            return False
+        # Threads of a failed search may go on launching jobs.
+        self.spark.sparkContext.cancelAllJobs()
+        return True
+
+    def stop(self) -> None:
+        """End the session."""
+        if self.spark is not None and session.is_alive(self.spark):
+            self.spark.stop()
+
+    def _start(self, slots: int) -> None:
+        events = self.directory / "logs" / "events"
+        events.mkdir(parents=True, exist_ok=True)
+        own = {**self.group.conf, **topology.executor_conf(self.group.conf, slots)}
+        conf = session.spark_conf(self.group.master, slots, events, own)
+        begin = time.perf_counter()
+        self.spark = session.start(conf, [scenario.path for scenario in self.scenarios.values()])
+        self.session_seconds = time.perf_counter() - begin
+        self.events = session.EventLog(self.spark, events)
+
+    def _data_for(self, scenario: Scenario, cell: Cell) -> Any:
+        """The data of a cell, made once in this process; prepared only where there is a session to prepare it in."""
+        values = {"spark": self.spark, **cell.factors}
+        wanted = {name: value for name, value in chosen(scenario.make_data, values).items() if name != "spark"}
+        key = json.dumps([scenario.name, wanted], sort_keys=True)
+        if key not in self._data:
+            data = scenario.make_data(**chosen(scenario.make_data, values))
+            if scenario.prepare is not None and self.spark is not None:
+                data = scenario.prepare(data, **chosen(scenario.prepare, values))
+            self._data[key] = data
+        return self._data[key]
+
+    def _checked(self, cell: Cell, scenario: Scenario, answers: list[Any], warnings: list[str]) -> Any:
+        try:
+            plain = [json.loads(json.dumps(answer, allow_nan=False)) for answer in answers]
+        except (TypeError, ValueError) as error:
+            raise InvalidCellError(f"its answer is not plain JSON: {error}") from error
+        reference = self._references.get(cell.key)
+        if reference is None:
+            whose, truth = "its own first call", plain[0]
+            if not cell.base:
+                warnings.append("there is no answer of the base case: this one is checked against itself only")
+        else:
+            whose, truth = f"{reference['scenario']}.{reference['variant']}", reference["answer"]
+        for answer in plain:
+            try:
+                scenario.check(truth, answer)
+            except Exception as error:
+                raise InvalidCellError(f"its answer differs from that of {whose}: {one_line(error)}") from error
+        return plain[-1]
+
+    def _leftovers(self, cached: set[int], threads: set[threading.Thread]) -> list[str]:
+        """What a call left behind, in words; cached data is dropped, so that it cannot help the next cell."""
+        warnings = []
+        if self.spark is not None and (left := session.cached_rdds(self.spark) - cached):
+            warnings.append(f"it left {len(left)} cached data sets behind")
+            session.drop_cached(self.spark, left)
+        if more := [thread.name for thread in threading.enumerate() if thread not in threads]:
+            warnings.append(f"it left {len(more)} threads behind: {', '.join(sorted(more)[:3])}")
+        return warnings
+
+
+def _idle(needs: int, ran: session.Engaged, threads: bool, seconds: float) -> str | None:
+    """Why a cell did not do side by side what it says it does, or None.
+
+    Parameters
+    ----------
+    needs : int
+        What has to run at once: tasks, or the jobs of driver threads.
+    ran : Engaged
+    threads : bool
+        Whether driver threads are what is parallel. Tasks of some milliseconds may then never meet on two slots, which
+        tells nothing; but where tasks fill more than half of the time, those of two threads meet unless a slot is idle.
+    seconds : float
+        That the call took.
+    """
+    if threads and ran.jobs_at_once < needs:
+        return f"only {ran.jobs_at_once} of the {needs} jobs that it needs were in flight at once"
+    if ran.slots < needs and not (threads and ran.task_seconds < seconds / 2):
+        return f"only {ran.slots} of the {needs} slots that it needs were busy at once"
+    return None

@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Benchmarks on real containers, to be broken: started as a user starts them, watched from outside."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from suite import compose
+from suite.topology import ClusterError
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="session")
+def engine() -> compose.Engine:
+    """A Docker engine. Where there is none these tests are skipped, but in CI that is a failure."""
+    try:
+        return compose.find_engine()
+    except ClusterError as error:
+        if os.environ.get("CI") == "true":
+            pytest.fail(f"CI has to run the tests on containers: {error}")
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
+def image(engine: compose.Engine, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The image, built from the working tree."""
+    compose.build(engine, tmp_path_factory.mktemp("build") / "build.log")
+    return compose.IMAGE
+
+
+def things(engine: compose.Engine) -> set[str]:
+    """Every container, volume and network that the engine has."""
+    questions = (["ps", "-aq"], ["volume", "ls", "-q"], ["network", "ls", "-q"])
+    return {name for words in questions for name in engine.ask(*words).split()}
+
+
+class Bench:
+    """`python -m suite bench --master compose` in a process of its own.
+
+    Parameters
+    ----------
+    engine : compose.Engine
+    folder : Path
+    arguments : str
+        Of the bench, on top of one block of size smoke on two slots.
+    variables : str
+        Of its environment.
+    """
+
+    def __init__(self, engine: compose.Engine, folder: Path, *arguments: str, **variables: str):
+        self.engine = engine
+        self.out = folder / "out"
+        self.log = folder / "said"
+        words = ["--master", "compose", "--workers", "2", "--slots", "2", "--size", "smoke", "--blocks", "1"]
+        with self.log.open("wb") as said:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "suite", "bench", *arguments, *words, "--out", str(self.out)],
+                cwd=ROOT,
+                stdin=subprocess.DEVNULL,
+                stdout=said,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, "PYTHONUNBUFFERED": "1", **variables},
+                start_new_session=True,
+            )
+        self.name = f"{compose.KEPT}-{self.process.pid}"
+
+    @property
+    def said(self) -> str:
+        """All that it printed so far."""
+        return self.log.read_text(errors="replace")
+
+    def until(self, what: str, look: Callable[[], Any], seconds: float = 420.0) -> Any:
+        """Wait until there is something to see while the bench runs."""
+        deadline = time.monotonic() + seconds
+        while not (seen := look()):
+            assert self.process.poll() is None, f"ended before {what}: {self.said}"
+            assert time.monotonic() < deadline, f"no {what} in {seconds} seconds: {self.said}"
+            time.sleep(0.2)
+        return seen
+
+    def container(self, who: str) -> str | None:
+        """The id of the container of a service, such as `worker 1`, where there is one."""
+        found = {compose._state(one)[0]: one["Id"] for one in self.engine.containers(self.name)}
+        return found.get(who)
+
+    def working(self, mark: str, who: str = "worker 1") -> bool:
+        """Whether tasks of a recipe have left at least two marks in a worker."""
+        container = self.container(who)
+        if container is None:
+            return False
+        listed = self.engine.ask("exec", container, "ls", "/var/spark", may_fail=True)
+        return listed.count(f"{mark}-") >= 2
+
+    def inside(self, who: str, *command: str) -> None:
+        """Run a command in a container, whatever becomes of it."""
+        self.engine.ask("exec", str(self.container(who)), *command, may_fail=True)
+
+    def signal(self, number: int) -> None:
+        """Send a signal to the bench, as a terminal or a supervisor would."""
+        self.process.send_signal(number)
+
+    def end(self, seconds: float = 600.0) -> int:
+        """The exit code, within a bound."""
+        try:
+            return self.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            pytest.fail(f"it hangs: {self.said}")
+
+    def records(self) -> dict[str, dict[str, Any]]:
+        """The records that were brought out, by variant."""
+        lines = (self.out / "records.jsonl").read_text().splitlines()
+        return {record["variant"]: record for record in map(json.loads, lines)}
+
+    def planned(self) -> int:
+        """How many cells were planned."""
+        return len(json.loads((self.out / "plan.json").read_text())["cells"])
+
+
+@pytest.fixture
+def bench(engine: compose.Engine, image: str, tmp_path: Path) -> Iterator[Callable[..., Bench]]:
+    """Starts benches; afterwards nothing of them may be left, whatever the test did."""
+    before = things(engine)
+    started: list[Bench] = []
+
+    def start(*arguments: str, **variables: str) -> Bench:
+        folder = tmp_path / str(len(started))
+        folder.mkdir()
+        started.append(Bench(engine, folder, *arguments, **variables))
+        return started[-1]
+
+    yield start
+    left = set()
+    for one in started:
+        if one.process.poll() is None:
+            os.killpg(one.process.pid, signal.SIGKILL)
+            one.process.wait()
+        left |= {compose._state(each)[0] for each in engine.containers(one.name)}
+        compose.remove(engine, one.name)
+        assert not compose.state_folder(one.name).exists()
+    assert left == set(), f"left behind: {started[-1].said}"
+    assert things(engine) <= before

@@ -1,0 +1,411 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What can be known of the containers without a Docker engine: files that obey their rules, messages, parcels."""
+
+from __future__ import annotations
+
+import importlib.machinery
+import importlib.util
+import io
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+import psutil
+import pytest
+from ruamel.yaml import YAML
+
+from suite import compose, topology
+from suite.compose import Engine, Plan
+from suite.topology import ClusterError
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCKER = ROOT / "docker"
+BIN = Path(sys.executable).parent
+
+
+def services(name: str) -> dict:
+    return YAML(typ="safe").load(DOCKER / name)["services"]
+
+
+@pytest.mark.parametrize("name", ["compose.yaml", "compose.pages.yaml"])
+def test_compose_files_obey_the_specification(name):
+    command = [BIN / "check-jsonschema", "--builtin-schema", "vendor.compose-spec", DOCKER / name]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize("client", [["docker", "compose"], ["docker-compose"]], ids=["v2", "v1"])
+def test_compose_clients_read_the_files(client, tmp_path):
+    if shutil.which(client[0]) is None or subprocess.run([*client, "version"], capture_output=True).returncode:
+        pytest.skip(f"there is no {' '.join(client)} here")
+    secret = tmp_path / "secret"
+    secret.write_text("nothing")
+    files = ["-f", str(DOCKER / "compose.yaml"), "-f", str(DOCKER / "compose.pages.yaml")]
+    done = subprocess.run(
+        [*client, *files, "-p", "foldout-test", "config"],
+        env={**os.environ, "FOLDOUT_SECRET_FILE": str(secret)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "127.0.0.1" in done.stdout
+
+
+def test_the_dockerfile_obeys_hadolint():
+    done = subprocess.run([BIN / "hadolint", DOCKER / "Dockerfile"], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stdout
+
+
+def test_the_lock_is_a_layer_of_its_own_before_the_code():
+    last_stage = (DOCKER / "Dockerfile").read_text().rsplit("\nFROM ", 1)[1]
+    copies = [line for line in last_stage.splitlines() if line.startswith("COPY ")]
+    assert copies[0] == "COPY --from=build /opt/venv /opt/venv"
+    assert {"COPY suite suite", "COPY scenarios scenarios"} <= set(copies[1:])
+    # After it only files are copied: nothing is run again when code has changed.
+    assert "\nRUN " not in last_stage[last_stage.index(copies[0]) :]
+
+
+def test_every_service_is_confined():
+    for name, service in services("compose.yaml").items():
+        assert service["read_only"] is True, name
+        assert service["init"] is True, name
+        assert service["cap_drop"] == ["ALL"], name
+        assert service["security_opt"] == ["no-new-privileges:true"], name
+        assert {"cpus", "mem_limit", "memswap_limit", "pids_limit", "tmpfs"} <= set(service), name
+        assert service["labels"]["foldout.cluster"], name
+        assert ("healthcheck" in service) == (name != "bench"), name
+
+
+def test_pages_are_published_on_request_only_and_other_ports_never():
+    assert not any("ports" in service for service in services("compose.yaml").values())
+    ports = [port for service in services("compose.pages.yaml").values() for port in service["ports"]]
+    assert len(ports) == 2
+    assert all(port.startswith("127.0.0.1:") for port in ports)
+    assert {port.rsplit(":", 1)[1] for port in ports} == {"8080", "18080"}
+
+
+def test_the_compose_file_asks_for_nothing_that_the_suite_does_not_give(engine_of_8):
+    text = (DOCKER / "compose.yaml").read_text()
+    asked = {line.split("}")[0].split(":")[0] for line in text.split("${")[1:]}
+    given = set(Plan("x").variables(engine_of_8, "me"))
+    by_bench_or_user = {"FOLDOUT_COMMAND", "FOLDOUT_SENDS", "FOLDOUT_ADDRESS", "FOLDOUT_DRIVER_LIMIT"}
+    assert asked - given == by_bench_or_user
+    assert given <= asked
+
+
+@pytest.fixture
+def engine_of_8() -> Engine:
+    return Engine(("docker-compose",), 8, 16.0)
+
+
+# --- the entrypoint
+
+
+@pytest.fixture
+def entrypoint(tmp_path, monkeypatch):
+    loader = importlib.machinery.SourceFileLoader("entrypoint", str(DOCKER / "entrypoint"))
+    spec = importlib.util.spec_from_loader("entrypoint", loader)
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    loader.exec_module(module)
+    monkeypatch.setattr(module, "SECRET", tmp_path / "secret")
+    monkeypatch.setattr(module, "CONF", tmp_path / "conf")
+    monkeypatch.setenv("FOLDOUT_ADDRESS", "10.0.0.7")
+    monkeypatch.setenv("SPARK_CONF_DIR", "set back afterwards")
+    (tmp_path / "secret").write_text("s3cr3t\n")
+    return module
+
+
+@pytest.mark.parametrize("role", ["master", "worker", "history", "suite"])
+def test_the_secret_goes_into_a_file_of_its_owner_and_nowhere_else(entrypoint, role, tmp_path):
+    entrypoint.configure(role)
+    file = tmp_path / "conf" / "spark-defaults.conf"
+    conf = dict(line.split(" ", 1) for line in file.read_text().splitlines())
+    assert conf["spark.authenticate"] == "true"
+    assert conf["spark.authenticate.secret"] == "s3cr3t"
+    assert conf["spark.master.rest.enabled"] == "false"
+    assert conf["spark.network.crypto.saslFallback"] == "false"
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert "s3cr3t" not in str(dict(os.environ))
+    assert os.environ["SPARK_CONF_DIR"] == str(tmp_path / "conf")
+    assert conf.get("spark.driver.host") == ("10.0.0.7" if role == "suite" else None)
+
+
+def test_encryption_is_a_setting(entrypoint, tmp_path, monkeypatch):
+    file = tmp_path / "conf" / "spark-defaults.conf"
+    entrypoint.configure("worker")
+    assert "crypto.enabled" not in file.read_text()
+    monkeypatch.setenv("FOLDOUT_ENCRYPT", "1")
+    entrypoint.configure("worker")
+    assert "spark.network.crypto.enabled true\n" in file.read_text()
+    assert "AES/GCM/NoPadding" in file.read_text()
+
+
+@pytest.mark.parametrize(
+    ("role", "state", "healthy"),
+    [
+        ("master", {"status": "ALIVE", "workers": []}, True),
+        ("master", {"status": "RECOVERING", "workers": []}, False),
+        ("master", None, False),
+        ("worker", {"status": "ALIVE", "workers": [{"host": "10.0.0.7", "state": "ALIVE"}]}, True),
+        ("worker", {"status": "ALIVE", "workers": [{"host": "10.0.0.7", "state": "DEAD"}]}, False),
+        ("worker", {"status": "ALIVE", "workers": [{"host": "10.0.0.8", "state": "ALIVE"}]}, False),
+    ],
+)
+def test_health_means_that_the_master_is_in_charge_and_lists_the_worker(
+    entrypoint, role, state, healthy, monkeypatch, tmp_path
+):
+    monkeypatch.setattr(topology, "master_state", lambda pages: state)
+    monkeypatch.setattr(entrypoint, "WAS_HEALTHY", tmp_path / "mark")
+    if healthy:
+        entrypoint.health(role)
+    else:
+        with pytest.raises(SystemExit):
+            entrypoint.health(role)
+    assert (tmp_path / "mark").exists() == healthy
+
+
+def test_an_earlier_run_makes_room_but_a_mounted_folder_stays(entrypoint, tmp_path, monkeypatch):
+    (tmp_path / "run" / "logs" / "events").mkdir(parents=True)
+    (tmp_path / "run" / "logs" / "events" / "app-1").touch()
+    (tmp_path / "run" / "plan.json").touch()
+    rmdir = Path.rmdir
+
+    def busy(folder):
+        if folder.name == "events":
+            raise OSError("a mount")
+        rmdir(folder)
+
+    monkeypatch.setattr(Path, "rmdir", busy)
+    entrypoint.clear(tmp_path / "run")
+    assert [path.relative_to(tmp_path / "run") for path in (tmp_path / "run").rglob("*")] == [
+        Path("logs"),
+        Path("logs/events"),
+    ]
+
+
+# --- no engine in reach
+
+
+def fake_docker(folder: Path, script: str, *names: str) -> str:
+    """A PATH whose docker does what the script says."""
+    for name in names or ("docker",):
+        (folder / name).write_text(f"#!/bin/sh\n{script}\n")
+        (folder / name).chmod(0o755)
+    return str(folder)
+
+
+DENIED = "echo 'permission denied while trying to connect to the Docker daemon socket' >&2; exit 1"
+DEAD = "echo 'Cannot connect to the Docker daemon. Is the docker daemon running?' >&2; exit 1"
+NO_COMPOSE = 'if [ "$1" = info ]; then echo 4 8000000000; else echo "unknown command: compose" >&2; exit 1; fi'
+
+
+@pytest.mark.parametrize(
+    ("script", "said", "remedy"),
+    [
+        (None, "no `docker` on the PATH", "install Docker"),
+        (DENIED, "may not use the Docker engine", "usermod -aG docker"),
+        (DEAD, "no Docker engine answers at", "start it"),
+        ("echo '0 0'", "no Docker engine answers at", "start it"),
+        (NO_COMPOSE, "neither `docker compose` nor `docker-compose`", "docker-compose-plugin"),
+    ],
+    ids=["no client", "no permission", "dead", "no server", "no compose"],
+)
+def test_each_way_to_have_no_engine_has_its_own_message(script, said, remedy, tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path) if script is None else fake_docker(tmp_path, script))
+    with pytest.raises(ClusterError) as error:
+        compose.find_engine()
+    text = str(error.value)
+    assert said in text
+    assert remedy in text
+    assert "--master standalone" in text
+    assert "\n" not in text
+
+
+def test_a_dead_socket_is_named(monkeypatch):
+    if shutil.which("docker") is None:
+        pytest.skip("there is no docker client here")
+    monkeypatch.setenv("DOCKER_HOST", "unix:///nowhere/docker.sock")
+    with pytest.raises(ClusterError, match=r"no Docker engine answers at unix:///nowhere/docker\.sock"):
+        compose.find_engine()
+
+
+def test_an_engine_that_does_not_answer(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", fake_docker(tmp_path, "exec /bin/sleep 100"))
+    monkeypatch.setattr(compose, "CLIENT_SECONDS", 0.3)
+    with pytest.raises(ClusterError, match=r"`docker info` got no answer .* 0\.3 seconds"):
+        compose.find_engine()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["bench", "grid_search_single_node", "--master", "compose"],
+        ["cluster", "up"],
+        ["cluster", "status"],
+        ["cluster", "down"],
+    ],
+)
+def test_the_command_line_says_it_in_one_line(words, tmp_path):
+    out = ["--out", str(tmp_path / "out")] if words[0] == "bench" else []
+    done = subprocess.run(
+        [sys.executable, "-m", "suite", *words, *out],
+        cwd=ROOT,
+        env={**os.environ, "PATH": fake_docker(tmp_path, DEAD)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: no Docker engine answers")
+    assert done.stderr.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("ci", "code", "said"), [("true", 1, "CI has to run the tests"), ("", 0, "skipped")])
+def test_faults_are_skipped_without_an_engine_but_not_in_ci(ci, code, said, tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "tests/cluster/test_faults_push.py", "-k", "hangs"],
+        cwd=ROOT,
+        env={**os.environ, "PATH": fake_docker(tmp_path, DEAD), "CI": ci},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert said in done.stdout
+    assert "no Docker engine answers" in done.stdout
+    assert done.returncode == code
+
+
+# --- what is sent into the container
+
+
+def members(archive: bytes) -> dict[str, tarfile.TarInfo]:
+    with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
+        return {member.name: member for member in tar.getmembers()}
+
+
+def test_own_recipes_go_along_with_their_neighbours(tmp_path):
+    for name in ("mine.py", "sibling.py", "data.csv"):
+        (tmp_path / name).write_text("x = 1\n")
+    words = [str(tmp_path / "mine.py"), "udf_inference", "--slots", "1,2", "--master", "compose"]
+    inside, archive = compose.pack(words, tmp_path / "none")
+    assert inside == ["/results/own/0/mine.py", "udf_inference", "--slots", "1,2"]
+    sent = members(archive)
+    assert set(sent) == {"own/0/mine.py", "own/0/sibling.py"}
+    assert {(member.uid, member.uname) for member in sent.values()} == {(0, "")}
+
+
+def test_a_folder_of_recipes_and_an_old_run_go_along(tmp_path):
+    out, recipes = tmp_path / "out", tmp_path / "recipes"
+    for file in (out / "plan.json", out / "logs" / "a.log", recipes / "mine.py", recipes / "__pycache__" / "x.pyc"):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch()
+    (out / "link").symlink_to("/etc/passwd")
+    words = ["--resume", "--out", str(out), f"--scenarios={recipes}", "--master=compose"]
+    inside, archive = compose.pack(words, out)
+    assert inside == ["--resume", "--scenarios", "/results/own/scenarios"]
+    assert {name for name, member in members(archive).items() if member.isfile()} == {
+        "run/plan.json",
+        "run/logs/a.log",
+        "own/scenarios/mine.py",
+    }
+    assert "run/link" not in members(archive)
+
+
+def test_without_anything_to_send_the_archive_is_empty_but_whole(tmp_path):
+    inside, archive = compose.pack(["--size", "smoke"], tmp_path / "none")
+    assert inside == ["--size", "smoke"]
+    assert members(archive) == {}
+    assert len(archive) >= 1024  # two blocks that say it has ended: the pipe it goes through stays open
+
+
+# --- plans and owners
+
+
+def test_nothing_secret_is_among_the_variables(engine_of_8, monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    variables = Plan("foldout-1", 3, 2, "2g", encrypt=True).variables(engine_of_8, "me")
+    assert variables["FOLDOUT_SECRET_FILE"] == str(tmp_path / "foldout" / "foldout-1" / "secret")
+    assert variables["FOLDOUT_WORKER_MEMORY"] == "2048m"
+    assert variables["FOLDOUT_WORKER_LIMIT"] == f"{2048 + 768 + 2 * 768}m"
+    assert variables["FOLDOUT_DRIVER_CORES"] == "6"
+    told = json.loads(variables["FOLDOUT_CLUSTER"])
+    assert (told["workers"], told["cores"], told["url"]) == (3, 2, "spark://master:7077")
+    assert "secret" not in variables["FOLDOUT_CLUSTER"]
+
+
+def test_the_driver_inside_learns_what_cluster_it_has(engine_of_8, monkeypatch):
+    from suite.cluster import given
+
+    told = Plan("x", 2, 1).variables(engine_of_8, "me")["FOLDOUT_CLUSTER"]
+    monkeypatch.setenv("FOLDOUT_CLUSTER", told)
+    monkeypatch.setenv("SPARK_CONF_DIR", "/tmp/spark-conf")
+    ready = given("spark://master:7077")
+    assert ready.slots == 2
+    assert ready.label == "containers: 2 workers of 1 core, all on one host"
+    assert ready.environment == {"SPARK_CONF_DIR": "/tmp/spark-conf"}
+    assert given("spark://elsewhere:7077").slots is None
+    assert given("local[2]").environment == {}
+
+
+@pytest.mark.parametrize(
+    ("plan", "said"),
+    [
+        (Plan("x", workers=2, cores=9), "workers of 9 cores cannot be had: the Docker engine has 8"),
+        (Plan("x", workers=9, memory="2g"), "9 workers need 31.5 GiB, the Docker engine has 16.0"),
+        (Plan("x", workers=0), "at least 1 worker"),
+        (Plan("x", memory="much"), "not an amount"),
+    ],
+)
+def test_a_cluster_that_the_engine_cannot_hold_is_refused_first(plan, said, engine_of_8, tmp_path):
+    with pytest.raises(ClusterError, match=said):
+        compose.start(engine_of_8, plan, "me", tmp_path / "log")
+    assert not (tmp_path / "log").exists()
+
+
+def test_only_what_a_dead_process_of_this_machine_owned_is_orphaned():
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    host = socket.gethostname()
+    assert compose._is_orphaned(f"{host}:{ended.pid}:12345")
+    assert compose._is_orphaned(f"{host}:{os.getpid()}:12345")  # the number was given to another process since
+    assert not compose._is_orphaned(compose._owner())
+    assert not compose._is_orphaned(f"other-{host}:{ended.pid}:12345")
+    for other in ("kept", "by-hand", "", "a:b:c"):
+        assert not compose._is_orphaned(other)
+    assert compose._owner().split(":")[1] == str(psutil.Process().pid)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "Error response from daemon: driver failed programming external connectivity on endpoint foldout_master_1: "
+        "Bind for 127.0.0.1:8080 failed: port is already allocated",
+        "Error starting userland proxy: listen tcp4 127.0.0.1:8080: bind: address already in use",
+    ],
+)
+def test_a_taken_port_is_named_with_the_remedy(said, tmp_path):
+    text = compose._why_not_started(said, tmp_path / "log")
+    assert "127.0.0.1:8080 is taken" in text
+    assert "FOLDOUT_MASTER_PAGE" in text
+
+
+def test_states_are_told_in_words():
+    labels = {"com.docker.compose.service": "worker", "com.docker.compose.container-number": "2"}
+
+    def state(restarts=0, **values):
+        told = {"OOMKilled": False, "Status": "running", "Paused": False, "ExitCode": 0} | values
+        return compose._state({"Config": {"Labels": labels}, "State": told, "RestartCount": restarts})
+
+    assert state(Health={"Status": "healthy"}) == ("worker 2", "healthy")
+    assert state(restarts=1, Health={"Status": "healthy"}) == ("worker 2", "died")
+    assert state(OOMKilled=True) == ("worker 2", "ran out of memory")
+    assert state(Status="exited", ExitCode=137) == ("worker 2", "ended with exit code 137")
+    assert state(Status="paused", Paused=True) == ("worker 2", "paused")

@@ -1,0 +1,218 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The cluster of containers, whole: what it lets in, what it keeps to itself, and that it goes without a trace."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from suite import compose, topology
+
+pytestmark = pytest.mark.docker
+
+ROOT = Path(__file__).resolve().parents[2]
+RECIPES = Path(__file__).with_name("recipes")
+
+
+def suite(*words, **variables):
+    return subprocess.run(
+        [sys.executable, "-m", "suite", *words],
+        cwd=ROOT,
+        env={**os.environ, **variables},
+        capture_output=True,
+        text=True,
+        timeout=900,
+    )
+
+
+@pytest.fixture(scope="module")
+def running(engine, image):
+    """The cluster of `cluster up`, with its pages on ports that are likely free."""
+    if engine.containers(compose.KEPT):
+        pytest.fail("a cluster of the user's own is up: `python -m suite cluster down` first")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FOLDOUT_MASTER_PAGE", "18989")
+        patch.setenv("FOLDOUT_HISTORY_PAGE", "18990")
+        stranger = engine.ask("create", "--label", "someone=else", "--entrypoint", "true", image).strip()
+        done = suite("cluster", "up", "--workers", "2", "--pages")
+        try:
+            assert done.returncode == 0, done.stderr
+            yield done
+        finally:
+            gone = suite("cluster", "down")
+            left = engine.ask("ps", "-aq", "--no-trunc").split()
+            engine.ask("rm", "-f", stranger)
+        assert gone.returncode == 0
+        # What is not ours was not touched.
+        assert stranger in left
+        assert engine.containers(compose.KEPT) == []
+        assert not compose.state_folder(compose.KEPT).exists()
+
+
+@pytest.fixture(scope="module")
+def containers(running, engine):
+    return {compose._state(each)[0]: each for each in engine.containers(compose.KEPT)}
+
+
+@pytest.fixture(scope="module")
+def secret(running):
+    return (compose.state_folder(compose.KEPT) / "secret").read_text()
+
+
+def test_what_a_killed_bench_leaves_is_removed_by_the_next_command(engine, image, tmp_path, monkeypatch):
+    # Where a cluster that is up is not looked for.
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    words = [sys.executable, "-m", "suite", "bench", str(RECIPES / "steady.py"), "--master", "compose"]
+    with (tmp_path / "said").open("wb") as said:
+        process = subprocess.Popen(
+            [*words, "--size", "smoke", "--out", str(tmp_path / "out")], cwd=ROOT, stdout=said, stderr=said
+        )
+    name = f"{compose.KEPT}-{process.pid}"
+    try:
+        deadline = time.monotonic() + 300
+        while not engine.containers(name):
+            assert process.poll() is None, (tmp_path / "said").read_text()
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert engine.containers(name)
+    # `down` would end a cluster that another test has up as well; this is the part of it that is meant here.
+    assert compose.remove_orphans(engine) == [name]
+    assert engine.containers(name) == []
+    assert not compose.state_folder(name).exists()
+
+
+def test_all_of_it_is_up(running, containers):
+    assert set(containers) == {"master", "worker 1", "worker 2", "history"}
+    shown = suite("cluster", "status")
+    assert shown.returncode == 0
+    assert shown.stdout.count(" healthy") == 4
+    assert "http://127.0.0.1:18989" in shown.stdout
+
+
+def test_the_master_lists_both_workers_and_history_serves(running):
+    state = topology.master_state("http://127.0.0.1:18989")
+    assert topology.is_complete(state, workers=2, cores=1)
+    with urllib.request.urlopen("http://127.0.0.1:18990/api/v1/applications", timeout=10) as reply:
+        assert isinstance(json.load(reply), list)
+
+
+def test_nothing_but_the_pages_is_published(containers):
+    for who, container in containers.items():
+        for inside, bound in (container["NetworkSettings"]["Ports"] or {}).items():
+            assert inside in ("8080/tcp", "18080/tcp"), who
+            assert {to["HostIp"] for to in bound} == {"127.0.0.1"}, who
+
+
+def test_containers_are_confined(containers, engine):
+    for who, container in containers.items():
+        host = container["HostConfig"]
+        assert host["ReadonlyRootfs"], who
+        assert host["PidsLimit"] > 0, who
+        assert host["Memory"] > 0, who
+        assert host["NanoCpus"] > 0, who
+        told = engine.ask("exec", container["Id"], "cat", "/proc/self/status")
+        status = dict(line.split(":\t", 1) for line in told.splitlines() if ":\t" in line)
+        assert status["Uid"].split() == ["10001"] * 4, who
+        assert {int(status[name], 16) for name in ("CapEff", "CapPrm", "CapBnd")} == {0}, who
+        assert status["NoNewPrivs"] == "1", who
+        written = engine.ask("exec", container["Id"], "sh", "-c", "touch /opt/x 2>&1 || true")
+        assert "Read-only file system" in written, who
+
+
+def test_workers_have_the_cores_and_memory_that_were_promised(containers):
+    host = containers["worker 1"]["HostConfig"]
+    plan = compose.Plan(compose.KEPT)
+    assert host["NanoCpus"] == 1_000_000_000
+    assert host["Memory"] == host["MemorySwap"] == plan.worker_limit * 2**20
+
+
+def test_the_secret_is_in_a_file_and_nowhere_else(containers, engine, secret, image):
+    assert len(secret) == 64
+    assert secret not in engine.ask("history", "--no-trunc", image)
+    assert secret not in json.dumps(list(containers.values()))
+    for who, container in containers.items():
+        assert secret not in engine.ask("logs", container["Id"]), who
+        assert secret not in engine.ask("top", container["Id"], "-o", "pid,args"), who
+        environ = "cat /proc/1/environ /proc/*/environ | tr '\\0' '\\n'"
+        assert secret not in engine.ask("exec", container["Id"], "sh", "-c", environ, may_fail=True), who
+        kept = engine.ask("exec", container["Id"], "stat", "-c", "%a", "/tmp/spark-conf/spark-defaults.conf")
+        assert kept.strip() == "600", who
+    assert compose.state_folder(compose.KEPT).stat().st_mode & 0o077 == 0
+
+
+STRANGER = """
+from pyspark.sql import SparkSession
+spark = SparkSession.builder.master("spark://master:7077").config("spark.driver.memory", "512m").getOrCreate()
+print("LET IN", spark.range(3).count())
+"""
+
+
+def test_a_client_without_the_secret_is_refused(containers, engine, image):
+    network = next(iter(containers["master"]["NetworkSettings"]["Networks"]))
+    command = ["docker", "run", "--rm", "--network", network, "--entrypoint", "sh", image, "-c"]
+    java = "python -c 'import suite.java; print(suite.java.find_java().home)'"
+    done = subprocess.run(
+        [*command, f'JAVA_HOME=$({java}) exec python -c "$0"', STRANGER], capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode != 0
+    assert "LET IN" not in done.stdout
+    assert "Expected SaslMessage" in done.stderr
+    assert "Registering app" not in engine.ask("logs", containers["master"]["Id"])
+
+
+def test_a_bench_uses_the_cluster_that_is_up(running, engine, tmp_path):
+    before = {each["Id"] for each in engine.containers(compose.KEPT)}
+    words = ["--master", "compose", "--slots", "2", "--size", "smoke", "--blocks", "1"]
+    done = suite("bench", str(RECIPES / "steady.py"), *words, "--out", str(tmp_path / "out"))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "using the cluster that is up" in done.stdout
+    lines = (tmp_path / "out" / "records.jsonl").read_text().splitlines()
+    (record,) = [each for each in map(json.loads, lines) if each["variant"] == "shuffled"]
+    assert record["status"] == "ok"
+    assert record["engaged"]["executors"] == 2
+    assert record["engaged"]["slots"] == 2
+    # It belongs to whoever called, and the cluster stays as it was.
+    owners = {path.stat().st_uid for path in (tmp_path / "out").rglob("*")}
+    assert owners == {os.getuid()}
+    assert {each["Id"] for each in engine.containers(compose.KEPT)} == before
+    with urllib.request.urlopen("http://127.0.0.1:18990/api/v1/applications", timeout=10) as reply:
+        assert any(each["name"] == "foldout" for each in json.load(reply))
+
+
+def test_a_change_of_code_rebuilds_the_last_layers_only(engine, image, tmp_path, monkeypatch):
+    for name in ("docker", "suite", "scenarios", "requirements"):
+        ignored = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=ignored)
+    for name in (".dockerignore", "pyproject.toml"):
+        shutil.copy(ROOT / name, tmp_path / name)
+    (tmp_path / "scenarios" / "new.py").write_text("pass\n")
+    monkeypatch.setattr(compose, "ROOT", tmp_path)
+    changed = "foldout:changed"
+    try:
+        compose.build(engine, tmp_path / "build.log", changed)
+        before, after = (json.loads(engine.ask("inspect", tag))[0]["RootFS"]["Layers"] for tag in (image, changed))
+        different = [number for number, pair in enumerate(zip(before, after, strict=True)) if len(set(pair)) > 1]
+        assert different == [len(before) - 1]
+    finally:
+        engine.ask("rmi", "-f", changed)
+
+
+def test_nothing_of_the_build_is_in_the_image(engine, image):
+    shell = (
+        "ls /usr/local/share/ca-certificates /root/.cache /opt/foldout/docker/certs /opt/venv/bin/pip 2>/dev/null; env"
+    )
+    seen = engine.ask("run", "--rm", "--entrypoint", "sh", image, "-c", shell)
+    assert "PIP_" not in seen
+    assert "proxy" not in seen.lower()
+    assert ".crt" not in seen
+    assert "bin/pip" not in seen

@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The rest of the faults on real containers, tried at night: see test_faults_push.py for what is asked of each."""
+
+import socket
+from pathlib import Path
+
+import pytest
+
+from suite import compose
+
+pytestmark = [pytest.mark.docker, pytest.mark.slow]
+
+RECIPES = Path(__file__).with_name("recipes")
+STEADY = str(RECIPES / "steady.py")
+
+
+def assert_disturbed(run, variant, answer):
+    """The right answer, and no time."""
+    record = run.records()[variant]
+    assert record["status"] == "invalid", (record, run.said)
+    assert record["seconds"] is None
+    assert record["cold_seconds"] is None
+    assert record["reason"].startswith("disturbed: ")
+    assert record["answer"] == answer
+    return record
+
+
+def totals():
+    return {"totals": [sum(row for row in range(1000) if row % 3 == rest) for rest in range(3)]}
+
+
+def test_worker_paused(bench, engine):
+    """A silent partition: no connection is closed, nothing answers."""
+    run = bench(STEADY)
+    run.until("tasks", lambda: run.working("steady"))
+    engine.ask("pause", str(run.container("worker 1")))
+    assert run.end() == 1
+    assert_disturbed(run, "shuffled", totals())
+    assert "worker 1 paused" in run.said
+
+
+def test_master_killed_and_restarted(bench):
+    """The application goes on meanwhile, and the master knows it again: nothing of a job is lost."""
+    run = bench(STEADY)
+    run.until("tasks", lambda: run.working("steady"))
+    run.inside("master", "sh", "-c", "kill -9 -1")
+    code = run.end()
+    record = run.records()["shuffled"]
+    assert record["answer"] == totals()
+    # Where executors were lost as well, the time is taken back.
+    assert record["status"] == "ok" or record["reason"].startswith("disturbed: ")
+    assert code == (0 if record["status"] == "ok" else 1)
+    assert "master died and was started again" in run.said
+
+
+def hungry(tmp_path, *variants):
+    """A copy of the recipe with these variants only."""
+    text = (RECIPES / "hungry.py").read_text()
+    head, *functions = text.split("\n\n\ndef ")
+    kept = [each for each in functions if not each.startswith("run_") or each.split("(")[0][4:] in variants]
+    file = tmp_path / "hungry.py"
+    file.write_text("\n\n\ndef ".join([head, *kept]))
+    return str(file)
+
+
+def test_executor_out_of_heap(bench, tmp_path):
+    run = bench(hungry(tmp_path, "modest", "heap"), "--timeout", "240")
+    assert run.end(900) == 1
+    records = run.records()
+    assert records["heap"]["status"] == "failed"
+    assert "an executor ran out of memory" in records["heap"]["reason"]
+    assert records["modest"]["status"] in ("ok", "invalid")
+    if records["modest"]["status"] == "ok":
+        assert records["modest"]["answer"] == {"total": 190}
+
+
+def test_executor_out_of_the_containers_memory(bench, tmp_path):
+    run = bench(hungry(tmp_path, "modest", "python"), "--timeout", "240")
+    assert run.end(900) == 1
+    reason = run.records()["python"]["reason"]
+    assert run.records()["python"]["status"] == "failed"
+    assert "for lack of memory" in reason
+    assert "ran out of memory" in run.said  # which container
+
+
+def test_disk_full(bench, tmp_path):
+    file = tmp_path / "small.yaml"
+    file.write_text(
+        "services:\n  worker:\n    tmpfs: ['/small:size=24m,mode=1777']\n    environment: {SPARK_LOCAL_DIRS: /small}\n"
+    )
+    run = bench(hungry(tmp_path, "modest", "disk"), "--timeout", "240", FOLDOUT_COMPOSE=str(file))
+    assert run.end(900) == 1
+    record = run.records()["disk"]
+    assert record["status"] == "failed"
+    assert "the disk of spark.local.dir is full" in record["reason"]
+
+
+def test_executor_lost_while_it_holds_cached_data(bench):
+    run = bench(str(RECIPES / "cached.py"))
+    run.until("tasks", lambda: run.working("cached"))
+    run.inside("worker 1", "sh", "-c", "kill -9 -1")
+    assert run.end() == 1
+    assert_disturbed(run, "cached", {"total": sum(row * row for row in range(1000))})
+
+
+def test_port_taken(engine, image, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    plan = compose.Plan("foldout-port", workers=1, pages=True)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        monkeypatch.setenv("FOLDOUT_MASTER_PAGE", str(port))
+        with pytest.raises(compose.ClusterError, match=rf"127\.0\.0\.1:{port} is taken"):
+            compose.up(plan)
+    assert engine.containers(plan.name) == []
+    assert not compose.state_folder(plan.name).exists()
+
+
+def test_a_second_cluster_beside_the_first(bench):
+    first, second = bench(STEADY), bench(STEADY)
+    assert first.end(900) == 0
+    assert second.end(900) == 0
+    assert first.name != second.name
+    for run in (first, second):
+        assert run.records()["shuffled"]["answer"] == totals()

@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the preflight says when driver and executors differ, or executors do not come."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from suite import preflight, topology
+from suite.cluster import ClusterError
+from suite.preflight import MismatchError, Side
+
+SAME = {"python": "3.11.7", "java": "17.0.15", "spark": "4.3.0", "numpy": "2.4.6", "scikit-learn": "1.9.1"}
+
+
+def side(name: str, **other: str) -> Side:
+    return Side(name, {**SAME, **other})
+
+
+def test_patch_releases_of_python_and_java_may_differ_and_nothing_else():
+    driver = side("driver")
+    assert preflight.differences(driver, [side("a", python="3.11.2", java="17.0.9")]) == []
+    assert preflight.differences(driver, [side("a"), side("b", python="3.12.7")]) == ["python"]
+    assert preflight.differences(driver, [side("a", java="21.0.8")]) == ["java"]
+    assert preflight.differences(driver, [side("a", numpy="2.4.5")]) == ["numpy"]
+    assert preflight.differences(driver, [side("a", spark="4.3.1")]) == ["spark"]
+    assert preflight.differences(driver, [side("a", **{"scikit-learn": "missing"})]) == ["scikit-learn"]
+
+
+def test_the_table_marks_what_differs():
+    text = preflight.table([side("driver"), side("host/12", numpy="1.26.0")], ["numpy"])
+    header, driver, executor = text.splitlines()
+    assert "numpy*" in header
+    assert "python*" not in header
+    assert driver.split() == ["driver", *SAME.values()]
+    assert executor.index("1.26.0") == driver.index("2.4.6") == header.index("numpy*")
+
+
+@pytest.mark.spark
+def test_a_local_session_fits_itself(spark):
+    driver, executor = preflight.check(spark)
+    assert driver.name == "driver"
+    assert executor.versions == driver.versions
+
+
+@pytest.mark.spark
+def test_another_python_in_a_worker_is_shown_in_one_table(spark, tmp_path, monkeypatch):
+    other = tmp_path / "python"
+    other.write_text(
+        "#!/bin/sh\nwhile read -r row; do "
+        """echo '{"python": "3.9.1", "java": "17.0.1", "spark": "4.3.0", "host": "w", "executor": "w/7"}'; done\n"""
+    )
+    other.chmod(0o755)
+    monkeypatch.setattr(spark.sparkContext, "pythonExec", str(other))
+    with pytest.raises(MismatchError) as error:
+        preflight.check(spark)
+    line, header, driver, executor = str(error.value).splitlines()
+    assert line.startswith("the executors differ from the driver in python, ")
+    assert str(other) in line
+    assert executor.split()[:2] == ["w/7", "3.9.1"]
+    assert executor.split()[-1] == "missing"  # scikit-learn
+    assert driver.split()[1] == sys.version.split()[0]
+    assert "python*" in header
+
+
+@pytest.mark.spark
+def test_no_python_at_all_in_a_worker(spark, monkeypatch):
+    monkeypatch.setattr(spark.sparkContext, "pythonExec", "/nowhere/python3")
+    with pytest.raises(MismatchError, match=r"(?s)/nowhere/python3.*missing"):
+        preflight.check(spark)
+
+
+@pytest.mark.spark
+def test_executors_that_do_not_come(spark):
+    with pytest.raises(ClusterError, match=r"1 of 3 executors came in 0\.5 seconds: .*free cores.*driver at 127"):
+        preflight.wait_for_executors(spark, 3, seconds=0.5)
+
+
+class Master:
+    """Stands for a session on a standalone master that shows this state."""
+
+    def __init__(self, monkeypatch, state, needed="2"):
+        self.conf = {topology.PAGES: "http://master", "spark.cores.max": needed}
+        self.sparkContext = self
+        self.applicationId = "app-1"
+        monkeypatch.setattr(topology, "master_state", lambda pages: state)
+
+    def getConf(self):
+        return self.conf
+
+
+def test_a_master_with_too_few_cores_is_named(monkeypatch):
+    worker = {"state": "ALIVE", "cores": 1}
+    said = preflight._too_few_cores(Master(monkeypatch, {"workers": [worker], "activeapps": []}))
+    assert said == "2 cores were asked for, but the master has 1 workers with 1 cores"
+    dead = {"state": "DEAD", "cores": 1}
+    assert preflight._too_few_cores(Master(monkeypatch, {"workers": [worker, dead]})) == said
+    assert preflight._too_few_cores(Master(monkeypatch, {"workers": [worker, worker]})) is None
+    assert preflight._too_few_cores(Master(monkeypatch, None)) is None
+
+
+def test_cores_taken_by_others_are_named_and_our_own_do_not_count(monkeypatch):
+    workers = [{"state": "ALIVE", "cores": 1}] * 2
+    ours, other = {"id": "app-1", "cores": 2}, {"id": "app-0", "cores": 1}
+    assert preflight._too_few_cores(Master(monkeypatch, {"workers": workers, "activeapps": [ours]})) is None
+    said = preflight._too_few_cores(Master(monkeypatch, {"workers": workers, "activeapps": [ours, other]}))
+    assert said == "2 cores were asked for, but 1 of the 2 there are taken by other applications"
+
+
+@pytest.mark.parametrize(
+    ("log", "reason"),
+    [
+        ("x\nIllegalStateException: Expected SaslMessage, received something else", "does not know its secret"),
+        ("Failed to connect to master h:7077", "no master answers"),
+        ("", "without a word"),
+        ("java.io.IOException: the cause", "the cause"),
+    ],
+)
+def test_a_session_that_does_not_start_has_its_reason(tmp_path, log, reason):
+    (tmp_path / "log").write_text(log)
+    assert reason in preflight._reason(tmp_path / "log")
+
+
+def test_the_probe_needs_nothing_but_an_old_python():
+    done = subprocess.run(
+        ["sh", "-c", preflight.SHELL, sys.executable, preflight.PROBE],
+        input='{"java": "17", "spark": "4.3.0"}\n',
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    found = json.loads(done.stdout)
+    assert set(preflight.COMPARED) <= set(found)
+    assert found["java"] == "17"

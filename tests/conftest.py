@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What all tests share: one Spark session, the scenarios on the path, and a settled environment."""
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+ROOT = Path(__file__).resolve().parent.parent
+SCENARIOS = ROOT / "scenarios"
+
+for folder in (ROOT, SCENARIOS):
+    if str(folder) not in sys.path:
+        sys.path.insert(0, str(folder))
+
+# Spark would start whatever `python3` is first on the PATH, which may have other packages or none.
+os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+# Workers inherit this; tests need answers, not speed, and two cores are soon oversubscribed.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# Examples are judged by their answers; a busy machine is no reason to fail. In CI they are the same every time.
+settings.register_profile("foldout", deadline=None, derandomize=os.environ.get("CI") == "true")
+settings.load_profile("foldout")
+
+
+@pytest.fixture(scope="session")
+def spark() -> Iterator:
+    """One `local[2]` session for all tests of the process; each test must leave nothing cached in it."""
+    from pyspark.sql import SparkSession
+
+    session = (
+        SparkSession.builder.master("local[2]")
+        .appName("foldout-tests")
+        .config("spark.ui.enabled", "false")
+        .config("spark.driver.bindAddress", "127.0.0.1")
+        .config("spark.driver.host", "127.0.0.1")
+        .config("spark.sql.shuffle.partitions", "2")
+        .getOrCreate()
+    )
+    session.sparkContext.setLogLevel("ERROR")
+    yield session
+    session.stop()

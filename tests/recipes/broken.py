@@ -1,0 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Cannot be imported."""
+
+import no_such_package  # noqa: F401

@@ -1,0 +1,161 @@
+# SPDX-License-Identifier: Apache-2.0
+"""joblib-spark mended: the cause of a failure surfaces, no thread stays, and the answer is the serial one."""
+
+import subprocess
+import sys
+import threading
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+
+import grid_search_joblib_spark as scenario
+import grid_search_single_node as single_node
+import joblib
+import pytest
+from joblib.parallel import register_parallel_backend
+from joblibspark.backend import SparkDistributedBackend
+from pyspark import cloudpickle
+from pyspark.sql import SparkSession
+from sklearn.model_selection import GridSearchCV
+from sklearn.svm import SVC
+
+# Both warnings come from joblib-spark itself: in local mode, and with pyspark 4.
+pytestmark = [
+    pytest.mark.spark,
+    pytest.mark.filterwarnings("ignore:Spark local mode doesn't support stage-level"),
+    pytest.mark.filterwarnings("ignore:Spark session is not provided"),
+]
+
+
+def run_six_tasks(error: Exception, *, reused: bool = False) -> None:
+    """Six calls of which the fourth raises `error`, by a fresh `Parallel` or in a `with` block as sklearn's search."""
+    if reused:
+        with joblib.Parallel() as parallel:
+            parallel(six_tasks(error))
+    else:
+        joblib.Parallel()(six_tasks(error))
+
+
+def six_tasks(error: Exception) -> Iterator:
+    # Nested, so that it travels by value: workers cannot import this file.
+    def fail_at_three(i: int) -> int:
+        if i == 3:
+            raise error
+        return i
+
+    return (joblib.delayed(fail_at_three)(i) for i in range(6))
+
+
+def unmended(n_jobs: int) -> joblib.parallel_config:
+    register_parallel_backend("spark", SparkDistributedBackend)
+    return joblib.parallel_config("spark", n_jobs=n_jobs)
+
+
+def threads() -> set[threading.Thread]:
+    return {thread for thread in threading.enumerate() if thread.is_alive()}
+
+
+def jobs_so_far(spark: SparkSession) -> int:
+    return spark.sparkContext._jsc.sc().dagScheduler().nextJobId()
+
+
+@pytest.mark.parametrize("parallelism", [1, 2])
+def test_same_answer_as_serial_from_spark_jobs_and_nothing_left(spark: SparkSession, parallelism: int) -> None:
+    data = scenario.make_data()
+    before, jobs = threads(), jobs_so_far(spark)
+    answer = scenario.run_joblib_spark(data, spark=spark, parallelism=parallelism, folds=2, candidates=3)
+    # One for each fit; joblib may put two short fits in one.
+    assert 3 <= jobs_so_far(spark) - jobs <= 6
+    assert threads() - before == set()
+    reference = single_node.run_serial(data, folds=2, candidates=3)
+    scenario.check(reference, answer)
+    assert answer == reference
+
+
+@pytest.mark.parametrize("reused", [False, True], ids=["fresh", "reused"])
+def test_a_failed_task_raises_its_own_exception_with_the_workers_traceback(spark: SparkSession, reused: bool) -> None:
+    before = threads()
+    with scenario.on_spark(n_jobs=2), pytest.raises(KeyError) as raised:
+        run_six_tasks(KeyError("no such column"), reused=reused)
+    assert raised.value.args == ("no such column",)
+    shown = "".join(traceback.format_exception(raised.value))
+    assert "On the Spark worker:" in shown
+    assert "in fail_at_three" in shown
+    assert threads() - before == set()
+
+
+def test_parallel_works_again_after_a_failure(spark: SparkSession) -> None:
+    before = threads()
+    with scenario.on_spark(n_jobs=2), joblib.Parallel() as parallel:
+        with pytest.raises(KeyError):
+            parallel(six_tasks(KeyError("x")))
+        assert parallel(joblib.delayed(abs)(-i) for i in range(4)) == [0, 1, 2, 3]
+    assert threads() - before == set()
+
+
+def test_an_exception_class_of_the_users_own_keeps_its_identity(spark: SparkSession) -> None:
+    class BudgetError(Exception):
+        pass
+
+    with scenario.on_spark(n_jobs=2), pytest.raises(BudgetError, match="spent"):
+        run_six_tasks(BudgetError("spent"))
+
+
+def test_an_exception_that_cannot_travel_still_says_what_it_said(spark: SparkSession) -> None:
+    class StubbornError(Exception):
+        """Pickles, but cannot be made again: `__init__` wants more than `args` holds."""
+
+        def __init__(self, limit: int, unit: str) -> None:
+            super().__init__(f"more than {limit} {unit}")
+
+    def stubborn(limit: int) -> int:
+        raise StubbornError(limit, "rows")
+
+    with scenario.on_spark(n_jobs=2), pytest.raises(RuntimeError, match="StubbornError: more than 7 rows"):
+        joblib.Parallel()(joblib.delayed(stubborn)(7) for _ in range(2))
+
+
+def test_what_spark_itself_raises_surfaces_too(spark: SparkSession) -> None:
+    def leave() -> None:
+        import os
+
+        os._exit(1)
+
+    with scenario.on_spark(n_jobs=2), pytest.raises(Exception, match=r"(?i)python worker exited"):
+        joblib.Parallel()(joblib.delayed(leave)() for _ in range(2))
+
+
+def test_the_search_names_the_bad_candidate(spark: SparkSession) -> None:
+    data = scenario.make_data()
+    search = GridSearchCV(SVC(), {"C": [1, -1]}, cv=2, error_score="raise")
+    with scenario.on_spark(n_jobs=2), pytest.raises(ValueError, match="'C' parameter of SVC") as raised:
+        search.fit(data["X"], data["y"])
+    assert "_fit_and_score" in "".join(raised.value.__notes__)
+
+
+def test_without_the_mend_the_cause_is_lost_and_threads_stay(spark: SparkSession) -> None:
+    """The day this fails, joblib-spark is mended and the recipe can be simplified."""
+    before = threads()
+    with unmended(n_jobs=2), pytest.raises(TypeError, match="'_ExceptionWithTraceback' object is not iterable"):
+        run_six_tasks(KeyError("lost"))
+    with unmended(n_jobs=2), pytest.raises(AttributeError, match="_backend_args"):
+        run_six_tasks(KeyError("lost"), reused=True)
+    assert len(threads() - before) >= 4
+
+
+@pytest.mark.parametrize("n_jobs", [1, 0, -1])
+def test_on_spark_refuses_what_joblib_would_run_here(n_jobs: int) -> None:
+    with pytest.raises(ValueError, match=f"n_jobs={n_jobs}: "):
+        scenario.on_spark(n_jobs)
+
+
+def test_workers_need_not_have_this_file(tmp_path: Path) -> None:
+    (tmp_path / "task").write_bytes(cloudpickle.dumps(scenario.error_as_result(lambda: [1 // 0])))
+    code = "import pyspark.cloudpickle as c; print(repr(c.loads(open('task', 'rb').read())()))"
+    result = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert result.stdout.startswith("ZeroDivisionError")
+
+
+def test_is_compared_with_the_single_node_search() -> None:
+    for name in ("WORKLOAD", "PARALLELISM", "SIZES", "check", "make_data", "validate"):
+        assert getattr(scenario, name) is getattr(single_node, name)

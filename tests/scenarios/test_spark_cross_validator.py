@@ -1,0 +1,319 @@
+# SPDX-License-Identifier: Apache-2.0
+"""CrossValidator's recipe: metrics that scikit-learn agrees with, stable folds, and no orphan after a failure."""
+
+import copy
+import json
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+import spark_cross_validator as scenario
+from pyspark.ml.classification import LogisticRegression, LogisticRegressionModel, RandomForestClassifier
+from pyspark.ml.evaluation import BinaryClassificationEvaluator, Evaluator
+from pyspark.ml.functions import vector_to_array
+from pyspark.ml.param import Params
+from pyspark.ml.tuning import ParamGridBuilder
+from pyspark.sql import DataFrame, SparkSession, functions
+from sklearn.linear_model import LogisticRegression as SklearnLogisticRegression
+from sklearn.metrics import roc_auc_score
+from sklearn.model_selection import ParameterGrid
+
+FACTORS = {"folds": 2, "candidates": 2}
+
+
+@pytest.fixture(scope="module")
+def data(spark: SparkSession) -> Iterator[dict]:
+    made = scenario.prepare(scenario.make_data(), spark=spark)
+    yield made
+    made["frame"].unpersist(blocking=True)
+
+
+@pytest.fixture(scope="module")
+def reference(data: dict, spark: SparkSession) -> dict:
+    return scenario.run_one_at_a_time(data, spark=spark, model="logistic_regression", **FACTORS)
+
+
+def cached(spark: SparkSession) -> set[int]:
+    return set(spark.sparkContext._jsc.getPersistentRDDs())
+
+
+def jobs_so_far(spark: SparkSession) -> int:
+    return spark.sparkContext._jsc.sc().dagScheduler().nextJobId()
+
+
+def threads() -> set[threading.Thread]:
+    return {thread for thread in threading.enumerate() if thread.is_alive()}
+
+
+def folds_of(frame: DataFrame, folds: int) -> np.ndarray:
+    rows = scenario.assign_folds(frame, key="row", folds=folds).orderBy("row").select("fold").collect()
+    return np.array([row.fold for row in rows])
+
+
+# --- the answer ---
+
+
+@pytest.mark.spark
+def test_metrics_and_choice_are_scikit_learns(data: dict) -> None:
+    """Spark's logistic regression and scikit-learn's minimise the same function, so they rank the rows alike."""
+    X, y, folds = data["X"], data["y"], 2
+    estimator = LogisticRegression(maxIter=200, tol=1e-8)
+    penalties = [1.0, 0.1]
+    grid = ParamGridBuilder().addGrid(estimator.regParam, penalties).build()
+    found = scenario.cross_validate(
+        data["frame"], estimator, grid, BinaryClassificationEvaluator(), key="row", folds=folds, parallelism=2
+    )
+    fold_of = folds_of(data["frame"], folds)
+    expected = np.empty((folds, len(penalties)))
+    for fold in range(folds):
+        train, test = fold_of != fold, fold_of == fold
+        # Spark divides by the sample deviation and averages its loss over rows; scikit-learn adds it up.
+        scaled = X / X[train].std(axis=0, ddof=1)
+        for i, penalty in enumerate(penalties):
+            regression = SklearnLogisticRegression(C=1 / (train.sum() * penalty), tol=1e-8, max_iter=10_000)
+            scores = regression.fit(scaled[train], y[train]).decision_function(scaled[test])
+            expected[fold, i] = roc_auc_score(y[test], scores)
+    assert found.avgMetrics == pytest.approx(expected.mean(axis=0), abs=1e-6)
+    assert found.stdMetrics == pytest.approx(expected.std(axis=0), abs=1e-6)
+    assert found.bestModel.getRegParam() == penalties[int(expected.mean(axis=0).argmax())]
+    assert found.bestModel.summary.predictions.count() == len(y)  # the refit is on all rows
+
+
+@pytest.mark.spark
+def test_metrics_of_a_forest_are_scikit_learns_of_its_probabilities(data: dict, spark: SparkSession) -> None:
+    answer = scenario.run_one_at_a_time(data, spark=spark, model="random_forest", folds=2, candidates=1)
+    frame = scenario.assign_folds(data["frame"], key="row", folds=2)
+    areas = []
+    for fold in range(2):
+        forest = RandomForestClassifier(numTrees=10, seed=0, **answer["best_params"])
+        model = forest.fit(frame.filter(functions.col("fold") != fold))
+        scored = model.transform(frame.filter(functions.col("fold") == fold))
+        pairs = scored.select("label", vector_to_array("probability")[1].alias("p")).toPandas()
+        areas.append(roc_auc_score(pairs["label"], pairs["p"]))
+    assert answer["avgMetrics"] == pytest.approx([np.mean(areas)], abs=1e-6)
+    assert answer["stdMetrics"] == pytest.approx([np.std(areas)], abs=1e-6)
+
+
+@pytest.mark.spark
+@pytest.mark.parametrize("parallelism", [1, 2])
+def test_threads_change_neither_answer_nor_jobs_and_nothing_is_left(
+    data: dict, spark: SparkSession, reference: dict, parallelism: int
+) -> None:
+    jobs, caches, before = jobs_so_far(spark), cached(spark), threads()
+    factors = {"model": "logistic_regression", **FACTORS}
+    answer = scenario.run_cross_validator(data, spark=spark, parallelism=parallelism, **factors)
+    scenario.check(reference, answer)
+    assert json.loads(json.dumps(answer)) == answer
+    assert cached(spark) == caches
+    assert threads() - before == set()
+    assert spark.sparkContext.getLocalProperty("spark.jobGroup.id") is None
+    # (2 folds x 2 candidates + the refit) fits of several jobs each.
+    assert jobs_so_far(spark) - jobs > 5 * 5
+
+
+# --- folds ---
+
+
+@pytest.mark.spark
+def test_folds_stay_with_the_rows_whatever_the_partitions(data: dict) -> None:
+    fold_of = folds_of(data["frame"], 5)
+    np.testing.assert_array_equal(folds_of(data["frame"].repartition(7), 5), fold_of)
+    np.testing.assert_array_equal(folds_of(data["frame"].orderBy(functions.desc("row")), 5), fold_of)
+    assert np.bincount(fold_of).min() > 0.7 * len(fold_of) / 5
+
+
+@pytest.mark.spark
+def test_rows_of_one_key_share_a_fold(spark: SparkSession) -> None:
+    frame = spark.range(200).withColumn("customer", functions.concat(functions.lit("c"), functions.expr("id % 20")))
+    rows = scenario.assign_folds(frame, key="customer", folds=3, column="part").select("customer", "part").distinct()
+    found = rows.collect()
+    assert len(found) == 20
+    assert {row.part for row in found} == {0, 1, 2}
+
+
+@pytest.mark.spark
+@pytest.mark.parametrize("folds", [2, 3, 5, 10, 28])
+def test_the_folds_that_validate_allows_have_both_classes(data: dict, folds: int) -> None:
+    scenario.validate(dataset="breast_cancer", model="random_forest", folds=folds, candidates=1)
+    fold_of = folds_of(data["frame"], folds)
+    for fold in range(folds):
+        assert set(data["y"][fold_of == fold]) == {0, 1}
+
+
+@pytest.mark.spark
+def test_prepare_cuts_the_rows_in_order_into_equal_cached_partitions(data: dict, spark: SparkSession) -> None:
+    parts = data["frame"].select("row").rdd.glom().collect()
+    assert [row.row for part in parts for row in part] == list(range(569))
+    assert [len(part) for part in parts] == [284, 285]
+    assert data["frame"].is_cached
+    first = data["frame"].orderBy("row").first()
+    np.testing.assert_array_equal(first.features.toArray(), data["X"][0])
+
+
+# --- failures ---
+
+
+class StepwiseRegression(LogisticRegression):
+    """Fails at its first candidate while others are under way, and keeps count of those that end well."""
+
+    def __init__(self, finished: list[int]) -> None:
+        super().__init__(maxIter=3)
+        self.finished = finished
+
+    def fitMultiple(self, dataset: DataFrame, paramMaps: Any) -> Iterator[tuple[int, LogisticRegressionModel]]:
+        lock, numbers, outer = threading.Lock(), iter(range(len(paramMaps))), self
+
+        class Fits:
+            def __iter__(self) -> "Fits":
+                return self
+
+            def __next__(self) -> tuple[int, LogisticRegressionModel]:
+                with lock:
+                    number = next(numbers)
+                if number == 0:
+                    raise RuntimeError("candidate 0 cannot be fitted")
+                time.sleep(0.2)
+                model = LogisticRegression(maxIter=3).fit(dataset)
+                outer.finished.append(number)
+                return number, model
+
+        return Fits()
+
+    def copy(self, extra: Any = None) -> "StepwiseRegression":
+        return self
+
+
+@pytest.mark.spark
+def test_after_a_failure_the_other_candidates_stop(data: dict, spark: SparkSession) -> None:
+    finished: list[int] = []
+    estimator = StepwiseRegression(finished)
+    grid = ParamGridBuilder().addGrid(estimator.regParam, [float(i) for i in range(12)]).build()
+    before = threads()
+    spark.sparkContext.setLocalProperty("spark.jobGroup.id", "the caller's own")
+    try:
+        with pytest.raises(RuntimeError, match="candidate 0 cannot be fitted") as raised:
+            scenario.cross_validate(
+                data["frame"], estimator, grid, BinaryClassificationEvaluator(), key="row", folds=2, parallelism=2
+            )
+        assert spark.sparkContext.getLocalProperty("spark.jobGroup.id") == "the caller's own"
+        at_failure = len(finished)
+        deadline = time.monotonic() + 60
+        # Threads that are still there fail at their next job, one candidate after the other, and end.
+        del raised
+        while threads() - before and time.monotonic() < deadline:
+            time.sleep(0.1)
+    finally:
+        spark.sparkContext.setLocalProperty("spark.jobGroup.id", None)
+    # One fit may have been past its last job when the other failed; unmended, all eleven end well.
+    assert len(finished) <= at_failure + 1 < 6
+    assert threads() - before == set()
+    assert data["frame"].count() == 569  # the session is as good as before
+
+
+class Metric(Evaluator):
+    """Gives set values, one a call."""
+
+    def __init__(self, values: list[float]) -> None:
+        super().__init__()
+        self.values = iter(values)
+
+    def _evaluate(self, dataset: DataFrame) -> float:
+        return next(self.values)
+
+    def isLargerBetter(self) -> bool:
+        return True
+
+    def copy(self, extra: Any = None) -> "Metric":
+        return self
+
+
+@pytest.mark.spark
+@pytest.mark.filterwarnings("ignore:invalid value encountered in subtract")  # the deviation of an infinite metric
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
+def test_a_metric_that_is_no_number_never_wins(data: dict, bad: float) -> None:
+    estimator = LogisticRegression(maxIter=1)
+    grid = ParamGridBuilder().addGrid(estimator.regParam, [0.5, 0.25]).build()
+    metric = Metric([0.9, bad, 0.9, 0.8])
+    with pytest.raises(ValueError, match=r"candidate \{'regParam': 0.25\} has the metric (nan|-?inf)"):
+        scenario.cross_validate(data["frame"], estimator, grid, metric, key="row", folds=2)
+
+
+# --- validate and check ---
+
+
+@pytest.mark.parametrize(
+    ("factors", "message"),
+    [
+        ({"folds": 1}, "folds=1: breast_cancer gives 2 to 28"),
+        ({"folds": 29}, "folds=29: breast_cancer gives 2 to 28"),
+        ({"candidates": 0}, "candidates=0: the grid has 1 to 6"),
+        ({"candidates": 7}, "candidates=7: the grid has 1 to 6"),
+        ({"model": "svc"}, "model='svc': there are 'logistic_regression' and 'random_forest'"),
+        ({"dataset": "iris"}, "dataset='iris': there are 'breast_cancer' and 'synthetic'"),
+    ],
+)
+def test_validate_names_the_factor_and_what_is_possible(factors: dict, message: str) -> None:
+    allowed = {"dataset": "breast_cancer", "model": "random_forest", "folds": 3, "candidates": 2}
+    with pytest.raises(ValueError) as error:
+        scenario.validate(**{**allowed, **factors})
+    assert str(error.value).startswith(message)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("size", ["smoke", "ci", "full"])
+def test_every_value_of_the_sizes_is_valid(size: str) -> None:
+    swept = {k: v if isinstance(v, tuple) else (v,) for k, v in scenario.SIZES[size].items()}
+    swept.pop("parallelism", None)
+    for factors in ParameterGrid(swept):
+        scenario.validate(**factors)
+
+
+@pytest.mark.spark
+@pytest.mark.parametrize("model", scenario.MODELS)
+def test_the_grid_has_six_different_candidates_of_its_estimator(spark: SparkSession, model: str) -> None:
+    estimator, grid = scenario.candidates_of(model, 6)
+    assert len({json.dumps(scenario.plain(candidate)) for candidate in grid}) == 6
+    assert isinstance(estimator, Params)
+    assert all(estimator.hasParam(param.name) for candidate in grid for param in candidate)
+
+
+ANSWER = {
+    "candidates": [{"regParam": 0.1}, {"regParam": 1.0}, {"regParam": 2.0}],
+    "avgMetrics": [0.9, 0.99, 0.99],
+    "stdMetrics": [0.01, 0.02, 0.03],
+    "best_index": 1,
+    "best_params": {"regParam": 1.0},
+}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {},
+        {"avgMetrics": [0.9 + 1e-7, 0.99, 0.99 - 1e-7]},
+        {"best_index": 2, "best_params": {"regParam": 2.0}},  # as good as the reference's
+    ],
+)
+def test_check_accepts_rounding_and_ties(change: dict) -> None:
+    scenario.check(ANSWER, {**copy.deepcopy(ANSWER), **change})
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"avgMetrics": [0.9 + 1e-5, 0.99, 0.99]}, r"avgMetrics\[0\] is"),
+        ({"avgMetrics": [0.9, float("nan"), 0.99]}, r"avgMetrics\[1\] is nan"),
+        ({"avgMetrics": [0.9, 0.99]}, "avgMetrics has 2 values"),
+        ({"stdMetrics": [0.01, 0.02, 0.0301]}, r"stdMetrics\[2\] is"),
+        ({"candidates": ANSWER["candidates"][:2]}, "candidates are"),
+        ({"best_index": 0, "best_params": {"regParam": 0.1}}, "best_index is 0, which is"),
+        ({"best_index": 3}, "best_index is 3"),
+        ({"best_params": {"regParam": 0.1}}, "best_params is"),
+    ],
+)
+def test_check_refuses_an_altered_answer(change: dict, message: str) -> None:
+    with pytest.raises(AssertionError, match=message):
+        scenario.check(ANSWER, {**ANSWER, **change})

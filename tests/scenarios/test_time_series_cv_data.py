@@ -1,0 +1,210 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The benchmark half of time_series_cv.py: its data, its variants, and lags that leak."""
+
+import inspect
+import json
+import math
+from datetime import date, timedelta
+
+import numpy as np
+import pandas as pd
+import pytest
+import time_series_cv as recipe
+from pyspark.ml.evaluation import RegressionEvaluator
+from pyspark.ml.feature import VectorAssembler
+from pyspark.ml.functions import vector_to_array
+from pyspark.ml.regression import LinearRegression
+from pyspark.sql import functions as F  # noqa: N812
+from time_series_cv import TimeSeriesCrossValidator, lag_features
+
+pytestmark = pytest.mark.spark
+SMALL = {"days": 84, "warehouses": 2, "items": 3}
+
+
+@pytest.fixture(scope="module")
+def flights(spark):
+    return recipe.make_data(spark=spark, dataset="flights").cache()
+
+
+@pytest.fixture(scope="module")
+def warehouse(spark):
+    return recipe.make_data(spark=spark, dataset="warehouse", **SMALL)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def uncached(flights):
+    yield
+    flights.unpersist()
+
+
+# Lags -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("lag", [1, 6, 9])
+def test_lags_that_no_forecast_could_know_are_refused(spark, lag):
+    data = spark.range(3).withColumnsRenamed({"id": "label"}).withColumn("t", F.col("label"))
+    settings = {"timeCol": "t", "seriesCols": ["label"], "horizon": 7, "gap": 3}
+    with pytest.raises(ValueError, match=f"a lag of {lag} leaks: .* use lags of 10 or more") as error:
+        lag_features(data, "label", [14, lag], **settings)
+    assert "\n" not in str(error.value)
+    assert "label_lag10" in lag_features(data, "label", [10], timeUnit=1, **settings).columns
+
+
+@pytest.mark.parametrize("kind", ["date", "timestamp", "timestamp_ntz", "number"])
+def test_lags_are_found_by_time_and_series(spark, kind):
+    """Missing days shift nothing; series do not leak into each other; order does not matter."""
+    rows = [("a", 1, 1.0), ("b", 9, 9.0), ("a", 8, 2.0), ("b", 2, 5.0), ("a", 15, 3.0), ("a", 16, 4.0)]
+    data = spark.createDataFrame(rows, "series string, day int, label double")
+    unit = "day"
+    if kind == "number":
+        unit, data = 0.5, data.withColumn("day", F.col("day") / 2)
+    else:
+        data = data.withColumn("day", F.date_add(F.lit("2024-02-20"), F.col("day")).cast(kind))
+    lagged = lag_features(data, "label", [7, 14], timeCol="day", seriesCols=["series"], horizon=7, timeUnit=unit)
+    found = {row["label"]: (row["label_lag7"], row["label_lag14"]) for row in lagged.collect()}
+    assert found == {
+        1.0: (None, None),
+        2.0: (1.0, None),
+        3.0: (2.0, 1.0),
+        4.0: (None, None),
+        5.0: (None, None),
+        9.0: (5.0, None),
+    }
+
+
+def test_a_short_lag_looks_better_than_it_forecasts(spark):
+    """How not to: a random walk cannot be forecast a week ahead better than by its last value a week ago."""
+    generator = np.random.default_rng(1)
+    walk = np.cumsum(generator.normal(size=400))
+    rows = [(date(2023, 1, 1) + timedelta(days=day), "a", float(value)) for day, value in enumerate(walk)]
+    data = spark.createDataFrame(rows, "day date, series string, label double").coalesce(1)
+    errors = {}
+    for lag in (1, 7):
+        # The guard is evaded, as people do who count rows: horizon=1 here, while the folds have a week.
+        lagged = lag_features(data, "label", [lag], timeCol="day", seriesCols=["series"], horizon=1).dropna()
+        features = VectorAssembler(inputCols=[f"label_lag{lag}"], outputCol="features").transform(lagged)
+        cv = TimeSeriesCrossValidator(
+            estimator=LinearRegression(), evaluator=RegressionEvaluator(), timeCol="day", horizon=7, numFolds=5
+        )
+        errors[lag] = cv.fit(features).avgMetrics[0]
+    # Steps of size 1: one step ahead errs by 1, seven steps by about sqrt(7).
+    assert errors[1] < 1.3
+    assert errors[7] > 1.5 * errors[1]
+
+
+# Flights and warehouses -------------------------------------------------------------------------------------
+
+
+def test_flights_are_the_departures_of_2013(flights, spark):
+    demand = recipe.flights_demand(spark)
+    assert demand.agg(F.sum("label")).head()[0] == 328_521  # 336,776 flights less 8,255 that were cancelled
+    days = flights.agg(F.min("day"), F.max("day"), F.countDistinct("day")).head()
+    assert tuple(days) == (date(2013, 1, 29), date(2013, 12, 31), 337)
+    assert flights.select("origin", "carrier").distinct().count() == 35
+    # Fewer on Saturdays, and on Thanksgiving fewer than on the Thursday before.
+    weekly = dict(flights.groupBy(F.weekday("day")).agg(F.sum("label")).collect())
+    assert min(weekly, key=weekly.get) == 5
+    thursdays = dict(flights.where("day in (date'2013-11-21', date'2013-11-28')").groupBy("day").sum("label").collect())
+    assert thursdays[date(2013, 11, 28)] < 0.8 * thursdays[date(2013, 11, 21)]
+
+
+def test_flight_features_are_known_a_week_ahead(flights, spark):
+    """Each lag and each weather value is what the source has for that many days before."""
+    demand = {(row["day"], row["origin"], row["carrier"]): row for row in recipe.flights_demand(spark).collect()}
+    rows = flights.where("origin = 'JFK' and carrier = 'B6'").orderBy("day").limit(60).collect()
+    for row in rows:
+        source = demand[row["day"], "JFK", "B6"]
+        values = row["features"].toArray()
+        inputs = [source[name] or 0.0 for name in ("holiday", "temperature", "precipitation", "visibility")]
+        np.testing.assert_allclose(values[:4], inputs)
+        earlier = [demand[row["day"] - timedelta(days=lag), "JFK", "B6"]["label"] for lag in recipe.LAGS]
+        np.testing.assert_allclose(values[4:8], earlier)
+        assert min(recipe.LAGS) >= recipe.HORIZON
+    assert all(math.isfinite(value) for row in rows for value in row["features"].toArray())
+
+
+def test_folds_of_the_flights(flights):
+    """Carriers come and go, and holidays have gaps: still one calendar for all of them, and nothing leaks."""
+    lga = flights.where("origin = 'LGA'")
+    cv = recipe.cross_validator(folds=3, candidates=2, gap=2, parallelism=4)
+    days = pd.Series([row[0] for row in lga.select("day").collect()])
+    for fold in cv.foldPlan(lga):
+        train = days[(days >= fold.trainFrom) & (days < fold.trainTo)]
+        validation = days[(days >= fold.validationFrom) & (days < fold.validationTo)]
+        assert (len(train), len(validation)) == (fold.trainRows, fold.validationRows)
+        assert validation.min() - train.max() == timedelta(days=3)
+        assert validation.max() - validation.min() == timedelta(days=6)
+    one, other = cv.fit(lga), cv.setParams(foldParallelism="fold", parallelism=1).fit(lga)
+    recipe.check(recipe.answer(one), recipe.answer(other))
+
+
+def test_warehouse_demand_is_any_size_and_always_the_same(spark, warehouse):
+    first = recipe.warehouse_demand(spark, **SMALL)
+    assert first.count() == 84 * 2 * 3
+    assert first.select("day").distinct().count() == 84
+    assert first.select("warehouse", "item").distinct().count() == 6
+    again = recipe.warehouse_demand(spark, **SMALL).repartition(7)
+    assert first.exceptAll(again).isEmpty()
+    longer = recipe.warehouse_demand(spark, **{**SMALL, "days": 100})
+    assert first.exceptAll(longer).isEmpty()  # more days change nothing about the earlier ones
+    other = recipe.warehouse_demand(spark, **SMALL, seed=1)
+    assert first.select("label").intersect(other.select("label")).isEmpty()
+    assert first.where("label <= 0 or isnan(label)").isEmpty()
+    assert warehouse.where("label is null").isEmpty()
+
+
+# The variants -----------------------------------------------------------------------------------------------
+
+
+def variants():
+    return {name: function for name, function in vars(recipe).items() if name.startswith("run_")}
+
+
+def test_the_variants_agree(warehouse, spark):
+    persistent = spark.sparkContext._jsc.getPersistentRDDs
+    before = persistent().size()
+    answers = {}
+    for name, function in variants().items():
+        arguments = {"folds": 3, "candidates": 3, "parallelism": 2}
+        wanted = inspect.signature(function).parameters
+        answers[name] = function(warehouse, **{key: value for key, value in arguments.items() if key in wanted})
+        assert json.loads(json.dumps(answers[name])) == answers[name]
+        assert persistent().size() == before
+    assert next(iter(answers)) == "run_one_at_a_time"
+    for name, answer in answers.items():
+        recipe.check(answers["run_one_at_a_time"], answer)
+        assert np.shape(answer["metrics"]) == (3, 3), name
+
+
+def test_the_model_forecasts_flights(flights):
+    """Better than the same weekday of last week, which it has among its features."""
+    answer = recipe.run_pool(flights, parallelism=2, folds=2, candidates=1)
+    rows = flights.where("day >= date'2013-12-18'").select("label", vector_to_array("features")[4]).collect()
+    last_week = np.sqrt(np.mean([(label - earlier) ** 2 for label, earlier in rows]))
+    assert 1.0 < answer["avgMetrics"][0] < last_week
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"best": 1}, "candidate 1 won, in the reference 0"),
+        ({"avgMetrics": [1.0, 2.1]}, "Mismatched"),
+        ({"metrics": [[1.0, 2.0], [1.0, 2.00001]]}, "Mismatched"),
+        ({"metrics": [[1.0, float("nan")], [1.0, 2.0]]}, "nan"),
+    ],
+)
+def test_check_finds_what_differs(change, reason):
+    reference = {"best": 0, "avgMetrics": [1.0, 2.0], "metrics": [[1.0, 2.0], [1.0, 2.0]]}
+    recipe.check(reference, {**reference, "avgMetrics": [1.0 + 1e-9, 2.0]})
+    with pytest.raises(AssertionError, match=reason):
+        recipe.check(reference, {**reference, **change})
+
+
+def test_more_folds_than_the_data_give_are_refused(warehouse):
+    recipe.validate(dataset="flights", folds=40, days=1)
+    with pytest.raises(ValueError, match="50 folds of 7 days"):
+        recipe.validate(dataset="flights", folds=50, days=10**6)
+    recipe.validate(dataset="warehouse", folds=4, days=84)
+    recipe.run_one_at_a_time(warehouse, folds=4, candidates=1)  # what validate allows can be run
+    with pytest.raises(ValueError, match="only 56 days"):
+        recipe.validate(dataset="warehouse", folds=5, days=84)

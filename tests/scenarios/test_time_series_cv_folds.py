@@ -1,0 +1,382 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The folds themselves, without Spark: windows of time, rows in them, and the scikit-learn splitter."""
+
+import itertools
+from datetime import date, datetime, timedelta
+
+import numpy as np
+import pandas as pd
+import pytest
+import time_series_cv as recipe
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from sklearn.linear_model import Ridge
+from sklearn.model_selection import GridSearchCV, TimeSeriesSplit
+from time_series_cv import Fold, TimeSeriesFolds, Window, count_units, floor_time, fold_windows, shift
+
+UNITS = st.sampled_from(recipe.UNITS)
+MOMENTS = st.datetimes(datetime(1900, 1, 1), datetime(2100, 1, 1))
+LENGTHS = st.fixed_dictionaries(
+    {"numFolds": st.integers(1, 6), "horizon": st.integers(1, 5)},
+    optional={
+        "gap": st.integers(0, 4),
+        "stride": st.integers(1, 6),
+        "initialTrain": st.integers(1, 6),
+        "maxTrain": st.integers(6, 12),
+        "anchor": st.just("end"),
+    },
+)
+
+
+# Times ------------------------------------------------------------------------------------------------------
+
+
+def test_months_are_counted_from_the_anchor_and_never_chained():
+    january = date(2023, 1, 31)
+    assert [shift(january, k, "month") for k in range(4)] == [
+        date(2023, 1, 31),
+        date(2023, 2, 28),
+        date(2023, 3, 31),
+        date(2023, 4, 30),
+    ]
+    assert shift(january, -2, "month") == date(2022, 11, 30)
+    assert shift(date(2023, 8, 31), 2, "quarter") == date(2024, 2, 29)
+
+
+@pytest.mark.parametrize(
+    ("when", "count", "unit"), [("9999-12-31", 1, "day"), ("9999-12-01", 1, "month"), ("0001-05-01", -9, "year")]
+)
+def test_the_ends_of_the_calendar(when, count, unit):
+    with pytest.raises(ValueError, match=rf"{count} units \({unit}\) from {when} are outside the years 1 to 9999"):
+        shift(date.fromisoformat(when), count, unit)
+
+
+def test_leap_years():
+    assert shift(date(2024, 2, 29), 1, "year") == date(2025, 2, 28)
+    assert shift(date(2024, 2, 29), 4, "year") == date(2028, 2, 29)
+    assert shift(date(2024, 2, 28), 1, "day") == date(2024, 2, 29)
+    assert count_units(date(2024, 1, 1), date(2025, 1, 1), "day") == 366
+
+
+@pytest.mark.parametrize(
+    ("unit", "expected"),
+    [
+        ("second", datetime(2024, 8, 29, 13, 47, 12)),
+        ("minute", datetime(2024, 8, 29, 13, 47)),
+        ("hour", datetime(2024, 8, 29, 13)),
+        ("day", datetime(2024, 8, 29)),
+        ("week", datetime(2024, 8, 26)),
+        ("month", datetime(2024, 8, 1)),
+        ("quarter", datetime(2024, 7, 1)),
+        ("year", datetime(2024, 1, 1)),
+    ],
+)
+def test_floor_to_the_start_of_a_unit(unit, expected):
+    assert floor_time(datetime(2024, 8, 29, 13, 47, 12, 345), unit) == expected
+
+
+@given(MOMENTS, UNITS, st.integers(-30, 30), st.integers(-30, 30))
+def test_shifting_keeps_the_order(moment, unit, a, b):
+    assume(a != b)
+    low, high = sorted((a, b))
+    assert shift(moment, low, unit) < shift(moment, high, unit)
+
+
+@given(MOMENTS, UNITS, st.integers(0, 50))
+def test_units_between_starts_of_units_are_counted_back(moment, unit, count):
+    start = floor_time(moment, unit)
+    assert start <= moment < shift(start, 1, unit)
+    assert count_units(start, shift(start, count, unit), unit) == count
+
+
+@given(st.integers(-(10**6), 10**6), st.sampled_from([1, 7, 0.1, 0.25, 86400]))
+def test_numbers_are_exact_steps(steps, unit):
+    value = shift(0, steps, unit)
+    assert floor_time(value, unit) == value
+    assert count_units(0, value, unit) == steps
+    assert shift(value, -steps, unit) == 0
+
+
+def test_tenths_meet_where_people_expect_them():
+    assert shift(0.1, 2, 0.1) == 0.3
+    assert floor_time(0.7, 0.1) == 0.7
+
+
+# Windows ----------------------------------------------------------------------------------------------------
+
+
+def day_windows(days: int, **rules) -> list[tuple[int, int, int, int]]:
+    return [tuple(window) for window in fold_windows(0, days, 1, **rules)]
+
+
+def test_default_is_three_equal_expanding_folds_that_end_with_the_data():
+    assert day_windows(8) == [(0, 2, 2, 4), (0, 4, 4, 6), (0, 6, 6, 8)]
+
+
+@pytest.mark.parametrize(
+    ("rules", "expected"),
+    [
+        # the four quadrants: expanding or sliding, without or with a gap
+        ({"horizon": 2}, [(0, 6, 6, 8), (0, 8, 8, 10)]),
+        ({"horizon": 2, "gap": 1}, [(0, 5, 6, 8), (0, 7, 8, 10)]),
+        ({"horizon": 2, "maxTrain": 3}, [(3, 6, 6, 8), (5, 8, 8, 10)]),
+        ({"horizon": 2, "gap": 1, "maxTrain": 3}, [(2, 5, 6, 8), (4, 7, 8, 10)]),
+        # strides: one unit at a time makes validations overlap, longer ones leave units out
+        ({"horizon": 2, "stride": 1}, [(0, 7, 7, 9), (0, 8, 8, 10)]),
+        ({"horizon": 2, "stride": 4}, [(0, 4, 4, 6), (0, 8, 8, 10)]),
+        # from the start of the data, the rest is not used
+        ({"horizon": 2, "anchor": "start", "initialTrain": 3}, [(0, 3, 3, 5), (0, 5, 5, 7)]),
+        ({"horizon": 2, "anchor": "start", "initialTrain": 3, "gap": 1}, [(0, 3, 4, 6), (0, 5, 6, 8)]),
+        ({"horizon": 2, "anchor": "start", "initialTrain": 3, "maxTrain": 3}, [(0, 3, 3, 5), (2, 5, 5, 7)]),
+    ],
+)
+def test_two_folds_of_ten_units(rules, expected):
+    assert day_windows(10, numFolds=2, **rules) == expected
+
+
+def test_as_many_folds_as_the_data_give():
+    windows = day_windows(10, numFolds=0, horizon=1, stride=1, initialTrain=4, anchor="start")
+    assert windows == [(0, k, k, k + 1) for k in range(4, 10)]
+    assert day_windows(10, numFolds=0, horizon=3, initialTrain=2) == [(0, 4, 4, 7), (0, 7, 7, 10)]
+
+
+def test_a_month_is_a_calendar_month_and_an_unfinished_one_counts():
+    start, end = floor_time(date(2023, 11, 20), "month"), shift(floor_time(date(2024, 3, 5), "month"), 1, "month")
+    windows = fold_windows(start, end, "month", numFolds=2, horizon=1)
+    assert windows == [
+        Window(date(2023, 11, 1), date(2024, 2, 1), date(2024, 2, 1), date(2024, 3, 1)),
+        Window(date(2023, 11, 1), date(2024, 3, 1), date(2024, 3, 1), date(2024, 4, 1)),
+    ]
+
+
+def test_explicit_cutoffs_at_the_ends_of_months():
+    cutoffs = [date(2024, 1, 31), date(2024, 3, 31)]
+    windows = fold_windows(date(2023, 1, 1), date(2025, 1, 1), "month", cutoffs=cutoffs, horizon=1, gap=1, maxTrain=3)
+    assert windows == [
+        Window(date(2023, 9, 30), date(2023, 12, 31), date(2024, 1, 31), date(2024, 2, 29)),
+        Window(date(2023, 11, 30), date(2024, 2, 29), date(2024, 3, 31), date(2024, 4, 30)),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("rules", "reason"),
+    [
+        ({"numFolds": 5, "horizon": 2}, r"the data have 10 units \(1\), 0 to 10: too few for numFolds=5"),
+        ({"numFolds": 0, "horizon": 10}, "too few"),
+        ({"numFolds": 20}, "too few"),
+        ({"horizon": 3, "initialTrain": 2}, "too few"),
+        ({"numFolds": 0}, "needs a horizon"),
+        ({"anchor": "start", "horizon": 1}, "needs initialTrain"),
+        ({"maxTrain": 2, "initialTrain": 3, "horizon": 1}, "maxTrain=2 is below initialTrain=3"),
+        ({"cutoffs": [5], "horizon": 1, "numFolds": 2}, "numFolds=2 contradicts"),
+        ({"cutoffs": [5], "horizon": 1, "stride": 2}, "stride=2 contradicts"),
+        ({"cutoffs": [5], "horizon": 1, "anchor": "end"}, "anchor='end' contradicts"),
+        ({"cutoffs": [5]}, "cutoffs need a horizon"),
+        (
+            {"cutoffs": [9], "horizon": 2},
+            r"fold 0 \(train 0 to 9, validation 9 to 11\): validation ends after the data",
+        ),
+        ({"cutoffs": [2, 4], "horizon": 2, "initialTrain": 3}, r"fold 0 \(train 0 to 2.*shorter than initialTrain=3"),
+        ({"numFolds": -1}, "numFolds must be a whole number of at least 0"),
+        ({"horizon": 0}, "horizon must be a whole number of at least 1"),
+        ({"gap": -1}, "gap must be"),
+        ({"stride": 0}, "stride must be"),
+        ({"initialTrain": 0}, "initialTrain must be"),
+        ({"maxTrain": 0}, "maxTrain must be"),
+    ],
+)
+def test_contradictions_and_short_data_are_refused(rules, reason):
+    with pytest.raises(ValueError, match=reason) as error:
+        day_windows(10, **rules)
+    assert "\n" not in str(error.value)
+
+
+@given(MOMENTS, UNITS, st.integers(1, 80), LENGTHS)
+@settings(max_examples=300)
+def test_windows_never_leak_and_keep_their_lengths(moment, unit, length, rules):
+    start = floor_time(moment, unit)
+    end = shift(start, length, unit)
+    horizon, gap = rules["horizon"], rules.get("gap", 0)
+    stride, least = rules.get("stride", horizon), rules.get("initialTrain", 1)
+    if least + gap + horizon + (rules["numFolds"] - 1) * stride > length:
+        with pytest.raises(ValueError, match="too few"):
+            fold_windows(start, end, unit, **rules)
+        return
+    windows = fold_windows(start, end, unit, **rules)
+    assert len(windows) == rules["numFolds"]
+    assert windows[-1].validationTo == end
+    for window in windows:
+        assert start <= window.trainFrom < window.trainTo <= window.validationFrom < window.validationTo <= end
+        assert count_units(window.trainTo, window.validationFrom, unit) == gap
+        assert count_units(window.validationFrom, window.validationTo, unit) == horizon
+        train = count_units(window.trainFrom, window.trainTo, unit)
+        assert train >= least
+        assert train <= rules.get("maxTrain", train)
+        assert window.trainFrom == start or train == rules["maxTrain"]
+    for earlier, later in itertools.pairwise(windows):
+        assert count_units(earlier.validationFrom, later.validationFrom, unit) == stride
+        if stride == horizon:
+            assert earlier.validationTo == later.validationFrom  # together they are one stretch, nothing twice
+
+
+@given(st.integers(2, 60), st.integers(1, 8), st.integers(0, 5), st.integers(1, 5), st.integers(1, 10))
+def test_from_the_start_the_folds_are_those_of_the_end_moved(length, folds, gap, horizon, initial):
+    """Where the data are used up by the folds, it does not matter from which end they are laid."""
+    length = initial + gap + folds * horizon
+    rules = {"numFolds": folds, "gap": gap, "horizon": horizon, "initialTrain": initial}
+    assert day_windows(length, anchor="start", **rules) == day_windows(length, anchor="end", **rules)
+
+
+# scikit-learn -----------------------------------------------------------------------------------------------
+
+
+@given(
+    st.integers(2, 60),
+    st.integers(2, 12),
+    st.none() | st.integers(1, 20),
+    st.none() | st.integers(1, 8),
+    st.integers(0, 8),
+    st.sampled_from(["rows", "numbers", "tenths", "days", "months", "hours"]),
+)
+@settings(max_examples=500)
+def test_equals_time_series_split(n, n_splits, max_train_size, test_size, gap, times):
+    X = np.zeros((n, 1))
+    hour = np.timedelta64(1, "h")
+    values, unit = {
+        "rows": (None, None),
+        "numbers": (np.arange(n) * 5 + 3, 5),
+        "tenths": (np.arange(n) / 10, 0.1),
+        "days": (np.array([date(2023, 12, 3) + timedelta(days=k) for k in range(n)]), None),
+        "months": (np.array([datetime(2023 + k // 12, k % 12 + 1, 15) for k in range(n)], "M8[s]"), "month"),
+        "hours": (np.datetime64("2024-03-10T00:30") + np.arange(n) * hour, "hour"),
+    }[times]
+    rules = {"numFolds": n_splits, "maxTrain": max_train_size, "horizon": test_size, "gap": gap}
+    ours = TimeSeriesFolds(values, timeUnit=unit, **{name: rule for name, rule in rules.items() if rule is not None})
+    theirs = TimeSeriesSplit(n_splits, max_train_size=max_train_size, test_size=test_size, gap=gap)
+    try:
+        expected = list(theirs.split(X))
+    except ValueError:
+        with pytest.raises(ValueError, match="too few"):
+            list(ours.split(X))
+        return
+    found = list(ours.split(X))
+    assert len(found) == len(expected) == ours.get_n_splits(X)
+    for (train, test), (expected_train, expected_test) in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(train, expected_train)
+        np.testing.assert_array_equal(test, expected_test)
+
+
+@given(st.lists(st.integers(0, 15), min_size=5, max_size=80), st.integers(1, 3), st.integers(1, 3), st.integers(0, 3))
+def test_rows_of_unordered_panels_with_ties_never_leak(times, folds, horizon, gap):
+    times = np.array(times)
+    splitter = TimeSeriesFolds(times, numFolds=folds, horizon=horizon, gap=gap)
+    try:
+        splits = list(splitter.split(times))
+    except ValueError:
+        assume(False)
+    seen = []
+    for train, validation in splits:
+        assert times[train].max() < times[validation].min() - gap
+        assert not set(times[train]) & set(times[validation])
+        for rows in (train, validation):  # ties stay together: all rows of a time, or none
+            assert set(rows) == set(np.flatnonzero(np.isin(times, times[rows])))
+        seen.extend(validation)
+    assert len(seen) == len(set(seen))
+    assert set(times[seen]) == {time for time in times if time > times.max() - folds * horizon}
+
+
+def test_grid_search_takes_it():
+    generator = np.random.default_rng(0)
+    days = np.repeat(pd.date_range("2024-02-20", periods=20).to_numpy(), 3)
+    generator.shuffle(days)
+    X = generator.normal(size=(60, 2))
+    y = X @ [1.0, 2.0] + generator.normal(size=60)
+    search = GridSearchCV(Ridge(), {"alpha": [0.1, 10.0]}, cv=TimeSeriesFolds(days, horizon=4, gap=1, numFolds=2))
+    search.fit(X, y)
+    assert search.n_splits_ == 2
+    assert search.best_params_ == {"alpha": 0.1}
+
+
+def test_splitter_takes_cutoffs_and_pandas():
+    frame = pd.DataFrame({"x": range(10)})
+    days = pd.Series(pd.date_range("2024-02-25", periods=10))
+    for cutoffs in ([date(2024, 2, 29), "2024-03-02"], [datetime(2024, 2, 29), datetime(2024, 3, 2)]):
+        splits = list(TimeSeriesFolds(days, cutoffs=cutoffs, horizon=2).split(frame))
+        assert [[list(rows) for rows in split] for split in splits] == [
+            [[0, 1, 2, 3], [4, 5]],
+            [[0, 1, 2, 3, 4, 5], [6, 7]],
+        ]
+    dates = [date(2024, 2, 25) + timedelta(days=k) for k in range(10)]
+    assert TimeSeriesFolds(dates, cutoffs=["2024-02-29"], horizon=2).get_n_splits(frame) == 1
+    with pytest.raises(ValueError, match="has a time of day"):
+        list(TimeSeriesFolds(dates, cutoffs=["2024-02-29T12:00"], horizon=2).split(frame))
+
+
+@pytest.mark.parametrize(
+    ("rules", "folds"),
+    [({}, 3), ({"numFolds": 5}, 5), ({"cutoffs": [3, 7], "horizon": 1}, 2), ({"numFolds": 0, "horizon": 2}, 4)],
+)
+def test_number_of_splits(rules, folds):
+    X = np.zeros((10, 1))
+    splitter = TimeSeriesFolds(**rules)
+    assert splitter.get_n_splits(X) == len(list(splitter.split(X))) == folds
+
+
+@pytest.mark.parametrize(
+    ("times", "rules", "reason"),
+    [
+        ([1, 2], {}, "2 times for 5 rows"),
+        ([1.0, 2.0, float("nan"), 4.0, 5.0], {}, "rows without a time"),
+        (pd.Series(pd.date_range("2024-01-01", periods=5, tz="UTC")), {}, "tz_localize"),
+        ([0, 1, 2, 9, 10], {"horizon": 2}, r"fold 0 \(train 0 to 5, validation 5 to 7\) has no validation rows"),
+        ([0, 1, 8, 9, 10], {"numFolds": 1, "horizon": 2, "gap": 3, "maxTrain": 2}, r"train 4 to 6.* has no train rows"),
+        ([0, 1, 2, 3, 4], {"timeUnit": "day"}, "does not suit"),
+        (pd.date_range("2024-01-01", periods=5), {"timeUnit": 2}, "does not suit"),
+        ([date(2024, 1, day) for day in range(1, 6)], {"timeUnit": "hour"}, "does not suit"),
+        ([0, 1, 2, 3, 4], {"timeUnit": "decade"}, "timeUnit must be one of second"),
+        ([0, 1, 2, 3, 4], {"cutoffs": ["2024-01-01"], "horizon": 1}, "does not suit"),
+    ],
+)
+def test_splitter_refuses(times, rules, reason):
+    with pytest.raises(ValueError, match=reason):
+        list(TimeSeriesFolds(times, **rules).split(np.zeros((5, 1))))
+
+
+# A plan for people ------------------------------------------------------------------------------------------
+
+PLAN = [
+    Fold(0, date(2024, 1, 1), date(2024, 1, 29), date(2024, 2, 1), date(2024, 2, 8), 100, 25),
+    Fold(1, date(2024, 1, 1), date(2024, 2, 5), date(2024, 2, 8), date(2024, 2, 15), 125, 9),
+]
+
+
+def test_plan_as_a_table():
+    lines = recipe.describe_folds(PLAN).splitlines()
+    assert lines[0].split() == list(Fold._fields)
+    assert lines[2].split() == ["1", "2024-01-01", "2024-02-05", "2024-02-08", "2024-02-15", "125", "9"]
+    assert len({len(line) for line in lines}) == 1
+    assert list(pd.DataFrame(PLAN).columns) == list(Fold._fields)
+
+
+@pytest.mark.parametrize(
+    "plan",
+    [
+        PLAN,
+        [Fold(0, 0, 5, 6, 8, 5, 2)],
+        [Fold(0, datetime(2024, 1, 1), *[datetime(2024, 1, d) for d in (2, 3, 4)], 1, 1)],
+    ],
+)
+def test_plan_as_a_picture(plan, tmp_path):
+    import matplotlib
+
+    matplotlib.use("Agg")
+    axes = recipe.plot_folds(plan)
+    assert len(axes.patches) == 2 * len(plan)
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["train", "validation"]
+    widths = [bar.get_width() for bar in axes.patches[:2]]
+    first = plan[0]
+    expected = [first.trainTo - first.trainFrom, first.validationTo - first.validationFrom]
+    ratio = expected[0] / expected[1]
+    assert widths[0] / widths[1] == pytest.approx(ratio)
+    axes.figure.savefig(tmp_path / "folds.svg")
+    assert axes.yaxis_inverted()

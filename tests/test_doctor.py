@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The doctor: each thing that is wrong is named, with what to do about it."""
+
+from __future__ import annotations
+
+import socket
+
+import pytest
+
+from suite import doctor
+from suite.topology import ClusterError
+
+
+def found(what: str, master: str | None = None) -> doctor.Finding:
+    return next(finding for finding in doctor.findings(master) if finding.what == what)
+
+
+@pytest.fixture(autouse=True)
+def no_engine(monkeypatch):
+    def none():
+        raise ClusterError("no `docker` on the PATH: install it")
+
+    monkeypatch.setattr(doctor, "find_engine", none)
+
+
+@pytest.mark.parametrize(("master", "mark"), [(None, "note"), ("local[2]", "note"), ("compose", "wrong")])
+def test_docker_is_missed_only_by_who_asks_for_containers(master, mark):
+    finding = found("Docker", master)
+    assert finding.mark == mark
+    assert finding.remedy == "no `docker` on the PATH: install it"
+
+
+def test_a_master_that_does_not_answer_is_named():
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        master = f"spark://127.0.0.1:{nobody.getsockname()[1]}"
+        finding = found("master", master)
+        assert finding.mark == "wrong"
+        assert master in finding.found
+        nobody.listen()
+        assert found("master", master).mark == "ok"
+
+
+def test_other_packages_than_the_lock_has_are_a_note(monkeypatch):
+    installed = doctor.environment.versions()
+    monkeypatch.setattr(doctor.environment, "versions", lambda: {**installed, "numpy": "1.0"})
+    finding = found("packages")
+    assert finding.mark == "note"
+    assert "numpy 1.0 (lock: " in finding.found
+    assert "tox" in finding.remedy
+
+
+def test_a_missing_package_is_wrong_and_decides_the_exit_code(monkeypatch, capsys):
+    installed = doctor.environment.versions()
+    monkeypatch.setattr(doctor.environment, "versions", lambda: {**installed, "numpy": None})
+    assert doctor.doctor() == 1
+    assert "missing: numpy" in capsys.readouterr().out
+
+
+def test_what_fits_is_said_to_be_ready(capsys):
+    assert doctor.doctor() == 0
+    assert capsys.readouterr().out.endswith("ready: python -m tox -e bench\n")

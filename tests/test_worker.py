@@ -1,0 +1,30 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the child makes of what it saw: whether slots or threads were idle."""
+
+import pytest
+
+from suite import worker
+from suite.session import Engaged
+
+
+def ran(slots, jobs_at_once=1, task_seconds=1.0):
+    return Engaged(slots, 1, 9, 9, jobs_at_once, 9, task_seconds, 0.1, 0)
+
+
+@pytest.mark.parametrize(
+    ("needs", "what", "threads", "said"),
+    [
+        (2, ran(2), False, None),
+        (2, ran(1, jobs_at_once=2), False, "only 1 of the 2 slots"),
+        (2, ran(1, jobs_at_once=2, task_seconds=0.1), False, "only 1 of the 2 slots"),
+        (2, ran(2, jobs_at_once=2), True, None),
+        (2, ran(2, jobs_at_once=1), True, "only 1 of the 2 jobs"),
+        # Tasks too short to meet prove nothing; tasks that fill the time and never meet had one slot.
+        (2, ran(1, jobs_at_once=2, task_seconds=0.4), True, None),
+        (2, ran(1, jobs_at_once=2, task_seconds=0.6), True, "only 1 of the 2 slots"),
+        (0, ran(0, jobs_at_once=0, task_seconds=0.0), True, None),
+    ],
+)
+def test_an_idle_slot_or_thread_is_named(needs, what, threads, said):
+    why = worker._idle(needs, what, threads, seconds=1.0)
+    assert (why is None) if said is None else why.startswith(said)
