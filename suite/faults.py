@@ -31,13 +31,20 @@ def disturbance(events: Iterable[Mapping[str, Any]]) -> str | None:
     for event in events:
         kind = event["Event"]
         if kind == "SparkListenerExecutorRemoved":
-            reason = " ".join(str(event.get("Removed Reason", "")).split())
-            return f"executor {event['Executor ID']} was lost: {meaning(reason) or reason[:150] or 'no reason given'}"
+            return _lost(event["Executor ID"], event.get("Removed Reason"))
         if kind == "SparkListenerTaskEnd":
-            why = event.get("Task End Reason", {}).get("Reason")
-            if why in ("ExecutorLostFailure", "FetchFailed"):
-                return f"a task was lost ({why})"
+            why = event.get("Task End Reason", {})
+            # Which of the two events Spark writes first is a matter of chance.
+            if why.get("Reason") == "ExecutorLostFailure":
+                return _lost(why.get("Executor ID", "?"), why.get("Loss Reason"))
+            if why.get("Reason") == "FetchFailed":
+                return "a task could not fetch what another had written (FetchFailed)"
     return None
+
+
+def _lost(executor: str, reason: str | None) -> str:
+    said = " ".join((reason or "").split())
+    return f"executor {executor} was lost: {meaning(said) or said[:150] or 'no reason given'}"
 
 
 def meaning(text: str) -> str | None:

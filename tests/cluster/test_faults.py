@@ -17,6 +17,13 @@ def removed(reason):
     return {"Event": "SparkListenerExecutorRemoved", "Executor ID": "1", "Removed Reason": reason}
 
 
+def task_end(reason, **more):
+    return {"Event": "SparkListenerTaskEnd", "Task End Reason": {"Reason": reason, **more}}
+
+
+LOST = {"Executor ID": "1", "Exit Caused By App": True, "Loss Reason": "Command exited with code 137"}
+
+
 def test_a_sound_stretch_is_not_disturbed():
     assert disturbance(SOUND) is None
     assert disturbance([]) is None
@@ -29,8 +36,8 @@ def test_a_sound_stretch_is_not_disturbed():
         (removed("Executor heartbeat timed out after 61234 ms"), "executor 1 was lost: an executor fell silent"),
         (removed("worker\n lost:\tgone"), "executor 1 was lost: worker lost: gone"),
         (removed(""), "executor 1 was lost: no reason given"),
-        ({"Event": "SparkListenerTaskEnd", "Task End Reason": {"Reason": "ExecutorLostFailure"}}, "a task was lost"),
-        ({"Event": "SparkListenerTaskEnd", "Task End Reason": {"Reason": "FetchFailed"}}, "a task was lost"),
+        (task_end("ExecutorLostFailure", **LOST), "executor 1 was lost: a worker's process was killed"),
+        (task_end("FetchFailed"), "a task could not fetch what another had written"),
     ],
 )
 def test_what_disturbed_is_told(event, said):
