@@ -126,7 +126,6 @@ import sys  # noqa: E402
 
 from grid_search_single_node import (  # noqa: E402, F401
     PARALLELISM,
-    SIZES,
     WORKLOAD,
     answer_of,
     check,
@@ -135,8 +134,10 @@ from grid_search_single_node import (  # noqa: E402, F401
     make_data,
     validate,
 )
+from grid_search_single_node import SIZES as SEARCHES  # noqa: E402
 from pyspark.sql import SparkSession  # noqa: E402
 
+SIZES = {**SEARCHES, "gate": {"dataset": "synthetic", "folds": 3, "candidates": 6}}
 SCHEDULE = {"joblib_spark": "pool"}
 REFIT = True
 

@@ -1234,7 +1234,9 @@ SIZES = {
         "warehouses": 10,
         "items": 100,
     },
+    "gate": {"dataset": "flights", "folds": 3, "candidates": 2, "days": 365, "warehouses": 2, "items": 10},
 }
+GATED = ("pool",)
 REFIT = True
 SCHEDULE = {"one_at_a_time": "serial", "usual_recipe": "folds", "fold_after_fold": "folds", "pool": "pool"}
 UNEQUAL_FITS = True  # later folds train on more

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -31,10 +32,11 @@ class Run:
     directory: Path
     name: str
     java: Java
-    scenarios: Sequence[Scenario]
+    files: Sequence[Path]
     cells: Sequence[Cell]
     cluster: Cluster
     timeout: float
+    python: str = sys.executable
 
     @property
     def records(self) -> Path:
@@ -53,7 +55,7 @@ class Run:
             directory=str(self.directory),
             master=self.cluster.url,
             conf=self.cluster.conf,
-            files=[str(scenario.path) for scenario in self.scenarios],
+            files=[str(file) for file in self.files],
             cells=cells,
             pipe=-1,
         )
@@ -140,10 +142,11 @@ class Loop:
         self.running: Cell | None = None
         self.progress = Progress(run.cells, self.todo, say)
 
-    def execute(self) -> None:
-        """Run what is to be done; where a signal ends it, call `give_up`."""
-        self.write([cell for cell in self.todo if cell.skip], "skipped", lambda cell: str(cell.skip))
-        for group in groups(self.todo):
+    def execute(self, block: int | None = None) -> None:
+        """Run what is to be done, or one block of it; where a signal ends it, call `give_up`."""
+        todo = [cell for cell in self.todo if block in (None, cell.block)]
+        self.write([cell for cell in todo if cell.skip], "skipped", lambda cell: str(cell.skip))
+        for group in groups(todo):
             while waiting := self.waiting(group):
                 self.run_group(waiting)
 
@@ -175,7 +178,8 @@ class Loop:
         name = f"b{cells[0].block}-{'nospark' if cells[0].session is None else f'spark{cells[0].session}'}"
         log = self.run.directory / "logs" / f"{name}.log"
         before = len(self.settled)
-        with child.spawn(self.run.group(name, cells), self.run.java, self.run.cluster.environment, log) as process:
+        variables = {**self.run.cluster.environment, "JAVA_HOME": str(self.run.java.home)}
+        with child.spawn(self.run.group(name, cells), self.run.python, variables, log) as process:
             late = self._listen(process, cells)
             how = f"no result after {self.run.timeout:g} s" if late else process.how_it_ended()
         # A child that ends between two cells has its reasons (its JVM died with the last one), and the rest go into a

@@ -62,18 +62,18 @@ def command(options: argparse.Namespace, words: str) -> int:
     if held:
         _fill_from(options, held)
     scenarios, broken = _chosen(options)
-    master = _master(options.master)
-    request = _request(options, master)
+    master = master_of(options.master)
+    request = request_of(options, master)
     cells = plan.make(scenarios, request)
     if held:
         _same_plan(directory, held, scenarios, cells)
     else:
-        directory = _fresh(directory)
+        directory = fresh(directory)
         held = bench.plan_record(secrets.token_hex(4), words, _planning(options), request, master, scenarios, cells)
     for name, reason in broken.items():
         print(f"left out: {name}: {reason}", file=sys.stderr)
     logs = directory / "logs"
-    with bench.locked(directory), cluster(master, _workers(options), logs=logs) as ready:
+    with bench.locked(directory), cluster(master, workers_of(options), logs=logs) as ready:
         if not is_local(master):
             slots = max(cell.session or 1 for cell in cells if not cell.skip)
             preflight.run(ready, slots, {**os.environ, "JAVA_HOME": str(java.home)}, logs / "preflight.log")
@@ -81,7 +81,7 @@ def command(options: argparse.Namespace, words: str) -> int:
             directory=directory,
             name=held["run"],
             java=java,
-            scenarios=scenarios,
+            files=[scenario.path for scenario in scenarios],
             cells=cells,
             cluster=ready,
             timeout=options.timeout or TIMEOUTS[request.size],
@@ -97,11 +97,12 @@ def _in_containers(options: argparse.Namespace, words: str) -> int:
     _chosen(options)
     directory = options.out or (_newest() if options.resume else _run_folder())
     arguments = shlex.split(words)[len(shlex.split(COMMAND)) :]
-    return run_in_compose(arguments, directory, _workers(options))
+    return run_in_compose(arguments, directory, workers_of(options))
 
 
-def _workers(options: argparse.Namespace) -> int:
-    # Of one core each: as many as the machine has, since more would take turns.
+def workers_of(options: argparse.Namespace) -> int:
+    """Of one core each."""
+    # As many as the machine has, since more would take turns.
     return options.workers or max(2, environment.cores())
 
 
@@ -135,12 +136,13 @@ def finish(directory: Path) -> int:
     return int(bool(statuses & {"failed", "timeout", "invalid"}))
 
 
-def _request(options: argparse.Namespace, master: str) -> plan.Request:
+def request_of(options: argparse.Namespace, master: str) -> plan.Request:
+    """What is asked for, with the defaults of the machine."""
     cores = environment.cores()
     if numbered := re.fullmatch(r"local\[(\d+)\]", master):
         cores = int(numbered.group(1))
     elif not is_local(master):
-        known = _workers(options) if master == "standalone" else given(master).slots
+        known = workers_of(options) if master == "standalone" else given(master).slots
         if not known and not options.slots:
             raise UsageError(f"--slots is needed with --master {master}: how many cores may Spark use there?")
         cores = known or max(options.slots)
@@ -150,14 +152,21 @@ def _request(options: argparse.Namespace, master: str) -> plan.Request:
         slots=options.slots,
         parallelism=options.parallelism,
         folds=options.folds,
-        blocks=options.blocks or BLOCKS[size],
+        blocks=options.blocks or BLOCKS.get(size, 1),
         cores=cores,
         local=is_local(master),
         seed=options.seed or 0,
     )
 
 
-def _master(master: str | None) -> str:
+def master_of(master: str | None) -> str:
+    """A master that Spark may know, by default all cores of this machine.
+
+    Raises
+    ------
+    UsageError
+        It cannot be one.
+    """
     master = master or f"local[{environment.cores()}]"
     if not MASTER.fullmatch(master):
         known = "local[N], standalone, compose, spark://HOST:PORT, yarn, k8s://..."
@@ -201,10 +210,10 @@ def _run_folder() -> Path:
     return RESULTS / f"run-{datetime.now().astimezone():%Y%m%d-%H%M%S}"
 
 
-def _fresh(directory: Path | None) -> Path:
+def fresh(directory: Path | None) -> Path:
     """An empty folder for a new run, made and tried."""
     directory = directory or _run_folder()
-    if (directory / "plan.json").exists():
+    if (directory / "plan.json").exists() or (directory / "screen").exists():
         raise UsageError(f"{directory} holds a run already: go on with it by --resume, or name another --out")
     try:
         directory.mkdir(parents=True, exist_ok=True)

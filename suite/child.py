@@ -10,7 +10,6 @@ import selectors
 import shutil
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
@@ -22,7 +21,6 @@ from typing import IO, Any
 import psutil
 
 from suite.environment import ROOT, THREAD_LIMITS
-from suite.java import Java
 from suite.signals import shielded
 from suite.worker import Group
 
@@ -101,16 +99,17 @@ def end(leader: int, seconds: float = 20.0) -> None:
 
 
 @contextmanager
-def spawn(group: Group, java: Java, variables: Mapping[str, str], log: Path) -> Iterator[Child]:
+def spawn(group: Group, python: str, variables: Mapping[str, str], log: Path) -> Iterator[Child]:
     """Start the child of a group; when the block is left, however, the child and all it started are gone.
 
     Parameters
     ----------
     group : Group
         Its `pipe` is set here.
-    java : Java
+    python : str
+        The interpreter, which has the packages of the recipes and pytest-benchmark.
     variables : mapping
-        Of the environment, that lead Spark to the settings of a cluster.
+        Of the environment, that lead to Java and to the settings of a cluster.
     log : Path
         Takes the output of pytest, Spark and the recipes.
     """
@@ -127,7 +126,7 @@ def spawn(group: Group, java: Java, variables: Mapping[str, str], log: Path) -> 
                 handed.write_text(replace(group, pipe=writer).dump())
                 log.parent.mkdir(parents=True, exist_ok=True)
                 with log.open("ab") as output:
-                    process = _popen(handed, writer, {**variables, "JAVA_HOME": str(java.home)}, output)
+                    process = _popen(python, handed, writer, variables, output)
                 made.callback(_end_whole, process)
             finally:
                 os.close(writer)
@@ -145,14 +144,16 @@ def _end_whole(process: subprocess.Popen[bytes]) -> None:
     _clear_shared_memory(process.pid)
 
 
-def _popen(handed: Path, pipe: int, variables: Mapping[str, str], output: IO[bytes]) -> subprocess.Popen[bytes]:
+def _popen(
+    python: str, handed: Path, pipe: int, variables: Mapping[str, str], output: IO[bytes]
+) -> subprocess.Popen[bytes]:
     temporary = str(handed.parent)
     environment = {
         **os.environ,
         **THREAD_LIMITS,
         "FOLDOUT_GROUP": str(handed),
-        "PYSPARK_PYTHON": sys.executable,
-        "PYSPARK_DRIVER_PYTHON": sys.executable,
+        "PYSPARK_PYTHON": python,
+        "PYSPARK_DRIVER_PYTHON": python,
         "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]),
         "PYTHONUNBUFFERED": "1",
         "SPARK_LOCAL_DIRS": temporary,
@@ -165,7 +166,7 @@ def _popen(handed: Path, pipe: int, variables: Mapping[str, str], output: IO[byt
         environment.pop(name, None)
     environment |= variables
     command = [
-        sys.executable,
+        python,
         "-m",
         "pytest",
         str(ROOT / "suite" / "cells.py"),

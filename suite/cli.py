@@ -53,7 +53,8 @@ def parser() -> argparse.ArgumentParser:
         prog="python -m suite",
         description="Runs recipes of parallel machine learning on Spark, proves that their answers agree, and charts "
         "what each way of going parallel gains.",
-        epilog="Exit codes: 0 all well, 1 a cell failed or is invalid, 2 wrong usage, 130 interrupted.",
+        epilog="Exit codes: 0 all well, 1 a cell failed or is invalid, 2 wrong usage, 3 a regression, 4 inconclusive "
+        "or not comparable, 130 interrupted.",
     )
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
@@ -111,6 +112,8 @@ def parser() -> argparse.ArgumentParser:
     bench.add_argument("--resume", action="store_true", help="go on with a run: what has no good record runs again")
     bench.add_argument("--out", type=Path, metavar="DIR", default=None, help="run folder (default: results/run-DATE)")
 
+    _add_compare(commands)
+
     report = commands.add_parser("report", help="draw the charts and tables of a run folder again")
     report.add_argument("directory", type=Path, metavar="DIR")
 
@@ -122,6 +125,46 @@ def parser() -> argparse.ArgumentParser:
     cluster.add_argument("--encrypt", action="store_true", help="encrypt what its processes say to one another")
     cluster.add_argument("--pages", action="store_true", help="web pages and history server, on 127.0.0.1")
     return top
+
+
+def _add_compare(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    compare = commands.add_parser(
+        "compare",
+        help="whether one revision, set of packages or Spark setting is slower than another",
+        description="Runs base and head side by side on this machine, block by block in random order, and says whether "
+        "head is slower: a verdict, a table, and an exit code for CI. About ten minutes on two cores, twice that where "
+        "something looks slower and is measured again.",
+        epilog="Examples: `compare main .` (these files against a branch), `compare . . --base-lock old.txt "
+        "--head-lock new.txt` (two sets of packages), `compare . . --head-conf spark.sql.shuffle.partitions=8`, "
+        "`compare main . --scenarios ./mine`. Exit codes: 0 pass, 3 regression, 4 inconclusive.",
+    )
+    compare.add_argument("base", metavar="BASE", help="a git revision, or . for the files as they are")
+    compare.add_argument("head", metavar="HEAD", help="the same")
+    compare.add_argument(
+        "scenario", nargs="*", metavar="SCENARIO", help="names from `list`; default: all of the folder"
+    )
+    _add_scenarios(compare)
+    for name in ("base", "head"):
+        compare.add_argument(
+            f"--{name}-lock",
+            type=Path,
+            metavar="FILE",
+            default=None,
+            help=f"packages of {name}, as pip installs them (default: the revision's requirements/run.txt, if any)",
+        )
+        compare.add_argument(
+            f"--{name}-conf",
+            action="append",
+            metavar="KEY=VALUE",
+            default=[],
+            help=f"a setting of Spark for {name}; may be repeated",
+        )
+    compare.add_argument("--size", choices=("gate", *SIZES), default=None, help="(default: gate, else ci)")
+    compare.add_argument("--master", metavar="M", default=None, help="as for bench, but not compose")
+    compare.add_argument("--slots", type=counts, metavar="N", default=None, help="cores that Spark may use")
+    compare.add_argument("--timeout", type=seconds, metavar="SECONDS", default=None, help="for each cell")
+    compare.add_argument("--out", type=Path, metavar="DIR", default=None, help="(default: results/run-DATE)")
+    compare.set_defaults(workers=None, parallelism=None, folds=None, blocks=None, seed=None)
 
 
 def _add_scenarios(command: argparse.ArgumentParser) -> None:
@@ -158,6 +201,10 @@ def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
         return doctor(options.master)
     if options.command == "report":
         return _report(options.directory)
+    if options.command == "compare":
+        from suite import compare
+
+        return compare.command(options, f"python -m suite {shlex.join(arguments)}")
     if options.command == "cluster":
         from suite import compose
 

@@ -128,6 +128,9 @@ class Request:
         Whether Spark runs inside the driver, where slots are threads and any number of them can be had.
     seed : int
         Of the order of cells.
+    gate : bool
+        Whether this is for `compare`: only what a scenario has under test, at the centre of its factors, and size `ci`
+        where the one asked for is missing.
     """
 
     size: str
@@ -138,6 +141,7 @@ class Request:
     cores: int
     local: bool = True
     seed: int = 0
+    gate: bool = False
 
 
 def make(scenarios: Sequence[Scenario], request: Request) -> list[Cell]:
@@ -190,22 +194,35 @@ def _order(templates: list[Cell], shuffle: random.Random, *, bases_first: bool) 
 
 
 def _templates(scenario: Scenario, request: Request, base: tuple[str, str]) -> list[Cell]:
-    if request.size not in scenario.sizes:
-        raise UsageError(f"{scenario.name} has no size {request.size!r}: it has {', '.join(scenario.sizes)}")
-    spec = dict(scenario.sizes[request.size])
+    size = "ci" if request.gate and request.size not in scenario.sizes else request.size
+    if size not in scenario.sizes:
+        raise UsageError(f"{scenario.name} has no size {size!r}: it has {', '.join(scenario.sizes)}")
+    spec = dict(scenario.sizes[size])
+    fixes_slots = "slots" in spec
     slots, parallel = _parallel_values(spec, scenario, request)
     if request.folds is not None and "folds" in spec:
         spec["folds"] = request.folds
     combinations = _around_centre(spec)
+    if request.gate:
+        combinations, parallel = combinations[:1], parallel[:1]
     for factors in combinations:
         _validate(scenario, factors)
     cells = []
     for variant in scenario.variants:
+        if request.gate and not _is_gated(scenario, variant, base):
+            continue
         for number, factors in enumerate(combinations):
             values = parallel if number == 0 else parallel[:1]
             for value in values if _is_parallel(scenario, variant) else (None,):
-                cells.append(_cell(scenario, variant, factors, value, slots, base, request))
+                cells.append(_cell(scenario, variant, factors, value, slots, base, request, fixes_slots=fixes_slots))
     return cells
+
+
+def _is_gated(scenario: Scenario, variant: Variant, base: tuple[str, str]) -> bool:
+    """Whether a regression gate times it: what the file says, else whatever goes parallel."""
+    if scenario.gated is not None:
+        return variant.name in scenario.gated
+    return _is_parallel(scenario, variant) and (scenario.name, variant.name) != base
 
 
 def _is_parallel(scenario: Scenario, variant: Variant) -> bool:
@@ -261,6 +278,8 @@ def _cell(
     slots: int,
     base: tuple[str, str],
     request: Request,
+    *,
+    fixes_slots: bool,
 ) -> Cell:
     session = None
     if variant.on_spark:
@@ -294,7 +313,7 @@ def _cell(
             parallelism=at_once,
             refit=scenario.refit,
         ),
-        oversubscribed=wants > request.cores and "slots" not in scenario.sizes[request.size],
+        oversubscribed=wants > request.cores and not fixes_slots,
         skip=skip,
     )
 

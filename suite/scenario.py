@@ -18,7 +18,7 @@ from suite.signals import InterruptError
 
 SCENARIOS = Path(__file__).resolve().parent.parent / "scenarios"
 MARKER = "# --- benchmark: delete from here on when copying"
-SIZE_NAMES = ("smoke", "ci", "full")
+SIZE_NAMES = ("smoke", "ci", "full", "gate")
 SCHEDULES = ("serial", "folds", "pool")
 
 
@@ -70,6 +70,7 @@ class Scenario:
     prepare: Callable[..., Any] | None = None
     validate: Callable[..., None] | None = None
     unequal: bool = False
+    gated: tuple[str, ...] | None = None
     module: ModuleType | None = field(default=None, repr=False, compare=False)
 
 
@@ -163,6 +164,7 @@ def _read(module: ModuleType, path: Path) -> Scenario:
     parallelism = getattr(module, "PARALLELISM", "threads")
     if parallelism not in ("slots", "threads"):
         raise ScenarioError(f"PARALLELISM is {parallelism!r}: it is 'slots' or 'threads'")
+    gated = getattr(module, "GATED", None)
     callables = (type(_import), type(len))
     make_data = want("make_data", callables, "function make_data(*, ...)")
     spark = inspect.signature(make_data).parameters.get("spark")
@@ -176,6 +178,9 @@ def _read(module: ModuleType, path: Path) -> Scenario:
     for name, kind in schedule.items():
         if name not in {variant.name for variant in variants} or kind not in SCHEDULES:
             raise ScenarioError(f"SCHEDULE has {name!r}: {kind!r}, which is no variant with one of {SCHEDULES}")
+    names = {variant.name for variant in variants}
+    if gated is not None and (odd := [name for name in gated if name not in names]):
+        raise ScenarioError(f"GATED has {odd[0]!r}, which is no variant: there are {', '.join(sorted(names))}")
     if schedule and any("candidates" not in spec for spec in sizes.values()):
         raise ScenarioError("it has SCHEDULE but no 'candidates' in each of SIZES, which the bound needs")
     return Scenario(
@@ -188,6 +193,7 @@ def _read(module: ModuleType, path: Path) -> Scenario:
         parallelism=parallelism,
         refit=bool(getattr(module, "REFIT", False)),
         unequal=bool(getattr(module, "UNEQUAL_FITS", False)),
+        gated=None if gated is None else tuple(gated),
         schedule=schedule,
         sizes=sizes,
         variants=variants,

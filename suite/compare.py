@@ -1,0 +1,385 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`python -m suite compare`: runs base and head side by side, block by block, and says whether head is slower.
+
+Both sides run in one job on one machine, driven by this harness; stored times are never judged. In each block a coin
+says which side goes first, and each side gets a fresh process: one warm-up and one timed call of each recipe.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import random
+import secrets
+import statistics
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from suite import bench, bench_command, environment, gate, preflight, records, side, stats
+from suite.cluster import cluster
+from suite.errors import UsageError
+from suite.gate import Compared, Finding, Measured, Verdict
+from suite.java import Java, find_java
+from suite.progress import duration
+from suite.revisions import SIDES, Side, checked_out, interpreter
+from suite.scenario import SCENARIOS
+from suite.session import is_local
+from suite.signals import INTERRUPTED, InterruptError
+from suite.stats import Judgement
+from suite.topology import Cluster
+
+BLOCKS = 8  # of each gate: what the thresholds in `stats` are made for
+TIMEOUT = 300.0
+STEAL_LIMIT = 0.05  # share of the machine's time that went to its neighbours, above which the reader is told
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One gate's blocks: where they are, and who went first in each."""
+
+    directory: Path
+    blocks: int
+    first: list[str]
+
+
+class Comparison:
+    """Two sides on one master.
+
+    Parameters
+    ----------
+    sides : dict
+        `base` and `head`.
+    directory : Path
+    request : plan.Request
+        What to plan on each side; its blocks are set for each gate.
+    ready : Cluster
+    java : Java
+    words : str
+        The command line, for the record.
+    timeout : float
+        Seconds of a cell.
+    coin : random.Random
+    """
+
+    def __init__(
+        self,
+        sides: Mapping[str, Side],
+        directory: Path,
+        request: Any,
+        ready: Cluster,
+        java: Java,
+        words: str,
+        timeout: float,
+        coin: random.Random,
+    ):
+        self.sides = sides
+        self.directory = directory
+        self.request = request
+        self.ready = ready
+        self.java = java
+        self.words = words
+        self.timeout = timeout
+        self.coin = coin
+        self.loads: list[dict[str, Any]] = []
+
+    def planned(self, names: Sequence[str] | None, blocks: int) -> dict[str, dict[str, Any]]:
+        """Both plans, each made by its side's own Python."""
+        asked = {
+            "names": names,
+            "request": side.request_of(replace(self.request, blocks=blocks)),
+            "master": self.ready.url,
+            "command": self.words,
+            "run": secrets.token_hex(4),
+        }
+        base, head = (self.sides[name] for name in SIDES)
+        of_head = side.ask(head.python, "plan", {**asked, "folder": str(head.scenarios)})
+        of_base = side.ask(base.python, "plan", {**asked, "folder": str(base.scenarios), "head": of_head})
+        plans = {"base": of_base, "head": of_head}
+        if names and (unknown := [name for name in names if not any(_has(plan, name) for plan in plans.values())]):
+            raise UsageError(f"no scenario {unknown[0]!r} on either side")
+        if not any(plan["plan"]["cells"] for plan in plans.values()):
+            raise UsageError("there is nothing to compare: no recipe with a parallel variant on either side")
+        return plans
+
+    def run(self, plans: Mapping[str, Mapping[str, Any]], stage: str, blocks: int) -> Stage:
+        """Run the blocks of a gate; the records of each side are in a run folder of its own."""
+        folder = self.directory / stage
+        loops = {name: self._loop(name, plan, folder / name) for name, plan in plans.items()}
+        first = [self.coin.choice(SIDES) for _ in range(blocks)]
+        took: list[float] = []
+        for block in range(blocks):
+            order = [first[block], *(name for name in SIDES if name != first[block])]
+            for place, name in enumerate(order):
+                begin, before = time.monotonic(), environment.load()
+                left = 2 * (blocks - block) - place
+                about = f", about {duration(statistics.mean(took) * left)} left" if took else ""
+                print(f"{stage} block {block + 1}/{blocks}: {name}{about}", flush=True)
+                loops[name].execute(block)
+                took.append(time.monotonic() - begin)
+                self.loads.append(
+                    {"stage": stage, "block": block, "side": name, "before": before, "after": environment.load()}
+                )
+        return Stage(folder, blocks, first)
+
+    def _loop(self, name: str, planned: Mapping[str, Any], folder: Path) -> bench.Loop:
+        one = self.sides[name]
+        folder.mkdir(parents=True)
+        plan = planned["plan"]
+        facts = environment.describe(self.ready.label or self.ready.url, self.java)
+        facts |= {"python": planned["python"], "versions": planned["versions"], "revision": {"commit": one.revision}}
+        bench.write_json(folder / "plan.json", plan)
+        bench.write_json(folder / "environment.json", facts)
+        run = bench.Run(
+            directory=folder,
+            name=plan["run"],
+            java=self.java,
+            files=[Path(file) for file in planned["files"]],
+            cells=[bench.Cell(**cell) for cell in plan["cells"]],
+            cluster=replace(self.ready, conf={**self.ready.conf, **one.conf}),
+            timeout=self.timeout,
+            python=one.python,
+        )
+        return bench.Loop(run, lambda _: None)
+
+    def compared(self, plans: Mapping[str, Mapping[str, Any]], stage: Stage, *, strict: bool) -> Compared:
+        """Gate 0 on the blocks of a gate."""
+        sides: dict[str, Measured] = {}
+        for name, planned in plans.items():
+            found = records.read(stage.directory / name / "records.jsonl")
+            made = {"python": planned["python"], "versions": planned["versions"]}
+            sides[name] = gate.measured(planned, found, **made)
+        files = {Path(file).stem: file for file in plans["head"]["files"]}
+
+        def complaints(triples: Sequence[tuple[str, Any, Any]]) -> list[str | None]:
+            pairs = [[files[name.split(".")[0]], base, head] for name, base, head in triples]
+            said: list[str | None] = side.ask(self.sides["head"].python, "check", {"pairs": pairs})["said"]
+            return said
+
+        return gate.compare(sides["base"], sides["head"], stage.blocks, complaints, strict=strict)
+
+
+def _has(planned: Mapping[str, Any], name: str) -> bool:
+    return name in planned["plan"]["scenarios"] or name in planned["broken"]
+
+
+def command(options: argparse.Namespace, words: str) -> int:
+    """Run `compare`.
+
+    Returns
+    -------
+    int
+        0 pass, 3 regression, 4 inconclusive, 130 interrupted.
+
+    Raises
+    ------
+    UsageError
+        Before anything is measured.
+    """
+    java = find_java()
+    if options.master == "compose":
+        raise UsageError("compare does not run in containers: take --master local[N], standalone or spark://HOST:PORT")
+    master = bench_command.master_of(options.master)
+    with _sides(options) as sides:
+        options.size = options.size or "gate"
+        request = replace(bench_command.request_of(options, master), gate=True)
+        directory = bench_command.fresh(options.out)
+        logs = directory / "logs"
+        with bench.locked(directory), cluster(master, bench_command.workers_of(options), logs=logs) as ready:
+            if not is_local(master):
+                preflight.run(ready, request.cores, {**os.environ, "JAVA_HOME": str(java.home)}, logs / "preflight.log")
+            seed = secrets.randbits(32)
+            timeout = options.timeout or TIMEOUT
+            comparison = Comparison(sides, directory, request, ready, java, words, timeout, random.Random(seed))
+            try:
+                return _compare(comparison, options.scenario or None, seed)
+            except InterruptError as stop:
+                print(f"\nstopped by {stop}: no verdict. What was measured is in {directory}")
+                return INTERRUPTED
+
+
+def _compare(comparison: Comparison, names: Sequence[str] | None, seed: int) -> int:
+    sides = comparison.sides
+    same_packages = sides["base"].python == sides["head"].python
+    strict = same_packages and sides["base"].conf == sides["head"].conf
+    plans = comparison.planned(names, BLOCKS)
+    for name in SIDES:
+        print(f"{name}: {described(sides[name], plans[name])}")
+    screen = comparison.run(plans, "screen", BLOCKS)
+    compared = comparison.compared(plans, screen, strict=strict)
+    findings = list(compared.findings)
+    screened = stats.judge(compared.differences)
+    confirmed: dict[str, Judgement] = {}
+    confirm = None
+    flagged = stats.flagged(screened)
+    if flagged and not any(finding.kind == "regression" for finding in findings):
+        print(f"flagged, so measured again: {', '.join(flagged)}", flush=True)
+        # A recipe comes with all its variants; only those that were flagged are judged.
+        plans_again = comparison.planned(sorted({name.split(".")[0] for name in flagged}), BLOCKS)
+        confirm = comparison.run(plans_again, "confirm", BLOCKS)
+        again = comparison.compared(plans_again, confirm, strict=strict)
+        findings += [finding for finding in again.findings if finding not in findings]
+        confirmed = stats.judge({name: d for name, d in again.differences.items() if name in flagged})
+    verdict = gate.judged(findings, screened, confirmed)
+    result = {
+        "schema": 1,
+        "created": environment.now(),
+        "command": comparison.words,
+        "verdict": verdict.word,
+        "line": verdict.line,
+        "exit_code": verdict.exit_code,
+        "strict": strict,
+        "master": comparison.ready.label or comparison.ready.url,
+        "sides": {name: _as_json(sides[name], plans[name]) for name in SIDES},
+        "coin": {"seed": seed, "screen": screen.first, "confirm": confirm.first if confirm else []},
+        "findings": [asdict(finding) for finding in findings],
+        "screened": {name: _plain(one) for name, one in screened.items()},
+        "confirmed": {name: _plain(one) for name, one in confirmed.items()},
+        "differences": compared.differences,
+        "times": _times(screen),
+        "loads": comparison.loads,
+        "warnings": warnings(screen, comparison.loads),
+    }
+    bench.write_json(comparison.directory / "verdict.json", result)
+    (comparison.directory / "compare.md").write_text(markdown(result))
+    print("\n" + text(result))
+    print(f"the same as Markdown: {comparison.directory / 'compare.md'}")
+    return verdict.exit_code
+
+
+@contextlib.contextmanager
+def _sides(options: argparse.Namespace) -> Iterator[dict[str, Side]]:
+    folder = options.scenarios or SCENARIOS
+    made = {}
+    with contextlib.ExitStack() as stack:
+        for name, revision in zip(SIDES, (options.base, options.head), strict=True):
+            commit, scenarios, lock = stack.enter_context(checked_out(revision, folder))
+            lock = getattr(options, f"{name}_lock") or lock
+            if lock is not None and not lock.is_file():
+                raise UsageError(f"there is no lock {lock}")
+            conf = dict(_setting(word) for word in getattr(options, f"{name}_conf"))
+            made[name] = Side(name, commit, scenarios, lock, interpreter(lock), conf)
+        yield made
+
+
+def _setting(word: str) -> tuple[str, str]:
+    key, equals, value = word.partition("=")
+    if not equals or not key.startswith("spark."):
+        raise UsageError(f"{word!r} is no setting such as spark.sql.shuffle.partitions=8")
+    return key, value
+
+
+def described(one: Side, planned: Mapping[str, Any]) -> str:
+    """A side in a line."""
+    what = "files as they are" if one.revision == "." else one.revision[:12]
+    conf = "".join(f", {key}={value}" for key, value in one.conf.items())
+    versions = planned["versions"]
+    return f"{what}, PySpark {versions['pyspark']}, scikit-learn {versions['scikit-learn']}{conf}"
+
+
+def _as_json(one: Side, planned: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "revision": one.revision,
+        "lock": one.packages,
+        "conf": dict(one.conf),
+        "python": planned["python"],
+        "versions": planned["versions"],
+        "said": described(one, planned),
+    }
+
+
+def _plain(one: Judgement) -> dict[str, float | None]:
+    # JSON has no infinity, which stands for "too few blocks".
+    return {name: value if abs(value) != float("inf") else None for name, value in one._asdict().items()}
+
+
+def _times(stage: Stage) -> dict[str, dict[str, list[float]]]:
+    """Seconds of each block that has them, by recipe and side."""
+    found: dict[str, dict[str, list[float]]] = {}
+    for name in SIDES:
+        for record in records.read(stage.directory / name / "records.jsonl"):
+            if record["status"] == "ok":
+                key = f"{record['scenario']}.{record['variant']}"
+                found.setdefault(key, {}).setdefault(name, []).append(record["seconds"])
+    return found
+
+
+def warnings(stage: Stage, loads: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What to know before trusting the times: a machine that was not ours alone, blocks that differ or drift."""
+    said = []
+    stolen = busy = 0.0
+    for load in loads:
+        before, after = load["before"], load["after"]
+        if before["steal_seconds"] is not None:
+            stolen += after["steal_seconds"] - before["steal_seconds"]
+        busy += after["busy_seconds"] - before["busy_seconds"]
+    if busy and stolen / busy > STEAL_LIMIT:
+        said.append(f"neighbours on this machine's hardware took {stolen / busy:.0%} of the time that was wanted")
+    for name, times in sorted(_times(stage).items()):
+        unsteady = {which: stats.instability(times.get(which, [])) for which in SIDES}
+        said += [f"{name}, {which}: {'; '.join(notes)}" for which, notes in unsteady.items() if notes]
+    return said
+
+
+def _rows(result: Mapping[str, Any]) -> list[list[str]]:
+    rows = []
+    for name, screened in sorted(result["screened"].items()):
+        one = result["confirmed"].get(name, screened)
+        times = [f"{statistics.median(result['times'][name][which]):.3g}" for which in SIDES]
+        low, high = (one[limit] for limit in ("low", "high"))
+        limits = "–" if low is None or high is None else f"{low:.2f} to {high:.2f}"
+        rows.append([name, *times, f"{one['ratio']:.2f}", limits, f"{one['p']:.3f}", _word(result, name, one)])
+    for finding in result["findings"]:
+        rows.append([finding["name"], "", "", "", "", "", f"{finding['kind']}: {finding['text']}"])
+    return rows
+
+
+def _word(result: Mapping[str, Any], name: str, one: Mapping[str, float | None]) -> str:
+    high = one["high"]
+    if name in result["confirmed"]:
+        slow = stats.slower(Judgement(*(one[field] or 0.0 for field in Judgement._fields)), stats.CONFIRM_P)
+        if slow:
+            return "slower, confirmed"
+        return "flagged, not confirmed" + ("" if high and high < stats.RATIO_BOUND else ": unclear")
+    return "ok" if high and high < stats.RATIO_BOUND else "unclear"
+
+
+HEADERS = ["recipe", "base s", "head s", "head / base", "95 %", "p", ""]
+
+
+def markdown(result: Mapping[str, Any]) -> str:
+    """The result for a pull request."""
+    mark = {"pass": "✅", "regression": "❌", "inconclusive": "⚠️"}[result["verdict"]]
+    lines = [f"### {mark} {result['verdict'].capitalize()}: {_escaped(result['line'])}", ""]
+    lines += [f"- {name}: {result['sides'][name]['said']}" for name in SIDES]
+    lines += [f"- {result['master']}; {BLOCKS} blocks, each side in fresh processes, in random order", ""]
+    lines += ["| " + " | ".join(HEADERS) + " |", "| --- | ---: | ---: | ---: | ---: | ---: | --- |"]
+    lines += ["| " + " | ".join(map(_escaped, row)) + " |" for row in _rows(result)]
+    lines += ["", *(f"> {_escaped(warning)}" for warning in result["warnings"])]
+    lines += ["", f"`p` is corrected for the number of recipes; an interval below {stats.RATIO_BOUND:.2f} is a pass."]
+    return "\n".join(lines) + "\n"
+
+
+def _escaped(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")
+
+
+def text(result: Mapping[str, Any]) -> str:
+    """The result for a terminal."""
+    rows = [HEADERS, *_rows(result)]
+    widths = [max(len(row[column]) for row in rows if row[1] or column == 0) for column in range(len(HEADERS) - 1)]
+    lines = []
+    for row in rows:
+        cells = [
+            row[0].ljust(widths[0]),
+            *(cell.rjust(width) for cell, width in zip(row[1:-1], widths[1:], strict=True)),
+        ]
+        lines.append("  ".join([*(cells if row[1] else cells[:1]), row[-1]]).rstrip())
+    lines += [f"warning: {warning}" for warning in result["warnings"]]
+    return "\n".join([*lines, "", f"{result['verdict'].upper()}: {result['line']}"])
+
+
+__all__ = ["Comparison", "Finding", "Verdict", "command"]

@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`compare` from outside: two revisions of a user's recipes, in processes of their own."""
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from suite import cli, compare, revisions
+from suite.errors import UsageError
+
+RECIPE = (Path(__file__).parent / "recipes" / "gated.py").read_text()
+
+
+def git(folder, *words):
+    done = subprocess.run(
+        ["git", "-c", "user.name=t", "-c", "user.email=t@example.org", *words],
+        cwd=folder,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    return done.stdout.strip()
+
+
+@pytest.fixture
+def recipes(tmp_path, monkeypatch):
+    """A repository with one recipe, committed."""
+    monkeypatch.setattr(compare, "BLOCKS", 1)
+    folder = tmp_path / "project" / "recipes"
+    folder.mkdir(parents=True)
+    (folder / "gated.py").write_text(RECIPE)
+    git(folder.parent, "init", "-q", "-b", "main")
+    git(folder, "add", ".")
+    git(folder, "commit", "-qm", "first")
+    return folder
+
+
+def run(recipes, out, *words):
+    code = cli.main(["compare", *words, "--scenarios", str(recipes), "--out", str(out)])
+    verdict = json.loads((out / "verdict.json").read_text())
+    assert code == verdict["exit_code"]
+    return verdict
+
+
+def test_a_changed_answer_between_two_revisions(recipes, tmp_path, capsys):
+    (recipes / "gated.py").write_text(RECIPE.replace("return sum(numbers)", "return sum(numbers) + 1"))
+    verdict = run(recipes, tmp_path / "out", "main", ".")
+    assert verdict["verdict"] == "regression"
+    (finding,) = verdict["findings"]
+    assert finding["name"] == "gated.many"
+    # The sizes differ from those of the recipe's other user: `gate` is missing, so it is `ci`.
+    assert finding["text"] == "its answer changed: AssertionError: total is 191, not 190"
+    assert verdict["sides"]["base"]["revision"] == git(recipes, "rev-parse", "main")
+    assert verdict["sides"]["head"]["revision"] == "."
+    said = capsys.readouterr().out
+    assert "REGRESSION: gated.many its answer changed" in said
+    shown = (tmp_path / "out" / "compare.md").read_text()
+    assert "### ❌ Regression" in shown
+    assert "| gated.many |" in shown
+
+
+def test_a_changed_size_is_no_change_of_the_job(recipes, tmp_path):
+    (recipes / "gated.py").write_text(RECIPE.replace('"rows": 20', '"rows": 30'))
+    (recipes / "new.py").write_text(RECIPE)
+    verdict = run(recipes, tmp_path / "out", "main", ".")
+    # One block gives no interval, so there is no pass; but there is nothing else to say against it.
+    assert verdict["verdict"] == "inconclusive"
+    assert [(one["kind"], one["name"]) for one in verdict["findings"]] == [("note", "new.many")]
+    assert list(verdict["screened"]) == ["gated.many"]
+    for side in ("base", "head"):
+        (record,) = [
+            json.loads(line)
+            for line in (tmp_path / "out" / "screen" / side / "records.jsonl").read_text().splitlines()
+            if '"gated"' in line
+        ]
+        assert record["factors"]["rows"] == 30
+        assert record["status"] == "ok"
+
+
+def test_a_recipe_that_broke_and_one_that_went(recipes, tmp_path):
+    (recipes / "other.py").write_text(RECIPE)
+    git(recipes, "add", ".")
+    git(recipes, "commit", "-qm", "second")
+    (recipes / "gated.py").write_text("import no_such_package\n" + RECIPE)
+    (recipes / "third.py").write_text(RECIPE)
+    (recipes / "other.py").unlink()
+    verdict = run(recipes, tmp_path / "out", "main", ".")
+    found = {(one["kind"], one["name"]) for one in verdict["findings"]}
+    assert found == {("regression", "gated"), ("unclear", "other.many"), ("note", "third.many")}
+    assert verdict["exit_code"] == 3
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["nowhere", "."], "'nowhere' is no revision of"),
+        ([".", ".", "--base-lock", "no.txt"], "there is no lock no.txt"),
+        ([".", ".", "--head-conf", "cores=3"], "'cores=3' is no setting such as spark."),
+        ([".", ".", "--master", "compose"], "compare does not run in containers"),
+        ([".", ".", "unheard_of"], "no scenario 'unheard_of' on either side"),
+    ],
+)
+def test_wrong_usage_is_one_line(recipes, tmp_path, capsys, words, said):
+    assert cli.main(["compare", *words, "--scenarios", str(recipes), "--out", str(tmp_path / "out")]) == 2
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert error.startswith("error: ")
+    assert said in error
+
+
+def test_a_folder_outside_of_any_repository_has_no_revisions(tmp_path):
+    with (
+        pytest.raises(UsageError, match="is in no git repository"),
+        revisions.checked_out("main", tmp_path),
+    ):
+        pass
+
+
+def test_a_revision_brings_its_own_lock(recipes):
+    (recipes.parent / "requirements").mkdir()
+    (recipes.parent / "requirements" / "run.txt").write_text("one==1\n")
+    git(recipes, "add", "../requirements")
+    git(recipes, "commit", "-qm", "a lock")
+    (recipes.parent / "requirements" / "run.txt").write_text("one==2\n")
+    with revisions.checked_out("main", recipes) as (commit, folder, lock):
+        assert lock.read_text() == "one==1\n"
+        assert (folder / "gated.py").read_text() == RECIPE
+        assert commit == git(recipes, "rev-parse", "main")
+    assert not folder.exists()
+    with revisions.checked_out(".", recipes) as (commit, folder, lock):
+        assert (commit, folder, lock.read_text()) == (".", recipes, "one==2\n")
+    with revisions.checked_out("main~1", recipes) as (_, _, lock):
+        assert lock is None
+
+
+def test_the_same_lock_means_the_same_interpreter(tmp_path):
+    import sys
+
+    from suite.environment import ROOT
+
+    same = tmp_path / "copy.txt"
+    same.write_bytes((ROOT / "requirements" / "run.txt").read_bytes())
+    assert revisions.interpreter(None) == revisions.interpreter(same) == sys.executable
