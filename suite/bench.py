@@ -140,6 +140,7 @@ class Loop:
         self.todo = [cell for cell in run.cells if cell.id not in good]
         self.settled: set[str] = set()
         self.running: Cell | None = None
+        self.sound = True  # whether all cells so far went well, or were known not to fit
         self.progress = Progress(run.cells, self.todo, say)
 
     def execute(self, block: int | None = None) -> None:
@@ -169,6 +170,7 @@ class Loop:
         if made:
             records.append(self.run.records, made)
         self.settled.update(cell.id for cell in cells)
+        self.sound &= status == "skipped"
         self.running = None
         for record in made:
             self.progress.done(record)
@@ -204,5 +206,6 @@ class Loop:
                 self.progress.started(self.running)
             elif "done" in news:
                 self.settled.add(news["done"]["id"])
+                self.sound &= news["done"]["status"] == "ok"
                 self.running = None
                 self.progress.done(news["done"])

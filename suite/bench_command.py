@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import re
@@ -18,10 +19,11 @@ from typing import Any
 from suite import bench, environment, export, plan, preflight, records
 from suite.cluster import cluster, given
 from suite.errors import UsageError
-from suite.java import find_java
+from suite.java import Java, find_java
 from suite.scenario import SCENARIOS, Scenario, discover, load_all
 from suite.session import is_local
 from suite.signals import INTERRUPTED, InterruptError
+from suite.topology import Cluster, ClusterError
 
 RESULTS = environment.ROOT / "results"
 # Six are the fewest that give a median a 95 % interval without assuming a distribution. A run of size ci is a first
@@ -74,9 +76,8 @@ def command(options: argparse.Namespace, words: str) -> int:
         print(f"left out: {name}: {reason}", file=sys.stderr)
     logs = directory / "logs"
     with bench.locked(directory), cluster(master, workers_of(options), logs=logs) as ready:
-        if not is_local(master):
-            slots = max(cell.session or 1 for cell in cells if not cell.skip)
-            preflight.run(ready, slots, {**os.environ, "JAVA_HOME": str(java.home)}, logs / "preflight.log")
+        executors = _Executors(ready, cells, java, logs / "preflight.log")
+        executors.ask("before")
         run = bench.Run(
             directory=directory,
             name=held["run"],
@@ -86,7 +87,7 @@ def command(options: argparse.Namespace, words: str) -> int:
             cluster=ready,
             timeout=options.timeout or TIMEOUTS[request.size],
         )
-        code = _run(run, held)
+        code = _run(run, held, executors)
     return code or int(bool(broken))
 
 
@@ -106,15 +107,42 @@ def workers_of(options: argparse.Namespace) -> int:
     return options.workers or max(2, environment.cores())
 
 
-def _run(run: bench.Run, held: dict[str, Any]) -> int:
+class _Executors:
+    """What the executors of a cluster are, before and after a run. In local mode the driver is the only one."""
+
+    def __init__(self, ready: Cluster, cells: Sequence[plan.Cell], java: Java, log: Path):
+        self.ready = ready
+        self.slots = max((cell.session or 1 for cell in cells if not cell.skip), default=1)
+        self.environment = {**os.environ, "JAVA_HOME": str(java.home)}
+        self.log = log
+        self.found: dict[str, Any] = {}
+
+    def ask(self, when: str) -> None:
+        """Note their versions, limits and load.
+
+        Raises
+        ------
+        ClusterError
+            They are missing, or do not fit the driver.
+        """
+        if not is_local(self.ready.url):
+            sides = preflight.run(self.ready, self.slots, self.environment, self.log)
+            self.found[when] = {side.name: {**side.versions, **side.state} for side in sides if side.state}
+
+
+def _run(run: bench.Run, held: dict[str, Any], executors: _Executors) -> int:
     label = run.cluster.label or run.cluster.url
-    facts = environment.describe(label, run.java)
+    facts = {**environment.describe(label, run.java), "executors": executors.found}
     loop = bench.Loop(run, lambda text: print(text, end="", flush=True))
     try:
         bench.write_json(run.directory / "plan.json", held)
         bench.write_json(run.directory / "environment.json", facts)
         print(f"{len(run.cells)} cells, {held['blocks']} blocks, Spark on {label}; run folder: {run.directory}")
         loop.execute()
+        if loop.sound:
+            # A run is not lost where they cannot be asked any more.
+            with contextlib.suppress(ClusterError):
+                executors.ask("after")
         bench.write_json(run.directory / "environment.json", {**facts, "after": environment.load()})
         return finish(run.directory)
     except InterruptError as stop:

@@ -39,20 +39,20 @@ STEAL_LIMIT = 0.05  # share of the machine's time that went to its neighbours, a
 
 @dataclass(frozen=True)
 class Stage:
-    """One gate's blocks: where they are, and who went first in each."""
+    """One gate's blocks: where they are, and in which order the sides went in each."""
 
     directory: Path
     blocks: int
-    first: list[str]
+    order: list[list[str]]
 
 
 class Comparison:
-    """Two sides on one master.
+    """Sides on one master: `base` and `head`, or more.
 
     Parameters
     ----------
     sides : dict
-        `base` and `head`.
+        By name. The last one says which jobs all of them do.
     directory : Path
     request : plan.Request
         What to plan on each side; its blocks are set for each gate.
@@ -95,10 +95,14 @@ class Comparison:
             "command": self.words,
             "run": secrets.token_hex(4),
         }
-        base, head = (self.sides[name] for name in SIDES)
+        *others, last = self.sides
+        head = self.sides[last]
         of_head = side.ask(head.python, "plan", {**asked, "folder": str(head.scenarios)})
-        of_base = side.ask(base.python, "plan", {**asked, "folder": str(base.scenarios), "head": of_head})
-        plans = {"base": of_base, "head": of_head}
+        plans = {
+            name: side.ask(one.python, "plan", {**asked, "folder": str(one.scenarios), "head": of_head})
+            for name, one in self.sides.items()
+            if name in others
+        } | {last: of_head}
         if names and (unknown := [name for name in names if not any(_has(plan, name) for plan in plans.values())]):
             raise UsageError(f"no scenario {unknown[0]!r} on either side")
         if not any(plan["plan"]["cells"] for plan in plans.values()):
@@ -109,13 +113,13 @@ class Comparison:
         """Run the blocks of a gate; the records of each side are in a run folder of its own."""
         folder = self.directory / stage
         loops = {name: self._loop(name, plan, folder / name) for name, plan in plans.items()}
-        first = [self.coin.choice(SIDES) for _ in range(blocks)]
+        # Of two sides in a random order, a fair coin says which goes first.
+        orders = [self.coin.sample(list(plans), len(plans)) for _ in range(blocks)]
         took: list[float] = []
-        for block in range(blocks):
-            order = [first[block], *(name for name in SIDES if name != first[block])]
+        for block, order in enumerate(orders):
             for place, name in enumerate(order):
                 begin, before = time.monotonic(), environment.load()
-                left = 2 * (blocks - block) - place
+                left = len(plans) * (blocks - block) - place
                 about = f", about {duration(statistics.mean(took) * left)} left" if took else ""
                 print(f"{stage} block {block + 1}/{blocks}: {name}{about}", flush=True)
                 loops[name].execute(block)
@@ -123,7 +127,7 @@ class Comparison:
                 self.loads.append(
                     {"stage": stage, "block": block, "side": name, "before": before, "after": environment.load()}
                 )
-        return Stage(folder, blocks, first)
+        return Stage(folder, blocks, orders)
 
     def _loop(self, name: str, planned: Mapping[str, Any], folder: Path) -> bench.Loop:
         one = self.sides[name]
@@ -234,12 +238,12 @@ def _compare(comparison: Comparison, names: Sequence[str] | None, seed: int) -> 
         "strict": strict,
         "master": comparison.ready.label or comparison.ready.url,
         "sides": {name: _as_json(sides[name], plans[name]) for name in SIDES},
-        "coin": {"seed": seed, "screen": screen.first, "confirm": confirm.first if confirm else []},
+        "order": {"seed": seed, "screen": screen.order, "confirm": confirm.order if confirm else []},
         "findings": [asdict(finding) for finding in findings],
         "screened": {name: _plain(one) for name, one in screened.items()},
         "confirmed": {name: _plain(one) for name, one in confirmed.items()},
         "differences": compared.differences,
-        "times": _times(screen),
+        "times": seconds_of(screen),
         "loads": comparison.loads,
         "warnings": warnings(screen, comparison.loads),
     }
@@ -296,10 +300,10 @@ def _plain(one: Judgement) -> dict[str, float | None]:
     return {name: value if abs(value) != float("inf") else None for name, value in one._asdict().items()}
 
 
-def _times(stage: Stage) -> dict[str, dict[str, list[float]]]:
+def seconds_of(stage: Stage) -> dict[str, dict[str, list[float]]]:
     """Seconds of each block that has them, by recipe and side."""
     found: dict[str, dict[str, list[float]]] = {}
-    for name in SIDES:
+    for name in stage.order[0]:
         for record in records.read(stage.directory / name / "records.jsonl"):
             if record["status"] == "ok":
                 key = f"{record['scenario']}.{record['variant']}"
@@ -318,7 +322,7 @@ def warnings(stage: Stage, loads: Sequence[Mapping[str, Any]]) -> list[str]:
         busy += after["busy_seconds"] - before["busy_seconds"]
     if busy and stolen / busy > STEAL_LIMIT:
         said.append(f"neighbours on this machine's hardware took {stolen / busy:.0%} of the time that was wanted")
-    for name, times in sorted(_times(stage).items()):
+    for name, times in sorted(seconds_of(stage).items()):
         unsteady = {which: stats.instability(times.get(which, [])) for which in SIDES}
         said += [f"{name}, {which}: {'; '.join(notes)}" for which, notes in unsteady.items() if notes]
     return said

@@ -7,13 +7,15 @@ run on a cluster: in a process of its own, because Spark waits for ever for what
 
 from __future__ import annotations
 
+import contextlib
 import json
 import platform
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -47,8 +49,30 @@ def version(name):
     except Exception:
         return "missing"
 
+def text(path):
+    try:
+        return open(path).read()
+    except Exception:
+        return ""
+
 found = {"python": platform.python_version(), "numpy": version("numpy"), "scikit-learn": version("scikit-learn")}
 found.update(host=socket.gethostname(), executor="%s/%d" % (socket.gethostname(), os.getppid()))
+stat = text("/proc/stat").split()
+speeds = [line.split(":")[1] for line in text("/proc/cpuinfo").splitlines() if line.startswith("cpu MHz")]
+limit = text("/sys/fs/cgroup/cpu.max").split() or [
+    text("/sys/fs/cgroup/cpu/cpu.cfs_%s_us" % name).strip() for name in ("quota", "period")
+]
+memory = text("/sys/fs/cgroup/memory.max") or text("/sys/fs/cgroup/memory/memory.limit_in_bytes")
+threads = sorted(name for name in os.environ if name.endswith("_NUM_THREADS"))
+found["state"] = {
+    "at": round(time.time()),
+    "load_average": [round(value, 2) for value in os.getloadavg()],
+    "steal_ticks": int(stat[8]) if len(stat) > 8 else None,
+    "mhz": round(float(speeds[0])) if speeds else None,
+    "cpu_quota": " of ".join(part for part in limit if part) or None,
+    "memory_limit": memory.strip() or None,
+    "threads": {name: os.environ[name] for name in threads},
+}
 for line in sys.stdin:
     print(json.dumps(dict(json.loads(line), **found)))
 time.sleep(0.3)
@@ -67,10 +91,13 @@ class Side:
     name : str
     versions : dict
         For each of `COMPARED`, `MISSING` where there is none.
+    state : dict
+        Of an executor: load, steal time, frequency, limits of its cgroup, limits of threads.
     """
 
     name: str
     versions: dict[str, str]
+    state: dict[str, Any] = field(default_factory=dict)
 
 
 class MismatchError(ClusterError):
@@ -126,7 +153,7 @@ def executor_sides(spark: SparkSession) -> list[Side]:
         for line in rows._jdf.toJSON().javaRDD().pipe(command).collect():
             found = json.loads(line)
             name = found.get("executor", found["host"])
-            seen[name] = Side(name, {key: found.get(key, MISSING) for key in COMPARED})
+            seen[name] = Side(name, {key: found.get(key, MISSING) for key in COMPARED}, found.get("state", {}))
         if len(seen) >= wanted:
             return sorted(seen.values(), key=lambda side: side.name)
     raise ClusterError(f"only {len(seen)} of {wanted} executors ran a task in {ROUNDS} rounds: the others are stuck")
@@ -283,6 +310,7 @@ def run(cluster: Cluster, slots: int, environment: Mapping[str, str], log: Path)
     topology.executor_conf(cluster.conf, slots)
     asked = {"url": cluster.url, "conf": cluster.conf, "slots": slots}
     log.parent.mkdir(parents=True, exist_ok=True)
+    begin = time.monotonic()
     with shielded(), log.open("wb") as errors:
         process = subprocess.Popen(
             [sys.executable, "-m", "suite.preflight"],
@@ -294,18 +322,26 @@ def run(cluster: Cluster, slots: int, environment: Mapping[str, str], log: Path)
             env={**environment, **cluster.environment},
             start_new_session=True,
         )
+    limit = threading.Timer(LIMIT_SECONDS, end, [process.pid])
+    limit.start()
     try:
-        said, _ = process.communicate(json.dumps(asked), timeout=LIMIT_SECONDS)
-    except subprocess.TimeoutExpired:
-        raise ClusterError(f"{cluster.url} did nothing useful in {LIMIT_SECONDS:g} seconds: see {log}") from None
+        assert process.stdin is not None
+        assert process.stdout is not None
+        with contextlib.suppress(BrokenPipeError):
+            process.stdin.write(json.dumps(asked))
+            process.stdin.close()
+        # Its end is not waited for: with executors that never came, Spark takes minutes to stop.
+        answer = next((line for line in process.stdout if line.startswith("RESULT ")), None)
     finally:
+        limit.cancel()
         with shielded():
             end(process.pid)
             process.wait()
-    lines = [line.removeprefix("RESULT ") for line in said.splitlines() if line.startswith("RESULT ")]
-    if not lines:
+    if answer is None and time.monotonic() - begin > LIMIT_SECONDS:
+        raise ClusterError(f"{cluster.url} did nothing useful in {LIMIT_SECONDS:g} seconds: see {log}")
+    if answer is None:
         raise ClusterError(f"no Spark session on {cluster.url}: {_reason(log)}: see {log}")
-    result = json.loads(lines[-1])
+    result = json.loads(answer.removeprefix("RESULT "))
     if error := result.get("error"):
         raise (MismatchError if "\n" in error else ClusterError)(error)
     return [Side(**side) for side in result["sides"]]
@@ -329,16 +365,17 @@ def main() -> None:
     asked: dict[str, Any] = json.load(sys.stdin)
     conf = session.spark_conf(asked["url"], asked["slots"], Path.cwd(), asked["conf"])
     conf |= {"spark.eventLog.enabled": "false", **topology.executor_conf(conf, asked["slots"])}
+    # Who waits for executors, and says why they do not come, is `check`; Spark itself would wait a minute in silence.
+    conf["spark.scheduler.minRegisteredResourcesRatio"] = "0.0"
     spark = session.start(conf, [])
     cores = int(conf.get("spark.executor.cores", 0))
     result: dict[str, Any]
     try:
         sides = check(spark, asked["slots"] // cores if cores else 1)
-        result = {"sides": [{"name": side.name, "versions": side.versions} for side in sides]}
+        result = {"sides": [asdict(side) for side in sides]}
     except ClusterError as error:
         result = {"error": str(error)}
-    print("RESULT", json.dumps(result), flush=True)
-    # Not stopped in good order: with executors that never came, that can take minutes, and the parent ends us all.
+    print("RESULT", json.dumps(result), flush=True)  # then the parent ends us all
 
 
 if __name__ == "__main__":

@@ -359,7 +359,33 @@ def _workload(run: Run, workload: str, points: Sequence[Point]) -> str:
         f"<h3>{esc(workload)}</h3>\n<p>Recipes: {esc(files)}. At the centre: {esc(common(centre, ''))}.</p>\n"
         + (waits if charts.waits(workload) else "")
         + table(f"{workload}: every variant and setting", headers, rows, (0, 1, len(headers) - 1))
+        + _overhead(run, workload, points)
     )
+
+
+def _overhead(run: Run, workload: str, points: Sequence[Point]) -> str:
+    """Where the time of each Spark variant went."""
+    rows = []
+    for point in points:
+        parts = [point.overhead(name) for name in OVERHEAD]
+        if point.seconds and any(parts):
+            cells = [number(part.median) if part else NONE for part in parts]
+            rows.append([point.label, setting(run, point), number(point.seconds.median), *cells])
+    if not rows:
+        return ""
+    headers = ["Variant", "Setting", "Warm s", *OVERHEAD.values()]
+    return table(f"{workload}: where the time went, medians", headers, rows, (0, 1))
+
+
+# Parts of `worker.overhead`, and what they are called in tables.
+OVERHEAD = {
+    "session": "Session start s",
+    "driver": "Driver alone s",
+    "tasks": "Tasks, slot-s",
+    "shipping": "of it shipping",
+    "idle": "Idle, slot-s",
+    "refit": "Refit s",
+}
 
 
 def _flat(value: Any, name: str = "") -> Iterable[tuple[str, str]]:
@@ -401,6 +427,9 @@ case's fits, as Spark's event log has them, max(sum / p, longest) against the su
 that would explain the speedup, e = (1/S - 1/p) / (1 - 1/p). An e that grows with p means
 growing overhead, one above 1 that the variant loses.</dd>
 <dt>Core-seconds</dt><dd>Time summed over Spark's tasks: what the speedup cost.</dd>
+<dt>Where the time went</dt><dd>Driver alone is the part of a call in which no task ran. Of all slots together: tasks,
+of it what unpacking code and data and packing results took (shipping), and the rest of slots × seconds, idle. What a
+call computes in the driver's own Python counts as driver alone.</dd>
 <dt>Slots engaged</dt><dd>The most tasks that ran at once, from Spark's own event log. A cell that engages fewer than it
 needs is invalid, not slow.</dd>
 <dt>Answers</dt><dd>A variant whose answer differs from the base case's has no time.</dd>

@@ -131,6 +131,11 @@ class Point:
         found = [cell["engaged"].get(field) for cell in self.cells if cell["status"] == "ok" and cell.get("engaged")]
         return [float(value) for value in found if value is not None]
 
+    def overhead(self, part: str) -> Interval | None:
+        """Median of a part of `worker.overhead`."""
+        found = {cell["block"]: (cell.get("overhead") or {}).get(part) for cell in self.cells if cell["status"] == "ok"}
+        return _interval({block: float(value) for block, value in found.items() if value is not None})
+
     @cached_property
     def problems(self) -> list[Cell]:
         """Its cells without a time."""

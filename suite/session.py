@@ -18,6 +18,7 @@ from pyspark.sql import SparkSession
 
 LOOPBACK = "127.0.0.1"
 FIT = re.compile(r"fold \d+, candidate \d+|refit")
+SHIPPING = ("Executor Deserialize Time", "Result Serialization Time")
 Event = Mapping[str, Any]  # a line of Spark's event log, parsed
 
 
@@ -129,6 +130,10 @@ class Engaged:
     longest_task : float
         Seconds.
     failed_tasks : int
+    shipping_seconds : float
+        What tasks took to unpack their code and data and to pack their results, added up; a part of `task_seconds`.
+    covered_seconds : float
+        Time in which at least one task ran; in the rest of a call the driver was alone.
     fits : list of (int, int, float)
         Fold, candidate and seconds of each fit whose jobs say so in their description, `fold 3, candidate 0`: from the
         start of the first of them to the end of the last.
@@ -145,6 +150,8 @@ class Engaged:
     task_seconds: float
     longest_task: float
     failed_tasks: int
+    shipping_seconds: float = 0.0
+    covered_seconds: float = 0.0
     fits: list[tuple[int, int, float]] = field(default_factory=list)
     refit_seconds: float | None = None
 
@@ -191,7 +198,7 @@ def engaged(events: Iterable[Event]) -> Engaged:
     described: dict[int, str] = {}
     lengths: dict[str, tuple[int, int]] = {}
     executors: set[str] = set()
-    stages = failed = 0
+    stages = failed = shipping = 0
     for event in events:
         kind = event["Event"]
         if kind == "SparkListenerJobStart":
@@ -211,6 +218,8 @@ def engaged(events: Iterable[Event]) -> Engaged:
             spans.append((task["Launch Time"], min(task["Finish Time"], task["Launch Time"] + _busy(event))))
             executors.add(task["Executor ID"])
             failed += bool(task["Failed"] or task["Killed"])
+            metrics = event.get("Task Metrics") or {}
+            shipping += sum(metrics.get(part, 0) for part in SHIPPING)
     durations = [(finish - launch) / 1000 for launch, finish in spans]
     refit = lengths.pop("refit", None)
     fits = []
@@ -227,6 +236,8 @@ def engaged(events: Iterable[Event]) -> Engaged:
         task_seconds=round(sum(durations), 3),
         longest_task=max(durations, default=0.0),
         failed_tasks=failed,
+        shipping_seconds=shipping / 1000,
+        covered_seconds=covered(spans) / 1000,
         fits=sorted(fits),
         refit_seconds=None if refit is None else (refit[1] - refit[0]) / 1000,
     )
@@ -242,8 +253,17 @@ def _busy(event: Event) -> int:
     if not metrics:
         info = event["Task Info"]
         return int(info["Finish Time"] - info["Launch Time"])
-    parts = ("Executor Deserialize Time", "Executor Run Time", "Result Serialization Time")
-    return int(sum(metrics[part] for part in parts))
+    return int(sum(metrics[part] for part in ("Executor Run Time", *SHIPPING)))
+
+
+def covered(spans: Iterable[tuple[int, int]]) -> int:
+    """How much of the line the half-open spans [start, end) cover together."""
+    total, reached = 0, None
+    for start, end in sorted(spans):
+        begin = start if reached is None else max(start, reached)
+        total += max(0, end - begin)
+        reached = max(end, begin)
+    return total
 
 
 def most_at_once(spans: Iterable[tuple[int, int]]) -> int:

@@ -177,6 +177,7 @@ class Worker:
             "answer": answer,
             "engaged": None if ran is None else asdict(ran),
             "warnings": warnings,
+            "overhead": None if ran is None else overhead(ran, warm, cell.session or 1, self.session_seconds),
             # What the harness itself cost: events, checks, leftovers. Sessions and data are the recipe's needs.
             "spent": {
                 "preparing": ready - begin,
@@ -250,6 +251,34 @@ class Worker:
         if more := [thread.name for thread in threading.enumerate() if thread not in threads]:
             warnings.append(f"it left {len(more)} threads behind: {', '.join(sorted(more)[:3])}")
         return warnings
+
+
+def overhead(ran: session.Engaged, seconds: float, slots: int, session_seconds: float | None) -> dict[str, Any]:
+    """Where the time of a call went, in seconds.
+
+    Parameters
+    ----------
+    ran : Engaged
+    seconds : float
+        That the call took.
+    slots : int
+    session_seconds : float or None
+        That the session took to start, in no call's time.
+
+    Returns
+    -------
+    dict
+        `session`; `driver`, when no task ran; of all slots together `tasks`, `shipping` (a part of it) and `idle`;
+        `refit`, where the recipe says which jobs are one.
+    """
+    return {
+        "session": session_seconds,
+        "driver": max(0.0, round(seconds - ran.covered_seconds, 3)),
+        "tasks": ran.task_seconds,
+        "shipping": ran.shipping_seconds,
+        "idle": max(0.0, round(slots * seconds - ran.task_seconds, 3)),
+        "refit": ran.refit_seconds,
+    }
 
 
 def _idle(needs: int, ran: session.Engaged, threads: bool, seconds: float) -> str | None:

@@ -197,6 +197,16 @@ def records(plan, seed=1):
             "cold_seconds": warm * 1.4 + (1.2 if slots else 0.02) if cell["order"] % 3 else None,
             "answer": answer,
             "engaged": {**engaged, "task_seconds": warm * engaged["slots"] * 0.9} if slots else None,
+            "overhead": {
+                "session": 3.5,
+                "driver": warm * 0.1,
+                "tasks": warm * engaged["slots"] * 0.9,
+                "shipping": warm * 0.05,
+                "idle": warm * ((slots or 1) - engaged["slots"] * 0.9),
+                "refit": None,
+            }
+            if slots
+            else None,
             "warnings": [],
             "session": {
                 "id": f"b{cell['block']}-local{slots}",

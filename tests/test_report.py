@@ -138,6 +138,17 @@ def test_a_row_has_all_figures(page):
     assert float(row["Karp-Flatt e"]) == pytest.approx(2 / speedup - 1, abs=0.03)
 
 
+def test_where_the_time_went_is_told_of_spark_recipes_alone(page):
+    table = rows(page, "flight demand CV: where the time went, medians")
+    (row,) = [row for row in table if (row["Variant"], row["Setting"]) == ("Fold after fold", "4 threads, 2 slots")]
+    assert float(row["Session start s"]) == 3.5
+    assert float(row["Driver alone s"]) == pytest.approx(0.1 * float(row["Warm s"]), rel=0.05)
+    assert float(row["Tasks, slot-s"]) + float(row["Idle, slot-s"]) == pytest.approx(2 * float(row["Warm s"]), rel=0.02)
+    assert row["Refit s"] == "–"
+    without = rows(page, "svc grid search: where the time went, medians")
+    assert {row["Variant"] for row in without} == {"joblib-spark, a job per batch"}
+
+
 def test_figures_that_do_not_exist_are_left_out_not_made_up(page):
     table = rows(page, "svc grid search: every variant and setting")
     serial = next(row for row in table if row["Setting"] == "serial")

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from suite import session
 
 
-def task(launch, run, *, executor="driver", finish=None, failed=False, metrics=True):
-    parts = {"Executor Deserialize Time": 0, "Executor Run Time": run, "Result Serialization Time": 0}
+def task(launch, run, *, executor="driver", finish=None, failed=False, metrics=True, unpack=0):
+    parts = {"Executor Deserialize Time": unpack, "Executor Run Time": run - unpack, "Result Serialization Time": 0}
     info = {"Launch Time": launch, "Finish Time": finish or launch + run, "Executor ID": executor}
     info |= {"Failed": failed, "Killed": False}
     return {"Event": "SparkListenerTaskEnd", "Task Info": info, **({"Task Metrics": parts} if metrics else {})}
@@ -20,7 +20,7 @@ def test_counts_and_seconds():
         {"Event": "SparkListenerJobStart", "Job ID": 7, "Submission Time": 0},
         {"Event": "SparkListenerJobStart", "Job ID": 8, "Submission Time": 400},
         {"Event": "SparkListenerJobEnd", "Job ID": 7, "Completion Time": 500},
-        task(0, 1000, executor="1"),
+        task(0, 1000, executor="1", unpack=150),
         task(500, 1000, executor="2"),
         task(1000, 500, executor="1", failed=True, metrics=False),
         {"Event": "SparkListenerStageCompleted"},
@@ -36,6 +36,8 @@ def test_counts_and_seconds():
         task_seconds=2.5,
         longest_task=1.0,
         failed_tasks=1,
+        shipping_seconds=0.15,
+        covered_seconds=1.5,
     )
 
 
@@ -79,6 +81,12 @@ def test_most_at_once_is_the_fullest_moment(spans):
     spans = [(start, start + length) for start, length in spans]
     fullest = max((sum(start <= moment < end for start, end in spans) for moment in range(41)), default=0)
     assert session.most_at_once(spans) == fullest
+
+
+@given(st.lists(st.tuples(st.integers(0, 30), st.integers(0, 10)), max_size=20))
+def test_covered_counts_each_moment_once(spans):
+    spans = [(start, start + length) for start, length in spans]
+    assert session.covered(spans) == len({moment for start, end in spans for moment in range(start, end)})
 
 
 @pytest.mark.parametrize(

@@ -28,3 +28,10 @@ def ran(slots, jobs_at_once=1, task_seconds=1.0):
 def test_an_idle_slot_or_thread_is_named(needs, what, threads, said):
     why = worker._idle(needs, what, threads, seconds=1.0)
     assert (why is None) if said is None else why.startswith(said)
+
+
+def test_the_time_of_a_call_is_split_between_driver_and_slots():
+    what = ran(2, task_seconds=2.5)
+    what.covered_seconds, what.shipping_seconds, what.refit_seconds = 1.5, 0.25, 0.5
+    split = worker.overhead(what, seconds=2.0, slots=2, session_seconds=4.0)
+    assert split == {"session": 4.0, "driver": 0.5, "tasks": 2.5, "shipping": 0.25, "idle": 1.5, "refit": 0.5}

@@ -42,6 +42,11 @@ def test_a_local_session_fits_itself(spark):
     driver, executor = preflight.check(spark)
     assert driver.name == "driver"
     assert executor.versions == driver.versions
+    # What it was like there goes into the record of a run.
+    assert executor.state["at"] > 1.7e9
+    assert len(executor.state["load_average"]) == 3
+    assert executor.state["threads"]["OMP_NUM_THREADS"] == "1"
+    assert driver.state == {}
 
 
 @pytest.mark.spark

@@ -291,3 +291,26 @@ def test_encryption_can_be_asked_for_by_a_variable(value, wanted, monkeypatch):
     if value is not None:
         monkeypatch.setenv("FOLDOUT_ENCRYPT", value)
     assert topology.wants_encryption() is wanted
+
+
+def test_a_bench_records_the_executors_before_and_after(tmp_path):
+    whole = (ROOT / "tests" / "recipes" / "sparkling.py").read_text()
+    recipe = tmp_path / "sound.py"
+    recipe.write_text(whole[: whole.index("def run_one_task")] + whole[whole.index("def check") :])
+    command = [sys.executable, "-m", "suite", "bench", str(recipe), "--master", "standalone", "--workers", "2"]
+    done = subprocess.run(
+        [*command, "--size", "smoke", "--out", str(tmp_path / "out")],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    facts = json.loads((tmp_path / "out" / "environment.json").read_text())
+    assert facts["master"].startswith("standalone cluster: 2 workers of 1 core, all on one host")
+    for when in ("before", "after"):
+        assert len(facts["executors"][when]) == 2
+        for executor in facts["executors"][when].values():
+            assert executor["spark"] == facts["versions"]["pyspark"]
+            assert executor["threads"]["OMP_NUM_THREADS"] == "1"
+            assert len(executor["load_average"]) == 3
