@@ -1220,7 +1220,7 @@ SIZES = {
     "smoke": {"dataset": "warehouse", "folds": 2, "candidates": 2, "days": 90, "warehouses": 2, "items": 3},
     "ci": {
         "dataset": "flights",
-        "folds": (2, 4),
+        "folds": (2, 3),
         "candidates": 2,
         "days": 365,
         "warehouses": 2,

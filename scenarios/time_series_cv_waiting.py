@@ -115,7 +115,7 @@ SIZES = {
         "slots": 32,
         "folds": (4, 2),
         "candidates": 2,
-        "parallelism": (8, 2),
+        "parallelism": (8,),
         "fit_seconds": 0.2,
         "evaluation_seconds": 0.05,
     },

@@ -6,6 +6,7 @@ from __future__ import annotations
 import fcntl
 import json
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -17,6 +18,7 @@ from suite.errors import UsageError
 from suite.java import Java
 from suite.plan import Cell, Request, bases, groups
 from suite.progress import Progress
+from suite.records import OUT_OF_TIME
 from suite.scenario import Scenario
 from suite.topology import Cluster
 from suite.worker import Group
@@ -132,24 +134,44 @@ class Loop:
         Its folder exists.
     say : callable
         Takes progress, a piece of a line at a time.
+    minutes : float, optional
+        Blocks that would end later than so long after the start are left out, all but the first.
     """
 
-    def __init__(self, run: Run, say: Callable[[str], None]):
+    def __init__(self, run: Run, say: Callable[[str], None], minutes: float | None = None):
         good = run.good()
         self.run = run
+        self.seconds = None if minutes is None else 60 * minutes
         self.todo = [cell for cell in run.cells if cell.id not in good]
         self.settled: set[str] = set()
         self.running: Cell | None = None
         self.sound = True  # whether all cells so far went well, or were known not to fit
-        self.progress = Progress(run.cells, self.todo, say)
+        self.progress = Progress(run.cells, self.todo, say, self.seconds)
 
-    def execute(self, block: int | None = None) -> None:
-        """Run what is to be done, or one block of it; where a signal ends it, call `give_up`."""
-        todo = [cell for cell in self.todo if block in (None, cell.block)]
+    def execute(self) -> None:
+        """Run what is to be done; where a signal ends it, call `give_up`."""
+        begin = time.monotonic()
+        longest = 0.0
+        for block in dict.fromkeys(cell.block for cell in self.todo):
+            begun = time.monotonic()
+            if self.seconds and longest and begun - begin + longest > self.seconds:
+                self.leave_out()
+                return
+            self.run_block(block)
+            longest = max(longest, time.monotonic() - begun)
+
+    def run_block(self, block: int) -> None:
+        """Run what is to be done of a block."""
+        todo = [cell for cell in self.todo if cell.block == block]
         self.write([cell for cell in todo if cell.skip], "skipped", lambda cell: str(cell.skip))
         for group in groups(todo):
             while waiting := self.waiting(group):
                 self.run_group(waiting)
+
+    def leave_out(self) -> None:
+        """Write records of the blocks for which there is no time."""
+        why = f"{OUT_OF_TIME} within {(self.seconds or 0) / 60:g} minutes"
+        self.write(self.waiting(self.todo), "skipped", lambda _: why, aloud=False)
 
     def give_up(self, why: str) -> None:
         """Write the record of the cell that was running, and of those that did not come to it."""
@@ -161,7 +183,7 @@ class Loop:
         """Those without a record of this attempt."""
         return [cell for cell in cells if cell.id not in self.settled]
 
-    def write(self, cells: Sequence[Cell], status: str, reason: Callable[[Cell], str]) -> None:
+    def write(self, cells: Sequence[Cell], status: str, reason: Callable[[Cell], str], *, aloud: bool = True) -> None:
         """Settle cells that the child could not settle itself; only called while no child is alive."""
         # The child may have written a result in its last moment, which counts.
         good = self.run.good()
@@ -172,7 +194,7 @@ class Loop:
         self.settled.update(cell.id for cell in cells)
         self.sound &= status == "skipped"
         self.running = None
-        for record in made:
+        for record in made if aloud else ():
             self.progress.done(record)
 
     def run_group(self, cells: list[Cell]) -> None:

@@ -16,7 +16,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from suite import bench, environment, export, plan, preflight, records
+from suite import bench, environment, export, plan, preflight, records, results
 from suite.cluster import cluster, given
 from suite.errors import UsageError
 from suite.java import Java, find_java
@@ -26,9 +26,10 @@ from suite.signals import INTERRUPTED, InterruptError
 from suite.topology import Cluster, ClusterError
 
 RESULTS = environment.ROOT / "results"
-# Six are the fewest that give a median a 95 % interval without assuming a distribution. A run of size ci is a first
-# look within ten minutes, a smoke run tells whether everything works.
-BLOCKS = {"smoke": 1, "ci": 2, "full": 6}
+# Six are the fewest that give a median a 95 % interval without assuming a distribution. A run of size ci takes as many
+# of them as its minutes allow, a smoke run tells whether everything works.
+BLOCKS = {"smoke": 1, "ci": 6, "full": 6}
+MINUTES = {"ci": 9.5}  # the charts and the report take some seconds more
 TIMEOUTS = {"smoke": 120.0, "ci": 300.0, "full": 3600.0}
 MASTER = re.compile(r"local|local\[(\*|\d+)\]|standalone|(spark|k8s)://\S+|yarn")
 COMMAND = "python -m suite bench"
@@ -87,7 +88,8 @@ def command(options: argparse.Namespace, words: str) -> int:
             cluster=ready,
             timeout=options.timeout or TIMEOUTS[request.size],
         )
-        code = _run(run, held, executors)
+        own = None if options.blocks or options.resume else MINUTES.get(request.size)
+        code = _run(run, held, executors, options.minutes or own)
     return code or int(bool(broken))
 
 
@@ -130,10 +132,10 @@ class _Executors:
             self.found[when] = {side.name: {**side.versions, **side.state} for side in sides if side.state}
 
 
-def _run(run: bench.Run, held: dict[str, Any], executors: _Executors) -> int:
+def _run(run: bench.Run, held: dict[str, Any], executors: _Executors, minutes: float | None) -> int:
     label = run.cluster.label or run.cluster.url
     facts = {**environment.describe(label, run.java), "executors": executors.found}
-    loop = bench.Loop(run, lambda text: print(text, end="", flush=True))
+    loop = bench.Loop(run, lambda text: print(text, end="", flush=True), minutes)
     try:
         bench.write_json(run.directory / "plan.json", held)
         bench.write_json(run.directory / "environment.json", facts)
@@ -160,6 +162,8 @@ def finish(directory: Path) -> int:
     report(directory)
     print(summary(directory))
     print(f"report: {directory / 'report.html'}")
+    if results.load(directory).left_out:
+        print(f"for the blocks that were left out: {COMMAND} --resume --out {directory}")
     statuses = {record["status"] for record in records.read(directory / "records.jsonl")}
     return int(bool(statuses & {"failed", "timeout", "invalid"}))
 

@@ -41,7 +41,7 @@ def seconds(text: str) -> float:
     try:
         value = float(text)
     except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds") from None
+        raise argparse.ArgumentTypeError(f"{text!r} is no number") from None
     if not 0 < value < 1e7:
         raise argparse.ArgumentTypeError(f"{text} is not above zero")
     return value
@@ -99,7 +99,14 @@ def parser() -> argparse.ArgumentParser:
         type=count,
         metavar="N",
         default=None,
-        help="repeats of everything; six give intervals (default: 2; smoke: 1; full: 6)",
+        help="repeats of everything; six give intervals (default: 6; smoke: 1)",
+    )
+    bench.add_argument(
+        "--minutes",
+        type=seconds,
+        metavar="N",
+        default=None,
+        help="leave out blocks that would end later (default for size ci without --blocks: 9.5; else none)",
     )
     bench.add_argument("--seed", type=int, metavar="N", default=None, help="of the random order (default: 0)")
     bench.add_argument(

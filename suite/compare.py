@@ -122,7 +122,7 @@ class Comparison:
                 left = len(plans) * (blocks - block) - place
                 about = f", about {duration(statistics.mean(took) * left)} left" if took else ""
                 print(f"{stage} block {block + 1}/{blocks}: {name}{about}", flush=True)
-                loops[name].execute(block)
+                loops[name].run_block(block)
                 took.append(time.monotonic() - begin)
                 self.loads.append(
                     {"stage": stage, "block": block, "side": name, "before": before, "after": environment.load()}

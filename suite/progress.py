@@ -35,13 +35,22 @@ class Progress:
         What this attempt has to do.
     say : callable
         Takes pieces of text.
+    seconds : float, optional
+        After which no block begins.
     """
 
-    def __init__(self, cells: Sequence[Cell], todo: Sequence[Cell], say: Callable[[str], None]):
+    def __init__(
+        self,
+        cells: Sequence[Cell],
+        todo: Sequence[Cell],
+        say: Callable[[str], None],
+        seconds: float | None = None,
+    ):
         self.total = len(cells)
         self.blocks = 1 + max((cell.block for cell in cells), default=0)
         self.left = {cell.id: cell for cell in todo}
         self.say = say
+        self.seconds = seconds
         self.begin = time.monotonic()
         self.last = self.begin
         self.open = False
@@ -71,7 +80,10 @@ class Progress:
     def _remaining(self) -> str:
         if not self.left or not self.costs:
             return ""
-        return f"   (about {duration(sum(map(self._expected, self.left.values())))} left)"
+        expected = sum(map(self._expected, self.left.values()))
+        if self.seconds is not None:
+            expected = min(expected, max(0.0, self.seconds - (time.monotonic() - self.begin)))
+        return f"   (about {duration(expected)} left)"
 
     @staticmethod
     def _keys(cell: Cell) -> list[tuple[str, ...]]:

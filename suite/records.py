@@ -13,6 +13,7 @@ from suite.environment import now
 
 SCHEMA = 1
 STATUSES = ("ok", "failed", "timeout", "skipped", "invalid")
+OUT_OF_TIME = "left out: no time for another block"  # how the reason of a cell begins that `--minutes` left out
 FIELDS = [
     "schema",
     "id",

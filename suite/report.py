@@ -100,11 +100,16 @@ def _terminal_point(run: Run, point: Point, beside: Sequence[Point]) -> str:
 
 def counts(run: Run) -> str:
     """Planned cells, written records, and how they ended, in a line."""
-    written = len(run.cells) - run.statuses[NOT_RUN]
+    planned = len(run.cells) + len(run.left_out)
+    written = planned - run.statuses[NOT_RUN]
     ends = ", ".join(f"{n} {status}" for status, n in run.statuses.most_common() if status != NOT_RUN)
-    text = f"{count(len(run.cells), 'cell')} planned, {written} written: {ends or 'none'}."
+    text = f"{count(planned, 'cell')} planned, {written} written: {ends or 'none'}."
     if run.statuses[NOT_RUN]:
         text += f" {run.statuses[NOT_RUN]} never ran."
+    if run.left_out:
+        text += (
+            f" {count(run.blocks_left_out, 'block')} of {run.blocks + run.blocks_left_out} left out for lack of time."
+        )
     if run.strays:
         text += f" {count(run.strays, 'record')} of no planned cell left out."
     return text

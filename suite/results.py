@@ -7,7 +7,7 @@ import json
 import statistics
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -184,7 +184,9 @@ class Run:
     plan, environment : dict
         As in the files; `environment` is empty where the file is missing.
     cells : list of dict
-        Every planned cell, in plan order, with its record laid over it.
+        Every planned cell, in plan order, with its record laid over it; but those of blocks left out for lack of time.
+    left_out : list of dict
+        These.
     points : list of Point
         In the order of the plan's scenarios, base case first, then by label and factors.
     strays : int
@@ -196,11 +198,17 @@ class Run:
     cells: list[Cell]
     points: list[Point]
     strays: int
+    left_out: list[Cell] = field(default_factory=list)
 
     @property
     def blocks(self) -> int:
-        """Blocks planned."""
-        return int(self.plan.get("blocks") or 0)
+        """Blocks planned and not left out."""
+        return int(self.plan.get("blocks") or 0) - self.blocks_left_out
+
+    @property
+    def blocks_left_out(self) -> int:
+        """Blocks for which there was no time."""
+        return len({cell["block"] for cell in self.left_out})
 
     @cached_property
     def workloads(self) -> dict[str, list[Point]]:
@@ -213,7 +221,7 @@ class Run:
     @cached_property
     def statuses(self) -> Counter[str]:
         """How many cells ended how."""
-        return Counter(cell["status"] for cell in self.cells)
+        return Counter(cell["status"] for cell in (*self.cells, *self.left_out))
 
     @cached_property
     def _centres(self) -> dict[tuple[str, str], Any]:
@@ -328,7 +336,13 @@ def load(directory: Path) -> Run:
     for cell in plan["cells"]:
         blank = {"status": NOT_RUN, "reason": "the run ended before it", "warnings": []}
         cells.append({**blank, **cell, **written.pop(cell["id"], {})})
-    return Run(plan, environment, cells, _points(plan, cells), len(written))
+    left_out = [cell for cell in cells if str(cell["reason"]).startswith(records.OUT_OF_TIME)]
+    # A block that was begun before it was left out, by an earlier attempt, is shown as it is.
+    begun = {cell["block"] for cell in cells} - {cell["block"] for cell in left_out}
+    begun |= {cell["block"] for cell in cells if cell["status"] == "ok"}
+    left_out = [cell for cell in left_out if cell["block"] not in begun]
+    kept = [cell for cell in cells if cell not in left_out]
+    return Run(plan, environment, kept, _points(plan, kept), len(written), left_out)
 
 
 def _points(plan: dict[str, Any], cells: list[Cell]) -> list[Point]:

@@ -85,6 +85,25 @@ def bench(tmp_path):
     assert bench.left_behind() == []
 
 
+def test_blocks_without_time_are_left_out_and_resumed(bench, tame):
+    code, said = bench.run(str(tame), "--size", "smoke", "--blocks", "3", "--minutes", "0.001")
+    assert code == 0
+    found = bench.records()
+    assert {record["id"] for record in found} == bench.planned()
+    assert {record["status"] for record in found if record["block"] == 0} == {"ok"}
+    later = [record for record in found if record["block"] > 0]
+    assert {record["status"] for record in later} == {"skipped"}
+    assert {record["reason"] for record in later} == {"left out: no time for another block within 0.001 minutes"}
+    # Not shown as cells that failed, but as blocks that there are not.
+    assert "2 blocks of 3 left out for lack of time" in said
+    assert "have no time" not in said
+    assert f"python -m suite bench --resume --out {bench.out}" in said
+    code, said = bench.run("--resume")
+    assert code == 0
+    assert {record["status"] for record in bench.records()} == {"ok"}
+    assert "left out" not in said
+
+
 def test_every_way_to_misbehave_without_spark_gets_its_record(bench):
     code, said = bench.run(str(RECIPES / "plain.py"), "--size", "smoke", "--blocks", "1", "--timeout", "15")
     assert code == 1
