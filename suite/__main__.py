@@ -4,9 +4,11 @@
 import sys
 
 if sys.version_info < (3, 11):  # noqa: UP036 - says so in one line, before newer syntax fails to parse
-    sys.exit("foldout needs Python 3.11 or newer; this is " + sys.version.split()[0])
+    sys.stderr.write("error: foldout needs Python 3.11 or newer; this is " + sys.version.split()[0] + "\n")
+    sys.exit(2)
 if not sys.platform.startswith(("linux", "darwin")):
-    sys.exit("foldout runs on Linux and macOS; on Windows use it inside WSL 2")
+    sys.stderr.write("error: foldout runs on Linux and macOS; on Windows use it inside WSL 2\n")
+    sys.exit(2)
 
 from suite.cli import main
 

@@ -341,7 +341,8 @@ def load(directory: Path) -> Run:
     begun = {cell["block"] for cell in cells} - {cell["block"] for cell in left_out}
     begun |= {cell["block"] for cell in cells if cell["status"] == "ok"}
     left_out = [cell for cell in left_out if cell["block"] not in begun]
-    kept = [cell for cell in cells if cell not in left_out]
+    gone = {cell["id"] for cell in left_out}
+    kept = [cell for cell in cells if cell["id"] not in gone]
     return Run(plan, environment, kept, _points(plan, kept), len(written), left_out)
 
 

@@ -4,10 +4,13 @@
 from __future__ import annotations
 
 import socket
+import subprocess
+import sys
 
 import pytest
 
 from suite import doctor
+from suite.environment import ROOT
 from suite.topology import ClusterError
 
 
@@ -60,3 +63,18 @@ def test_a_missing_package_is_wrong_and_decides_the_exit_code(monkeypatch, capsy
 def test_what_fits_is_said_to_be_ready(capsys):
     assert doctor.doctor() == 0
     assert capsys.readouterr().out.endswith("ready: python -m tox -e bench\n")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("sys.version_info = (3, 10, 13)", "foldout needs Python 3.11 or newer"),
+        ("sys.platform = 'win32'", "foldout runs on Linux and macOS"),
+    ],
+)
+def test_another_python_or_system_is_one_line_and_wrong_usage(change, said):
+    code = f"import runpy, sys; {change}; runpy.run_module('suite', run_name='__main__')"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"error: {said}")
