@@ -15,14 +15,14 @@ import secrets
 import statistics
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from suite import bench, bench_command, environment, gate, preflight, records, side, stats
+from suite import bench, bench_command, environment, gate, plan, preflight, records, side, stats
 from suite.cluster import cluster
 from suite.errors import UsageError
-from suite.gate import Compared, Finding, Measured, Verdict
+from suite.gate import Compared, Measured
 from suite.java import Java, find_java
 from suite.progress import duration
 from suite.revisions import SIDES, Side, checked_out, interpreter
@@ -46,16 +46,17 @@ class Stage:
     order: list[list[str]]
 
 
+@dataclass
 class Comparison:
     """Sides on one master: `base` and `head`, or more.
 
-    Parameters
+    Attributes
     ----------
     sides : dict
         By name. The last one says which jobs all of them do.
     directory : Path
+        Each gate gets a folder in it, with a run folder for each side.
     request : plan.Request
-        What to plan on each side; its blocks are set for each gate.
     ready : Cluster
     java : Java
     words : str
@@ -63,56 +64,24 @@ class Comparison:
     timeout : float
         Seconds of a cell.
     coin : random.Random
+    loads : list of dict
+        How busy the machine was before and after each side of each block.
     """
 
-    def __init__(
-        self,
-        sides: Mapping[str, Side],
-        directory: Path,
-        request: Any,
-        ready: Cluster,
-        java: Java,
-        words: str,
-        timeout: float,
-        coin: random.Random,
-    ):
-        self.sides = sides
-        self.directory = directory
-        self.request = request
-        self.ready = ready
-        self.java = java
-        self.words = words
-        self.timeout = timeout
-        self.coin = coin
-        self.loads: list[dict[str, Any]] = []
-
-    def planned(self, names: Sequence[str] | None, blocks: int) -> dict[str, dict[str, Any]]:
-        """Both plans, each made by its side's own Python."""
-        asked = {
-            "names": names,
-            "request": side.request_of(replace(self.request, blocks=blocks)),
-            "master": self.ready.url,
-            "command": self.words,
-            "run": secrets.token_hex(4),
-        }
-        *others, last = self.sides
-        head = self.sides[last]
-        of_head = side.ask(head.python, "plan", {**asked, "folder": str(head.scenarios)})
-        plans = {
-            name: side.ask(one.python, "plan", {**asked, "folder": str(one.scenarios), "head": of_head})
-            for name, one in self.sides.items()
-            if name in others
-        } | {last: of_head}
-        if names and (unknown := [name for name in names if not any(_has(plan, name) for plan in plans.values())]):
-            raise UsageError(f"no scenario {unknown[0]!r} on either side")
-        if not any(plan["plan"]["cells"] for plan in plans.values()):
-            raise UsageError("there is nothing to compare: no recipe with a parallel variant on either side")
-        return plans
+    sides: Mapping[str, Side]
+    directory: Path
+    request: plan.Request
+    ready: Cluster
+    java: Java
+    words: str
+    timeout: float
+    coin: random.Random
+    loads: list[dict[str, Any]] = field(default_factory=list)
 
     def run(self, plans: Mapping[str, Mapping[str, Any]], stage: str, blocks: int) -> Stage:
         """Run the blocks of a gate; the records of each side are in a run folder of its own."""
         folder = self.directory / stage
-        loops = {name: self._loop(name, plan, folder / name) for name, plan in plans.items()}
+        loops = {name: self._loop(name, answer, folder / name) for name, answer in plans.items()}
         # Of two sides in a random order, a fair coin says which goes first.
         orders = [self.coin.sample(list(plans), len(plans)) for _ in range(blocks)]
         took: list[float] = []
@@ -129,20 +98,19 @@ class Comparison:
                 )
         return Stage(folder, blocks, orders)
 
-    def _loop(self, name: str, planned: Mapping[str, Any], folder: Path) -> bench.Loop:
+    def _loop(self, name: str, answer: Mapping[str, Any], folder: Path) -> bench.Loop:
         one = self.sides[name]
         folder.mkdir(parents=True)
-        plan = planned["plan"]
         facts = environment.describe(self.ready.label or self.ready.url, self.java)
-        facts |= {"python": planned["python"], "versions": planned["versions"], "revision": {"commit": one.revision}}
-        bench.write_json(folder / "plan.json", plan)
+        facts |= {"python": answer["python"], "versions": answer["versions"], "revision": {"commit": one.revision}}
+        bench.write_json(folder / "plan.json", answer["plan"])
         bench.write_json(folder / "environment.json", facts)
         run = bench.Run(
             directory=folder,
-            name=plan["run"],
+            name=answer["plan"]["run"],
             java=self.java,
-            files=[Path(file) for file in planned["files"]],
-            cells=[bench.Cell(**cell) for cell in plan["cells"]],
+            files=[Path(file) for file in answer["files"]],
+            cells=[plan.Cell(**cell) for cell in answer["plan"]["cells"]],
             cluster=replace(self.ready, conf={**self.ready.conf, **one.conf}),
             timeout=self.timeout,
             python=one.python,
@@ -152,10 +120,9 @@ class Comparison:
     def compared(self, plans: Mapping[str, Mapping[str, Any]], stage: Stage, *, strict: bool) -> Compared:
         """Gate 0 on the blocks of a gate."""
         sides: dict[str, Measured] = {}
-        for name, planned in plans.items():
+        for name, answer in plans.items():
             found = records.read(stage.directory / name / "records.jsonl")
-            made = {"python": planned["python"], "versions": planned["versions"]}
-            sides[name] = gate.measured(planned, found, **made)
+            sides[name] = gate.measured(answer, found, python=answer["python"], versions=answer["versions"])
         files = {Path(file).stem: file for file in plans["head"]["files"]}
 
         def complaints(triples: Sequence[tuple[str, Any, Any]]) -> list[str | None]:
@@ -166,8 +133,48 @@ class Comparison:
         return gate.compare(sides["base"], sides["head"], stage.blocks, complaints, strict=strict)
 
 
-def _has(planned: Mapping[str, Any], name: str) -> bool:
-    return name in planned["plan"]["scenarios"] or name in planned["broken"]
+def planned(
+    sides: Mapping[str, Side], request: plan.Request, names: Sequence[str] | None, master: str, words: str
+) -> dict[str, dict[str, Any]]:
+    """The plan of each side, made by its own Python.
+
+    Parameters
+    ----------
+    sides : dict
+        By name. The last one says which jobs all of them do.
+    request : plan.Request
+    names : sequence of str or None
+        Of scenarios; None for all.
+    master, words : str
+        For the record.
+
+    Raises
+    ------
+    UsageError
+        There is nothing to compare.
+    """
+    asked = {
+        "names": names,
+        "request": asdict(request),
+        "master": master,
+        "command": words,
+        "run": secrets.token_hex(4),
+    }
+    *others, last = sides.items()
+    of_last = side.ask(last[1].python, "plan", {**asked, "folder": str(last[1].scenarios)})
+    plans = {
+        name: side.ask(one.python, "plan", {**asked, "folder": str(one.scenarios), "head": of_last})
+        for name, one in others
+    } | {last[0]: of_last}
+    if names and (unknown := [name for name in names if not any(_has(each, name) for each in plans.values())]):
+        raise UsageError(f"no scenario {unknown[0]!r} on either side")
+    if not any(each["plan"]["cells"] for each in plans.values()):
+        raise UsageError("there is nothing to compare: no recipe with a parallel variant on either side")
+    return plans
+
+
+def _has(answer: Mapping[str, Any], name: str) -> bool:
+    return name in answer["plan"]["scenarios"] or name in answer["broken"]
 
 
 def command(options: argparse.Namespace, words: str) -> int:
@@ -189,7 +196,9 @@ def command(options: argparse.Namespace, words: str) -> int:
     master = bench_command.master_of(options.master)
     with _sides(options) as sides:
         options.size = options.size or "gate"
-        request = replace(bench_command.request_of(options, master), gate=True)
+        request = replace(bench_command.request_of(options, master), gate=True, blocks=BLOCKS)
+        names = options.scenario or None
+        plans = planned(sides, request, names, master, words)
         directory = bench_command.fresh(options.out)
         logs = directory / "logs"
         with bench.locked(directory), cluster(master, bench_command.workers_of(options), logs=logs) as ready:
@@ -199,17 +208,16 @@ def command(options: argparse.Namespace, words: str) -> int:
             timeout = options.timeout or TIMEOUT
             comparison = Comparison(sides, directory, request, ready, java, words, timeout, random.Random(seed))
             try:
-                return _compare(comparison, options.scenario or None, seed)
+                return _compare(comparison, plans, seed)
             except InterruptError as stop:
                 print(f"\nstopped by {stop}: no verdict. What was measured is in {directory}")
                 return INTERRUPTED
 
 
-def _compare(comparison: Comparison, names: Sequence[str] | None, seed: int) -> int:
+def _compare(comparison: Comparison, plans: Mapping[str, Mapping[str, Any]], seed: int) -> int:
     sides = comparison.sides
     same_packages = sides["base"].python == sides["head"].python
     strict = same_packages and sides["base"].conf == sides["head"].conf
-    plans = comparison.planned(names, BLOCKS)
     for name in SIDES:
         print(f"{name}: {described(sides[name], plans[name])}")
     screen = comparison.run(plans, "screen", BLOCKS)
@@ -222,7 +230,8 @@ def _compare(comparison: Comparison, names: Sequence[str] | None, seed: int) -> 
     if flagged and not any(finding.kind == "regression" for finding in findings):
         print(f"flagged, so measured again: {', '.join(flagged)}", flush=True)
         # A recipe comes with all its variants; only those that were flagged are judged.
-        plans_again = comparison.planned(sorted({name.split(".")[0] for name in flagged}), BLOCKS)
+        names = sorted({name.split(".")[0] for name in flagged})
+        plans_again = planned(sides, comparison.request, names, comparison.ready.url, comparison.words)
         confirm = comparison.run(plans_again, "confirm", BLOCKS)
         again = comparison.compared(plans_again, confirm, strict=strict)
         findings += [finding for finding in again.findings if finding not in findings]
@@ -276,22 +285,22 @@ def _setting(word: str) -> tuple[str, str]:
     return key, value
 
 
-def described(one: Side, planned: Mapping[str, Any]) -> str:
+def described(one: Side, answer: Mapping[str, Any]) -> str:
     """A side in a line."""
     what = "files as they are" if one.revision == "." else one.revision[:12]
     conf = "".join(f", {key}={value}" for key, value in one.conf.items())
-    versions = planned["versions"]
+    versions = answer["versions"]
     return f"{what}, PySpark {versions['pyspark']}, scikit-learn {versions['scikit-learn']}{conf}"
 
 
-def _as_json(one: Side, planned: Mapping[str, Any]) -> dict[str, Any]:
+def _as_json(one: Side, answer: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "revision": one.revision,
         "lock": one.packages,
         "conf": dict(one.conf),
-        "python": planned["python"],
-        "versions": planned["versions"],
-        "said": described(one, planned),
+        "python": answer["python"],
+        "versions": answer["versions"],
+        "said": described(one, answer),
     }
 
 
@@ -384,6 +393,3 @@ def text(result: Mapping[str, Any]) -> str:
         lines.append("  ".join([*(cells if row[1] else cells[:1]), row[-1]]).rstrip())
     lines += [f"warning: {warning}" for warning in result["warnings"]]
     return "\n".join([*lines, "", f"{result['verdict'].upper()}: {result['line']}"])
-
-
-__all__ = ["Comparison", "Finding", "Verdict", "command"]

@@ -13,7 +13,6 @@ import platform
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -123,11 +122,6 @@ def main(arguments: Sequence[str]) -> int:
         return 2
     json.dump(answer, sys.stdout)
     return 0
-
-
-def request_of(request: plan.Request) -> dict[str, Any]:
-    """A request as JSON."""
-    return asdict(request)
 
 
 if __name__ == "__main__":

@@ -107,6 +107,7 @@ def test_wrong_usage_is_one_line(recipes, tmp_path, capsys, words, said):
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert error.startswith("error: ")
     assert said in error
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_folder_outside_of_any_repository_has_no_revisions(tmp_path):

@@ -103,7 +103,7 @@ def measure(blocks: int) -> None:
                 comparison = compare.Comparison(
                     sides, out, request, given(f"local[{cores}]"), find_java(), "prove", 300.0, random.Random()
                 )
-                plans = comparison.planned(names, 1)
+                plans = compare.planned(sides, request, names, f"local[{cores}]", "prove")
                 if part == "power":
                     plans = {name: only(planned) for name, planned in plans.items()}
                 print(f"block {number + 1} of {blocks}, {part}", flush=True)
