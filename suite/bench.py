@@ -145,7 +145,7 @@ class Loop:
         self.todo = [cell for cell in run.cells if cell.id not in good]
         self.settled: set[str] = set()
         self.running: Cell | None = None
-        self.sound = True  # whether all cells so far went well, or were known not to fit
+        self.executors: dict[str, Any] = {}  # of a cluster, at the end of the last session
         self.progress = Progress(run.cells, self.todo, say, self.seconds)
 
     def execute(self) -> None:
@@ -192,7 +192,6 @@ class Loop:
         if made:
             records.append(self.run.records, made)
         self.settled.update(cell.id for cell in cells)
-        self.sound &= status == "skipped"
         self.running = None
         for record in made if aloud else ():
             self.progress.done(record)
@@ -226,8 +225,9 @@ class Loop:
             if "started" in news:
                 self.running = by_id[news["started"]]
                 self.progress.started(self.running)
+            elif "executors" in news:
+                self.executors = news["executors"]
             elif "done" in news:
                 self.settled.add(news["done"]["id"])
-                self.sound &= news["done"]["status"] == "ok"
                 self.running = None
                 self.progress.done(news["done"])

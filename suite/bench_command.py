@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import os
 import re
@@ -19,11 +18,10 @@ from typing import Any
 from suite import bench, environment, export, plan, preflight, records, results
 from suite.cluster import cluster, given
 from suite.errors import UsageError
-from suite.java import Java, find_java
+from suite.java import find_java
 from suite.scenario import SCENARIOS, Scenario, discover, load_all
 from suite.session import is_local
 from suite.signals import INTERRUPTED, InterruptError
-from suite.topology import Cluster, ClusterError
 
 RESULTS = environment.ROOT / "results"
 # Six are the fewest that give a median a 95 % interval without assuming a distribution. A run of size ci takes as many
@@ -77,8 +75,11 @@ def command(options: argparse.Namespace, words: str) -> int:
         print(f"left out: {name}: {reason}", file=sys.stderr)
     logs = directory / "logs"
     with bench.locked(directory), cluster(master, workers_of(options), logs=logs) as ready:
-        executors = _Executors(ready, cells, java, logs / "preflight.log")
-        executors.ask("before")
+        executors: dict[str, Any] = {}
+        if not is_local(master):
+            slots = max((cell.session or 1 for cell in cells if not cell.skip), default=1)
+            variables = {**os.environ, "JAVA_HOME": str(java.home)}
+            executors["before"] = preflight.described(preflight.run(ready, slots, variables, logs / "preflight.log"))
         run = bench.Run(
             directory=directory,
             name=held["run"],
@@ -109,42 +110,16 @@ def workers_of(options: argparse.Namespace) -> int:
     return options.workers or max(2, environment.cores())
 
 
-class _Executors:
-    """What the executors of a cluster are, before and after a run. In local mode the driver is the only one."""
-
-    def __init__(self, ready: Cluster, cells: Sequence[plan.Cell], java: Java, log: Path):
-        self.ready = ready
-        self.slots = max((cell.session or 1 for cell in cells if not cell.skip), default=1)
-        self.environment = {**os.environ, "JAVA_HOME": str(java.home)}
-        self.log = log
-        self.found: dict[str, Any] = {}
-
-    def ask(self, when: str) -> None:
-        """Note their versions, limits and load.
-
-        Raises
-        ------
-        ClusterError
-            They are missing, or do not fit the driver.
-        """
-        if not is_local(self.ready.url):
-            sides = preflight.run(self.ready, self.slots, self.environment, self.log)
-            self.found[when] = {side.name: {**side.versions, **side.state} for side in sides if side.state}
-
-
-def _run(run: bench.Run, held: dict[str, Any], executors: _Executors, minutes: float | None) -> int:
+def _run(run: bench.Run, held: dict[str, Any], executors: dict[str, Any], minutes: float | None) -> int:
     label = run.cluster.label or run.cluster.url
-    facts = {**environment.describe(label, run.java), "executors": executors.found}
+    facts = {**environment.describe(label, run.java), "executors": executors}
     loop = bench.Loop(run, lambda text: print(text, end="", flush=True), minutes)
     try:
         bench.write_json(run.directory / "plan.json", held)
         bench.write_json(run.directory / "environment.json", facts)
         print(f"{len(run.cells)} cells, {held['blocks']} blocks, Spark on {label}; run folder: {run.directory}")
         loop.execute()
-        if loop.sound:
-            # A run is not lost where they cannot be asked any more.
-            with contextlib.suppress(ClusterError):
-                executors.ask("after")
+        executors |= {"after": loop.executors} if loop.executors else {}
         bench.write_json(run.directory / "environment.json", {**facts, "after": environment.load()})
         return finish(run.directory)
     except InterruptError as stop:

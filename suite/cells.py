@@ -52,6 +52,8 @@ def worker() -> Iterator[Worker]:
     end_with_the_parent()
     worker = Worker(GROUP)
     yield worker
+    if found := worker.executors():
+        tell(executors=found)
     worker.stop()
 
 

@@ -159,6 +159,11 @@ def executor_sides(spark: SparkSession) -> list[Side]:
     raise ClusterError(f"only {len(seen)} of {wanted} executors ran a task in {ROUNDS} rounds: the others are stuck")
 
 
+def described(sides: Iterable[Side]) -> dict[str, Any]:
+    """Versions and state of each executor, for the record of a run."""
+    return {side.name: {**side.versions, **side.state} for side in sides if side.state}
+
+
 def _executors(spark: SparkSession) -> int:
     """Executors that are registered now; in local mode the driver is one."""
     everything = len(spark.sparkContext._jsc.sc().statusTracker().getExecutorInfos())

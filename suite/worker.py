@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from suite import faults, records, session, topology
+from suite import faults, preflight, records, session, topology
 from suite.plan import Cell, answer_key
 from suite.scenario import Scenario, chosen, load, one_line
 
@@ -195,6 +195,15 @@ class Worker:
         # Threads of a failed search may go on launching jobs.
         self.spark.sparkContext.cancelAllJobs()
         return True
+
+    def executors(self) -> dict[str, Any]:
+        """Versions, limits and load of a cluster's executors; in local mode the driver is the only one."""
+        if self.spark is None or session.is_local(self.group.master) or not session.is_alive(self.spark):
+            return {}
+        try:
+            return preflight.described(preflight.executor_sides(self.spark))
+        except Exception:  # noqa: BLE001 - the run is over, and a cluster that has broken meanwhile loses nothing by it
+            return {}
 
     def stop(self) -> None:
         """End the session."""

@@ -97,12 +97,12 @@ def test_another_python_in_a_worker(bench, other_python):
 
 
 def test_a_task_that_hangs(bench):
-    run = bench(str(RECIPES / "hanging.py"), "--timeout", "40")
+    run = bench(str(RECIPES / "hanging.py"), "--timeout", "25")
     assert run.end() == 1
     records = run.records()
     assert len(records) == run.planned() == 2
     assert records["hanging"]["status"] == "timeout"
-    assert "40 s" in records["hanging"]["reason"]
+    assert "25 s" in records["hanging"]["reason"]
     # The one beside it got slots of its own, before or after.
     assert records["sound"]["status"] == "ok"
     assert records["sound"]["answer"] == {"total": 190}
