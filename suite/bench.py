@@ -16,7 +16,7 @@ from typing import Any
 from suite import child, environment, records
 from suite.errors import UsageError
 from suite.java import Java
-from suite.plan import Cell, Request, bases, groups
+from suite.plan import Cell, Request, bases, centre, groups
 from suite.progress import Progress
 from suite.records import OUT_OF_TIME
 from suite.scenario import Scenario
@@ -107,6 +107,7 @@ def plan_record(
                 "title": scenario.title,
                 "workload": scenario.workload,
                 "parallelism": scenario.parallelism,
+                "centre": centre(scenario, request),
                 "path": _shown(scenario.path),
                 "sha256": scenario.sha256,
             }

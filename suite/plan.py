@@ -193,15 +193,27 @@ def _order(templates: list[Cell], shuffle: random.Random, *, bases_first: bool) 
     return [cell for name in names for cell in groups[name]]
 
 
-def _templates(scenario: Scenario, request: Request, base: tuple[str, str]) -> list[Cell]:
+def centre(scenario: Scenario, request: Request) -> Factors:
+    """The values around which the factors that shape the data are swept."""
+    spec = _spec(scenario, request)
+    return {name: _tuple(value)[0] for name, value in spec.items() if name not in ("slots", "parallelism")}
+
+
+def _spec(scenario: Scenario, request: Request) -> Factors:
+    """The size that is asked for, with the user's folds."""
     size = "ci" if request.gate and request.size not in scenario.sizes else request.size
     if size not in scenario.sizes:
         raise UsageError(f"{scenario.name} has no size {size!r}: it has {', '.join(scenario.sizes)}")
     spec = dict(scenario.sizes[size])
-    fixes_slots = "slots" in spec
-    slots, parallel = _parallel_values(spec, scenario, request)
     if request.folds is not None and "folds" in spec:
         spec["folds"] = request.folds
+    return spec
+
+
+def _templates(scenario: Scenario, request: Request, base: tuple[str, str]) -> list[Cell]:
+    spec = _spec(scenario, request)
+    fixes_slots = "slots" in spec
+    slots, parallel = _parallel_values(spec, scenario, request)
     combinations = _around_centre(spec)
     if request.gate:
         combinations, parallel = combinations[:1], parallel[:1]

@@ -238,7 +238,13 @@ class Run:
                 seen = votes.setdefault((point.scenario, name), {})
                 number = seen[str(value)][0] + 1 if str(value) in seen else 1
                 seen[str(value)] = (number, fits, size, value)
-        return {key: max(seen.values(), key=lambda vote: vote[:3])[3] for key, seen in votes.items()}
+        # For the shape of the data the plan itself says so; older plans do not.
+        told = {
+            (name, factor): value
+            for name, about in self.plan["scenarios"].items()
+            for factor, value in about.get("centre", {}).items()
+        }
+        return {key: max(seen.values(), key=lambda vote: vote[:3])[3] for key, seen in votes.items()} | told
 
     def centre(self, point: Point, *but: str) -> bool:
         """Whether a point lies at the centre of the sweeps, leaving aside the factors named."""

@@ -208,3 +208,19 @@ def test_what_the_data_cannot_give_is_refused_before_anything_runs(asked, messag
 def test_doublings_end_at_the_most():
     assert [plan.doublings(most) for most in (1, 2, 6, 8)] == [(1,), (1, 2), (1, 2, 4, 6), (1, 2, 4, 8)]
     assert [plan.doublings(most, 2) for most in (1, 2, 3, 8)] == [(1,), (2,), (2, 3), (2, 4, 8)]
+
+
+def test_the_centre_is_the_first_value_of_each_factor():
+    sizes = {"ci": {"folds": (4, 2), "slots": 8, "parallelism": (8,), "rows": 10}}
+    assert plan.centre(scenario(sizes=sizes), REQUEST) == {"folds": 4, "rows": 10}
+    assert plan.centre(scenario(sizes=sizes), replace(REQUEST, folds=(3, 6))) == {"folds": 3, "rows": 10}
+
+
+def test_a_gate_runs_what_is_under_test_at_the_centre():
+    sizes = {"ci": {"folds": (4, 2), "rows": 10}}
+    request = replace(REQUEST, size="gate", gate=True, blocks=1)
+    (cell,) = plan.make([scenario(sizes=sizes)], request)
+    assert (cell.variant, cell.factors) == ("pool", {"slots": 4, "parallelism": 4, "folds": 4, "rows": 10})
+    gated = scenario(sizes={**sizes, "gate": {"folds": 3, "rows": 20}}, gated=("serial",))
+    (cell,) = plan.make([gated], request)
+    assert (cell.variant, cell.factors) == ("serial", {"slots": 4, "parallelism": None, "folds": 3, "rows": 20})

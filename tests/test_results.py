@@ -179,3 +179,13 @@ def test_the_bound_of_unequal_fits_comes_from_those_of_the_base_case(tmp_path):
     }
     # Serial 8 + 4; two at a time: a fold's two fits in 1 and 3 s, or the sum over two: both 4, and the refit.
     assert of == {"serial": 1.0, "folds": pytest.approx(12 / 8), "pool": pytest.approx(12 / 8)}
+
+
+def test_the_plan_says_what_the_centre_is(tmp_path):
+    folder = synthetic.write(tmp_path)
+    plan = json.loads((folder / "plan.json").read_text())
+    plan["scenarios"]["time_series_cv"]["centre"] = {"folds": 12}
+    (folder / "plan.json").write_text(json.dumps(plan))
+    run = results.load(folder)
+    of_recipe = [p for p in run.points if p.scenario == "time_series_cv"]
+    assert {p.factors["folds"] for p in of_recipe if run.centre(p, "parallelism")} == {12}
