@@ -361,7 +361,7 @@ def _row(words: Sequence[str]) -> str:
 def one_host(master: str) -> bool:
     """Whether a master runs everything on the driver's own machine."""
     plain = master.lower()
-    return plain.startswith(("local", "standalone", "compose")) or "//127." in plain
+    return plain.startswith(("local", "standalone", "compose")) or "//127." in plain or "one host" in plain
 
 
 def about(run: Run) -> str:
@@ -375,7 +375,7 @@ def about(run: Run) -> str:
     if machine.get("os"):
         parts.append(str(machine["os"]))
     date = str(run.environment.get("date") or run.plan.get("created") or "unknown date")[:10]
-    return f"{', '.join(parts)}. {date}. Master {run.plan['master']}, size {run.plan['size']}."
+    return f"{', '.join(parts)}. {date}. Master {run.master}, size {run.plan['size']}."
 
 
 def replicates(run: Run) -> str:
@@ -403,7 +403,7 @@ def without_time(run: Run, points: Iterable[Point] | None = None) -> str:
 def notes(run: Run, shown: Sequence[Point], *, bounds: bool = False, hollow: bool = False) -> list[str]:
     """The small print of a chart."""
     said = [about(run)]
-    if one_host(run.plan["master"]):
+    if one_host(run.master):
         said.append(
             "One host: driver and workers share this machine, so there is no network between machines in these times."
         )

@@ -576,6 +576,8 @@ def run_in_compose(
         _keep_logs(logs, out)
         raise
     _keep_logs(logs, out)
+    if (out / "report.html").exists():
+        print(f"brought out of the container: {out / 'report.html'}")
     return code
 
 

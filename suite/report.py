@@ -214,7 +214,7 @@ def page(run: Run, drawn: Iterable[Chart], folder: Path) -> str:
         f"<p>{esc(charts.about(run))} {esc(charts.replicates(run))}</p>",
         f"<p>Made by <code>{esc(run.plan.get('command') or 'an unknown command')}</code></p>",
     ]
-    if charts.one_host(run.plan["master"]):
+    if charts.one_host(run.master):
         body.append(
             "<p class='note'><strong>One host.</strong> Driver and workers share one machine, so there is no network "
             "between machines in these times.</p>"
@@ -237,7 +237,7 @@ def page(run: Run, drawn: Iterable[Chart], folder: Path) -> str:
             ("reading", "How to read it"),
         )
     )
-    title = esc(f"Foldout report, {run.plan['size']}, {run.plan['master']}")
+    title = esc(f"Foldout report, {run.plan['size']}, {run.master}")
     return (
         "<!DOCTYPE html>\n<html lang='en'>\n<head>\n<meta charset='utf-8'>\n"
         "<meta name='viewport' content='width=device-width, initial-scale=1'>\n"

@@ -210,6 +210,11 @@ class Run:
         """Blocks for which there was no time."""
         return len({cell["block"] for cell in self.left_out})
 
+    @property
+    def master(self) -> str:
+        """What it ran on, in words where the suite started it: a cluster of ours says what it is and where."""
+        return str(self.environment.get("master") or self.plan["master"])
+
     @cached_property
     def workloads(self) -> dict[str, list[Point]]:
         """Points of each workload, in the order of the plan's scenarios."""

@@ -242,13 +242,14 @@ def write(directory, blocks=6, seed=0, only=None, change=lambda record: record, 
     """Write a run folder.
 
     `change` gets each record and returns it, changed or not, or None to leave it out; `about` overrides the
-    plan.
+    plan. `label` in it is what the environment calls the master, as `bench` does of clusters that it has started.
     """
+    label = about.pop("label", None)
     directory.mkdir(parents=True, exist_ok=True)
     made = {**plan(blocks, seed, only), **about}
     kept = [changed for record in records(made, seed + 1) if (changed := change(record)) is not None]
     (directory / "plan.json").write_text(json.dumps(made))
-    (directory / "environment.json").write_text(json.dumps(ENVIRONMENT))
+    (directory / "environment.json").write_text(json.dumps({**ENVIRONMENT, "master": label or made["master"]}))
     (directory / "records.jsonl").write_text("".join(json.dumps(record) + "\n" for record in kept))
     return directory
 

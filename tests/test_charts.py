@@ -252,19 +252,20 @@ def test_a_chart_that_the_run_no_longer_has_is_removed(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("master", "one"),
+    ("master", "label", "one"),
     [
-        ("local[4]", 1),
-        ("local", 1),
-        ("standalone", 1),
-        ("compose", 1),
-        ("spark://127.0.0.1:7077", 1),
-        ("spark://a:7077", 0),
+        ("local[4]", None, 1),
+        ("local", None, 1),
+        ("standalone", "standalone cluster: 2 workers of 1 core, all on one host", 1),
+        ("spark://master:7077", "containers: 2 workers of 1 core, all on one host", 1),
+        ("spark://127.0.0.1:7077", None, 1),
+        ("spark://a:7077", None, 0),
     ],
 )
-def test_one_host_is_said_where_it_is_true(tmp_path, master, one):
-    draw(tmp_path, master=master, only=["waiting"], blocks=1)
-    assert words(tmp_path, "waiting").count("One host") == one
+def test_one_host_is_said_where_it_is_true(tmp_path, master, label, one):
+    draw(tmp_path, master=master, label=label, only=["waiting"], blocks=1)
+    assert words(tmp_path, "waiting").count("One host: driver and workers") == one
+    assert (label or master) in words(tmp_path, "waiting").replace("\n", " ")
 
 
 def test_missing_environment_is_no_error(tmp_path):
