@@ -2,6 +2,7 @@
 """What all tests share: one Spark session, the scenarios on the path, and a settled environment."""
 
 import os
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,12 @@ SCENARIOS = ROOT / "scenarios"
 for folder in (ROOT, SCENARIOS):
     if str(folder) not in sys.path:
         sys.path.insert(0, str(folder))
+
+from suite.java import find_java  # noqa: E402 - found on the path that was just set
+
+# Where the machine has no Java, tests that start Spark by themselves get the wheel's, as the suite does.
+if shutil.which("java") is None and "JAVA_HOME" not in os.environ:
+    os.environ["JAVA_HOME"] = str(find_java().home)
 
 # Spark would start whatever `python3` is first on the PATH, which may have other packages or none.
 os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
