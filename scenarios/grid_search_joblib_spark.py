@@ -124,6 +124,7 @@ def error_as_result(batch: Callable[[], list]) -> Callable[[], list | Exception]
 import os  # noqa: E402
 import sys  # noqa: E402
 
+# Some of these are not used here but looked for: what makes this the same workload as the sibling's.
 from grid_search_single_node import (  # noqa: E402, F401
     PARALLELISM,
     WORKLOAD,

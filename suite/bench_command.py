@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import re
 import secrets
 import shlex
@@ -78,8 +77,7 @@ def command(options: argparse.Namespace, words: str) -> int:
         executors: dict[str, Any] = {}
         if not is_local(master):
             slots = max((cell.session or 1 for cell in cells if not cell.skip), default=1)
-            variables = {**os.environ, "JAVA_HOME": str(java.home)}
-            executors["before"] = preflight.described(preflight.run(ready, slots, variables, logs / "preflight.log"))
+            executors["before"] = preflight.described(preflight.run(ready, slots, java, logs / "preflight.log"))
         run = bench.Run(
             directory=directory,
             name=held["run"],
@@ -220,7 +218,9 @@ def _run_folder() -> Path:
 def fresh(directory: Path | None) -> Path:
     """An empty folder for a new run, made and tried."""
     directory = directory or _run_folder()
-    if (directory / "plan.json").exists() or (directory / "screen").exists():
+    if (directory / "screen").exists():
+        raise UsageError(f"{directory} holds a comparison already: name another --out")
+    if (directory / "plan.json").exists():
         raise UsageError(f"{directory} holds a run already: go on with it by --resume, or name another --out")
     try:
         directory.mkdir(parents=True, exist_ok=True)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import os
 import random
 import secrets
 import statistics
@@ -122,7 +121,7 @@ class Comparison:
         sides: dict[str, Measured] = {}
         for name, answer in plans.items():
             found = records.read(stage.directory / name / "records.jsonl")
-            sides[name] = gate.measured(answer, found, python=answer["python"], versions=answer["versions"])
+            sides[name] = gate.measured(answer, found)
         files = {Path(file).stem: file for file in plans["head"]["files"]}
 
         def complaints(triples: Sequence[tuple[str, Any, Any]]) -> list[str | None]:
@@ -203,7 +202,7 @@ def command(options: argparse.Namespace, words: str) -> int:
         logs = directory / "logs"
         with bench.locked(directory), cluster(master, bench_command.workers_of(options), logs=logs) as ready:
             if not is_local(master):
-                preflight.run(ready, request.cores, {**os.environ, "JAVA_HOME": str(java.home)}, logs / "preflight.log")
+                preflight.run(ready, request.cores, java, logs / "preflight.log")
             seed = secrets.randbits(32)
             timeout = options.timeout or TIMEOUT
             comparison = Comparison(sides, directory, request, ready, java, words, timeout, random.Random(seed))
@@ -251,8 +250,10 @@ def _compare(comparison: Comparison, plans: Mapping[str, Mapping[str, Any]], see
         "findings": [asdict(finding) for finding in findings],
         "screened": {name: _plain(one) for name, one in screened.items()},
         "confirmed": {name: _plain(one) for name, one in confirmed.items()},
+        "words": {name: gate.word(name, screened, confirmed) for name in screened},
         "differences": compared.differences,
         "times": seconds_of(screen),
+        "times_again": seconds_of(confirm) if confirm else {},
         "loads": comparison.loads,
         "warnings": warnings(screen, comparison.loads),
     }
@@ -274,7 +275,7 @@ def _sides(options: argparse.Namespace) -> Iterator[dict[str, Side]]:
             if lock is not None and not lock.is_file():
                 raise UsageError(f"there is no lock {lock}")
             conf = dict(_setting(word) for word in getattr(options, f"{name}_conf"))
-            made[name] = Side(name, commit, scenarios, lock, interpreter(lock), conf)
+            made[name] = Side(commit, scenarios, lock, interpreter(lock), conf)
         yield made
 
 
@@ -315,8 +316,7 @@ def seconds_of(stage: Stage) -> dict[str, dict[str, list[float]]]:
     for name in stage.order[0]:
         for record in records.read(stage.directory / name / "records.jsonl"):
             if record["status"] == "ok":
-                key = f"{record['scenario']}.{record['variant']}"
-                found.setdefault(key, {}).setdefault(name, []).append(record["seconds"])
+                found.setdefault(gate.name_of(record), {}).setdefault(name, []).append(record["seconds"])
     return found
 
 
@@ -341,23 +341,15 @@ def _rows(result: Mapping[str, Any]) -> list[list[str]]:
     rows = []
     for name, screened in sorted(result["screened"].items()):
         one = result["confirmed"].get(name, screened)
-        times = [f"{statistics.median(result['times'][name][which]):.3g}" for which in SIDES]
+        # The times that the ratio is of: where it was measured again, the new ones.
+        measured = result["times_again" if name in result["confirmed"] else "times"][name]
+        times = [f"{statistics.median(measured[which]):.3g}" for which in SIDES]
         low, high = (one[limit] for limit in ("low", "high"))
         limits = "–" if low is None or high is None else f"{low:.2f} to {high:.2f}"
-        rows.append([name, *times, f"{one['ratio']:.2f}", limits, f"{one['p']:.3f}", _word(result, name, one)])
+        rows.append([name, *times, f"{one['ratio']:.2f}", limits, f"{one['p']:.3f}", result["words"][name]])
     for finding in result["findings"]:
         rows.append([finding["name"], "", "", "", "", "", f"{finding['kind']}: {finding['text']}"])
     return rows
-
-
-def _word(result: Mapping[str, Any], name: str, one: Mapping[str, float | None]) -> str:
-    high = one["high"]
-    if name in result["confirmed"]:
-        slow = stats.slower(Judgement(*(one[field] or 0.0 for field in Judgement._fields)), stats.CONFIRM_P)
-        if slow:
-            return "slower, confirmed"
-        return "flagged, not confirmed" + ("" if high and high < stats.RATIO_BOUND else ": unclear")
-    return "ok" if high and high < stats.RATIO_BOUND else "unclear"
 
 
 HEADERS = ["recipe", "base s", "head s", "head / base", "95 %", "p", ""]

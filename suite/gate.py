@@ -35,7 +35,7 @@ class Measured:
     broken : dict
         Scenario files that do not import, with the reason.
     made_with : dict
-        Python and packages.
+        Versions of Python and of packages.
     """
 
     planned: Set[str]
@@ -78,25 +78,24 @@ class Compared:
     differences: dict[str, list[float]]
 
 
-def measured(asked: Mapping[str, Any], records: Sequence[Record], **made: Any) -> Measured:
+def measured(answer: Mapping[str, Any], records: Sequence[Record]) -> Measured:
     """Gather the cells and records of a side by `scenario.variant`.
 
     Parameters
     ----------
-    asked : mapping
+    answer : mapping
         As `side.planned` gives it.
     records : sequence of dict
-    **made
-        What the side was made with: Python, versions.
     """
-    planned = {_name(cell) for cell in asked["plan"]["cells"]} | set(asked["gone"])
+    planned = {name_of(cell) for cell in answer["plan"]["cells"]} | set(answer["gone"])
     found: dict[str, dict[int, Record]] = {name: {} for name in planned}
     for record in records:
-        found.setdefault(_name(record), {})[record["block"]] = record
-    return Measured(planned, found, asked["broken"], made)
+        found.setdefault(name_of(record), {})[record["block"]] = record
+    return Measured(planned, found, answer["broken"], {"python": answer["python"], **answer["versions"]})
 
 
-def _name(cell: Mapping[str, Any]) -> str:
+def name_of(cell: Mapping[str, Any]) -> str:
+    """`scenario.variant` of a cell or a record."""
     return f"{cell['scenario']}.{cell['variant']}"
 
 
@@ -140,20 +139,13 @@ def compare(base: Measured, head: Measured, blocks: int, complaints: Complaints,
 
 def _unequal(base: Measured, head: Measured) -> list[Finding]:
     """Environments that should be the same and are not."""
-    one, other = dict(_flat(base.made_with)), dict(_flat(head.made_with))
+    one, other = base.made_with, head.made_with
     different = [
         f"{name} {one.get(name)} and {other.get(name)}"
         for name in sorted(one.keys() | other.keys())
         if one.get(name) != other.get(name)
     ]
     return [Finding("unclear", "environment", f"the sides differ in {', '.join(different)}")] if different else []
-
-
-def _flat(values: Mapping[str, Any]) -> list[tuple[str, Any]]:
-    pairs: list[tuple[str, Any]] = []
-    for name, value in values.items():
-        pairs += _flat(value) if isinstance(value, Mapping) else [(name, value)]
-    return pairs
 
 
 def _not_there(base: Measured, head: Measured) -> list[Finding]:
@@ -166,13 +158,10 @@ def _not_there(base: Measured, head: Measured) -> list[Finding]:
                 found.append(Finding("note", name, "is new: there is nothing to compare it with"))
         elif scenario not in head.broken:
             found.append(Finding("unclear", name, "is in base only"))
-    for side, other, kind in ((head, base, "regression"), (base, head, "unclear")):
-        which = "head" if side is head else "base"
-        for scenario, why in sorted(side.broken.items()):
-            if scenario in other.broken:
-                found.append(Finding("unclear", scenario, f"cannot be used on {which}: {why}"))
-            else:
-                found.append(Finding("regression" if kind == "regression" else "unclear", scenario, f"{which}: {why}"))
+    for scenario, why in sorted(head.broken.items()):
+        found.append(Finding("unclear" if scenario in base.broken else "regression", scenario, f"head: {why}"))
+    for scenario, why in sorted(base.broken.items()):
+        found.append(Finding("unclear", scenario, f"base: {why}"))
     return found
 
 
@@ -299,6 +288,16 @@ def judged(
         return Verdict("pass", f"no recipe of {len(screened)} takes {stats.RATIO_BOUND:.2f} times as long or longer")
     said = (f"{name} may take up to {again.get(name, screened[name]).high:.2f} times as long" for name in wide)
     return Verdict("inconclusive", f"{'; '.join(said)}: too noisy to tell; run it again on a quieter machine")
+
+
+def word(name: str, screened: Mapping[str, Judgement], confirmed: Mapping[str, Judgement]) -> str:
+    """What a table says of a recipe that was timed."""
+    below = confirmed.get(name, screened[name]).high < stats.RATIO_BOUND
+    if name not in confirmed:
+        return "ok" if below else "unclear"
+    if stats.slower(confirmed[name], stats.CONFIRM_P):
+        return "slower, confirmed"
+    return "flagged, not confirmed" + ("" if below else ": unclear")
 
 
 def _limits(one: Judgement) -> str:

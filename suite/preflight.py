@@ -9,18 +9,20 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import platform
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from suite import topology
+from suite.java import Java
 from suite.session import is_local
 from suite.topology import Cluster, ClusterError
 
@@ -290,7 +292,7 @@ def check(spark: SparkSession, executors: int = 1, seconds: float = WAIT_SECONDS
     return [driver, *others]
 
 
-def run(cluster: Cluster, slots: int, environment: Mapping[str, str], log: Path) -> list[Side]:
+def run(cluster: Cluster, slots: int, java: Java, log: Path) -> list[Side]:
     """Check a cluster from a driver of its own, within `LIMIT_SECONDS`.
 
     Parameters
@@ -298,8 +300,8 @@ def run(cluster: Cluster, slots: int, environment: Mapping[str, str], log: Path)
     cluster : Cluster
     slots : int
         Cores that Spark will be asked for.
-    environment : mapping
-        Variables of the driver, `JAVA_HOME` among them.
+    java : Java
+        For the driver.
     log : Path
         Takes what Spark says.
 
@@ -324,7 +326,7 @@ def run(cluster: Cluster, slots: int, environment: Mapping[str, str], log: Path)
             stderr=errors,
             text=True,
             cwd=ROOT,
-            env={**environment, **cluster.environment},
+            env={**os.environ, "JAVA_HOME": str(java.home), **cluster.environment},
             start_new_session=True,
         )
     limit = threading.Timer(LIMIT_SECONDS, end, [process.pid])

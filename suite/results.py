@@ -347,11 +347,10 @@ def load(directory: Path) -> Run:
     for cell in plan["cells"]:
         blank = {"status": NOT_RUN, "reason": "the run ended before it", "warnings": []}
         cells.append({**blank, **cell, **written.pop(cell["id"], {})})
-    left_out = [cell for cell in cells if str(cell["reason"]).startswith(records.OUT_OF_TIME)]
     # A block that was begun before it was left out, by an earlier attempt, is shown as it is.
-    begun = {cell["block"] for cell in cells} - {cell["block"] for cell in left_out}
-    begun |= {cell["block"] for cell in cells if cell["status"] == "ok"}
-    left_out = [cell for cell in left_out if cell["block"] not in begun]
+    begun = {cell["block"] for cell in cells if cell["status"] == "ok"}
+    out_of_time = [cell for cell in cells if str(cell["reason"]).startswith(records.OUT_OF_TIME)]
+    left_out = [cell for cell in out_of_time if cell["block"] not in begun]
     gone = {cell["id"] for cell in left_out}
     kept = [cell for cell in cells if cell["id"] not in gone]
     return Run(plan, environment, kept, _points(plan, kept), len(written), left_out)

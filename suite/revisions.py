@@ -32,8 +32,6 @@ class Side:
 
     Attributes
     ----------
-    name : str
-        `base` or `head`.
     revision : str
         A commit, or `.` for the files as they are.
     scenarios : Path
@@ -46,7 +44,6 @@ class Side:
         Settings of Spark on top of the cluster's.
     """
 
-    name: str
     revision: str
     scenarios: Path
     lock: Path | None
@@ -86,15 +83,14 @@ def checked_out(revision: str, scenarios: Path) -> Iterator[tuple[str, Path, Pat
     scenarios = scenarios.resolve()
     if not scenarios.is_dir():
         raise UsageError(f"--scenarios {scenarios} is no folder")
+    top = _git(scenarios, "rev-parse", "--show-toplevel")
     if revision == WORKING_TREE:
-        top = _git(scenarios, "rev-parse", "--show-toplevel", may_fail=True)
         lock = Path(top) / LOCK if top else None
         yield WORKING_TREE, scenarios, lock if lock and lock.is_file() else None
         return
-    top = _git(scenarios, "rev-parse", "--show-toplevel", may_fail=True)
     if top is None:
         raise UsageError(f"{scenarios} is in no git repository, so it has no revision {revision!r}")
-    commit = _git(scenarios, "rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}", may_fail=True)
+    commit = _git(scenarios, "rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}")
     if commit is None:
         raise UsageError(f"{revision!r} is no revision of {top} (`git fetch` may bring it)")
     inside = scenarios.relative_to(Path(top).resolve())
@@ -107,16 +103,13 @@ def checked_out(revision: str, scenarios: Path) -> Iterator[tuple[str, Path, Pat
         yield commit, Path(folder) / inside, lock if lock.is_file() else None
 
 
-def _git(where: Path, *words: str, may_fail: bool = False) -> str | None:
+def _git(where: Path, *words: str) -> str | None:
+    """What git answers, or None where it cannot."""
     try:
         done = subprocess.run(["git", "-C", str(where), *words], capture_output=True, text=True, check=False)
     except OSError as error:
         raise UsageError("there is no `git` on the PATH, which a revision needs") from error
-    if done.returncode:
-        if may_fail:
-            return None
-        raise UsageError(f"git {words[0]}: {done.stderr.strip()}")
-    return done.stdout.strip()
+    return None if done.returncode else done.stdout.strip()
 
 
 def _extract(top: Path, commit: str, path: Path, into: Path) -> None:
@@ -186,4 +179,4 @@ def _must(command: Sequence[str], *, may_fail: bool = False) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode and not may_fail:
         lines = (done.stderr or done.stdout).strip().splitlines() or ["no reason given"]
-        raise UsageError(f"{' '.join(Path(command[0]).name.split())} {command[1]} failed: {lines[-1]}")
+        raise UsageError(f"{Path(command[0]).name} {command[1]} failed: {lines[-1]}")

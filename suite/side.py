@@ -13,11 +13,13 @@ import platform
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from suite import bench, environment, plan
 from suite.errors import UsageError
+from suite.gate import name_of
 from suite.scenario import ScenarioError, discover, load, one_line
 
 
@@ -40,17 +42,15 @@ def planned(asked: Mapping[str, Any]) -> dict[str, Any]:
     }
     request = plan.Request(**wanted)
     cells = plan.make(scenarios, request)
-    variants = {scenario.name: [variant.name for variant in scenario.variants] for scenario in scenarios}
     gone: list[str] = []
     if head := asked.get("head"):
-        own = dict.fromkeys(f"{cell.scenario}.{cell.variant}" for cell in cells)
-        there = {f"{name}.{variant}" for name, held in head["variants"].items() for variant in held}
-        gone = [name for name in own if name not in there]
+        own = {name_of(asdict(cell)) for cell in cells}
+        gone = sorted(own - {name_of(cell) for cell in head["plan"]["cells"]})
+        known = {(scenario.name, variant.name) for scenario in scenarios for variant in scenario.variants}
         same = [plan.Cell(**cell) for cell in head["plan"]["cells"]]
-        cells = [cell for cell in same if cell.variant in variants.get(cell.scenario, [])]
+        cells = [cell for cell in same if (cell.scenario, cell.variant) in known]
     return {
         "plan": bench.plan_record(asked["run"], asked["command"], {}, request, asked["master"], scenarios, cells),
-        "variants": variants,
         "gone": gone,
         "files": [str(scenario.path) for scenario in scenarios],
         "broken": {Path(name).stem: why for name, why in broken.items()},

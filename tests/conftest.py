@@ -2,7 +2,6 @@
 """What all tests share: one Spark session, the scenarios on the path, and a settled environment."""
 
 import os
-import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,9 +18,8 @@ for folder in (ROOT, SCENARIOS):
 
 from suite.java import find_java  # noqa: E402 - found on the path that was just set
 
-# Where the machine has no Java, tests that start Spark by themselves get the wheel's, as the suite does.
-if shutil.which("java") is None and "JAVA_HOME" not in os.environ:
-    os.environ["JAVA_HOME"] = str(find_java().home)
+# Tests that start Spark by themselves get the Java that the suite would take, whatever the machine has.
+os.environ["JAVA_HOME"] = str(find_java().home)
 
 # Spark would start whatever `python3` is first on the PATH, which may have other packages or none.
 os.environ.setdefault("PYSPARK_PYTHON", sys.executable)

@@ -92,6 +92,16 @@ def test_a_recipe_that_broke_and_one_that_went(recipes, tmp_path):
     assert verdict["exit_code"] == 3
 
 
+def test_a_recipe_that_is_no_longer_under_test_is_not_passed_over(recipes, tmp_path):
+    (recipes / "other.py").write_text(RECIPE)
+    git(recipes, "add", ".")
+    git(recipes, "commit", "-qm", "second")
+    (recipes / "gated.py").write_text(RECIPE + "\nGATED = ()\n")
+    verdict = run(recipes, tmp_path / "out", "main", ".")
+    assert [(one["kind"], one["name"]) for one in verdict["findings"]] == [("unclear", "gated.many")]
+    assert verdict["exit_code"] == 4
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

@@ -142,8 +142,8 @@ def test_counts_that_vary_by_themselves_are_not_judged():
 
 
 def test_unequal_environments_are_named_under_one_lock():
-    base = side(made_with={"python": "3.11.7", "versions": {"pyspark": "4.3.0"}}, a_of_pool=records())
-    head = side(made_with={"python": "3.11.7", "versions": {"pyspark": "4.2.0"}}, a_of_pool=records())
+    base = side(made_with={"python": "3.11.7", "pyspark": "4.3.0"}, a_of_pool=records())
+    head = side(made_with={"python": "3.11.7", "pyspark": "4.2.0"}, a_of_pool=records())
     assert only(gate0(base, head)) == ("unclear", "environment", "the sides differ in pyspark 4.3.0 and 4.2.0")
     assert gate0(base, head, strict=False).findings == []
 

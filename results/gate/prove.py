@@ -27,6 +27,7 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 sys.path.insert(0, str(ROOT))
 
+# Below the line that lets them be found: this file is run as a script.
 from suite import bench, compare, environment, plan, stats  # noqa: E402
 from suite.cluster import given  # noqa: E402
 from suite.drawing import fixed_style  # noqa: E402
@@ -98,14 +99,12 @@ def measure(blocks: int) -> None:
             for part, of, names in (("A/A", same, None), ("power", folders, [INJECTED])):
                 if any(line["part"] == part and line["block"] == number for line in written()):
                     continue
-                sides = {name: Side(name, ".", folder, None, sys.executable) for name, folder in of.items()}
+                sides = {name: Side(".", folder, None, sys.executable) for name, folder in of.items()}
                 out = made / f"{part.replace('/', '')}{number}"
                 comparison = compare.Comparison(
                     sides, out, request, given(f"local[{cores}]"), find_java(), "prove", 300.0, random.Random()
                 )
                 plans = compare.planned(sides, request, names, f"local[{cores}]", "prove")
-                if part == "power":
-                    plans = {name: only(planned) for name, planned in plans.items()}
                 print(f"block {number + 1} of {blocks}, {part}", flush=True)
                 stage = comparison.run(plans, part.replace("/", ""), 1)
                 compared = compare.seconds_of(stage)
@@ -124,12 +123,6 @@ def measure(blocks: int) -> None:
         bench.write_json(HERE / "environment.json", facts)
     finally:
         shutil.rmtree(made, ignore_errors=True)
-
-
-def only(planned: dict) -> dict:
-    """A plan with the injected recipe's parallel form alone."""
-    cells = [cell for cell in planned["plan"]["cells"] if f"{cell['scenario']}.{cell['variant']}" == CELL]
-    return {**planned, "plan": {**planned["plan"], "cells": cells}}
 
 
 # --- decisions
