@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What encryption costs a cluster: python results/encryption/measure.py [--blocks N] (half a minute a block and side).
+"""What encryption costs a cluster: python results/encryption/measure.py [--blocks N] (a minute a block and side).
 
 Master, workers and driver have to agree on it, so each block starts two clusters of local processes, one in the clear
 and one encrypted, in random order, and runs the same recipe on both. Ratios are formed within a block.
