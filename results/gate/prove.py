@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Proves the regression gate on this machine: how often it cries wolf, and which slowdowns it sees.
 
-    python results/gate/prove.py measure [--blocks N]      runs the blocks (40: an hour or two), goes on after a stop
-    python results/gate/prove.py decide                    decisions from what was measured; tables and the picture
+    python results/gate/prove.py measure [--blocks N] [--slowed N]     an hour and a half; goes on after a stop
+    python results/gate/prove.py decide        decisions from what was measured; tables and the picture
 
 *A/A*: base against itself. *Power*: the same with extra work in one recipe: after its search it fits a part of
 its candidates once more, chosen so that their fits take 5 to 30 % of the time of all. Decisions are drawn from the
@@ -79,8 +79,8 @@ def written() -> list[dict]:
     return [json.loads(line) for line in TIMES.read_text().splitlines()] if TIMES.exists() else []
 
 
-def measure(blocks: int) -> None:
-    """Add blocks to `times.jsonl` until each part has so many."""
+def measure(blocks: int, slowed: int) -> None:
+    """Add blocks to `times.jsonl` until there are so many of base against itself, and of base against slower ones."""
     cores = environment.cores()
     request = plan.Request("gate", None, None, None, 1, cores, gate=True)
     made = Path(tempfile.mkdtemp(prefix="foldout-prove-"))
@@ -97,7 +97,8 @@ def measure(blocks: int) -> None:
         for number in range(blocks):
             # Both parts in turn, so that an interrupted proof has as many blocks of each.
             for part, of, names in (("A/A", same, None), ("power", folders, [INJECTED])):
-                if any(line["part"] == part and line["block"] == number for line in written()):
+                done = any(line["part"] == part and line["block"] == number for line in written())
+                if done or (part == "power" and number >= slowed):
                     continue
                 sides = {name: Side(".", folder, None, sys.executable) for name, folder in of.items()}
                 out = made / f"{part.replace('/', '')}{number}"
@@ -219,12 +220,13 @@ def main() -> None:
     """Measure or decide."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("part", choices=("measure", "decide"))
-    parser.add_argument("--blocks", type=int, default=40)
+    parser.add_argument("--blocks", type=int, default=40, help="of base against itself (default: 40)")
+    parser.add_argument("--slowed", type=int, default=20, help="of base against slower ones (default: 20)")
     parser.add_argument("--decisions", type=int, default=10_000)
     parser.add_argument("--resamples", type=int, default=200)
     options = parser.parse_args()
     if options.part == "measure":
-        measure(options.blocks)
+        measure(options.blocks, options.slowed)
     else:
         decisions(options.decisions, options.resamples)
 
