@@ -1228,8 +1228,8 @@ SIZES = {
     },
     "full": {
         "dataset": ("flights", "warehouse"),
-        "folds": (6, 3, 12),
-        "candidates": (4, 2, 8),
+        "folds": (4, 2, 8),
+        "candidates": (3, 2, 6),
         "days": 730,
         "warehouses": 10,
         "items": 20,

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 import secrets
 import shlex
@@ -69,6 +70,7 @@ def command(options: argparse.Namespace, words: str) -> int:
         _same_plan(directory, held, scenarios, cells)
     else:
         directory = fresh(directory)
+        words = os.environ.get("FOLDOUT_WORDS") or words  # inside a container: what was asked outside
         held = bench.plan_record(secrets.token_hex(4), words, _planning(options), request, master, scenarios, cells)
     for name, reason in broken.items():
         print(f"left out: {name}: {reason}", file=sys.stderr)

@@ -13,12 +13,13 @@ import random
 import secrets
 import statistics
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from suite import bench, bench_command, environment, gate, plan, preflight, records, side, stats
+from suite import bench, bench_command, environment, gate, neighbours, plan, preflight, records, side, stats
 from suite.cluster import cluster
 from suite.errors import UsageError
 from suite.gate import Compared, Measured
@@ -33,7 +34,6 @@ from suite.topology import Cluster
 
 BLOCKS = 8  # of each gate: what the thresholds in `stats` are made for
 TIMEOUT = 300.0
-STEAL_LIMIT = 0.05  # share of the machine's time that went to its neighbours, above which the reader is told
 
 
 @dataclass(frozen=True)
@@ -255,7 +255,7 @@ def _compare(comparison: Comparison, plans: Mapping[str, Mapping[str, Any]], see
         "times": seconds_of(screen),
         "times_again": seconds_of(confirm) if confirm else {},
         "loads": comparison.loads,
-        "warnings": warnings(screen, comparison.loads),
+        "warnings": warnings(screen),
     }
     bench.write_json(comparison.directory / "verdict.json", result)
     (comparison.directory / "compare.md").write_text(markdown(result))
@@ -320,21 +320,21 @@ def seconds_of(stage: Stage) -> dict[str, dict[str, list[float]]]:
     return found
 
 
-def warnings(stage: Stage, loads: Sequence[Mapping[str, Any]]) -> list[str]:
+def warnings(stage: Stage) -> list[str]:
     """What to know before trusting the times: a machine that was not ours alone, blocks that differ or drift."""
     said = []
-    stolen = busy = 0.0
-    for load in loads:
-        before, after = load["before"], load["after"]
-        if before["steal_seconds"] is not None:
-            stolen += after["steal_seconds"] - before["steal_seconds"]
-        busy += after["busy_seconds"] - before["busy_seconds"]
-    if busy and stolen / busy > STEAL_LIMIT:
-        said.append(f"neighbours on this machine's hardware took {stolen / busy:.0%} of the time that was wanted")
-    for name, times in sorted(seconds_of(stage).items()):
-        unsteady = {which: stats.instability(times.get(which, [])) for which in SIDES}
-        said += [f"{name}, {which}: {'; '.join(notes)}" for which, notes in unsteady.items() if notes]
-    return said
+    times = seconds_of(stage)
+    for which in SIDES:
+        warned = Counter(
+            (gate.name_of(record), warning)
+            for record in records.read(stage.directory / which / "records.jsonl")
+            for warning in record["warnings"]
+            if warning in (neighbours.OTHERS, neighbours.STOLEN)
+        )
+        said += [f"{name}, {which}: {warning} ({n} of {stage.blocks} blocks)" for (name, warning), n in warned.items()]
+        unsteady = {name: stats.instability(found.get(which, [])) for name, found in times.items()}
+        said += [f"{name}, {which}: {'; '.join(notes)}" for name, notes in unsteady.items() if notes]
+    return sorted(said)
 
 
 def _rows(result: Mapping[str, Any]) -> list[list[str]]:

@@ -604,6 +604,7 @@ def _bench(engine: Engine, plan: Plan, owner: str, arguments: Sequence[str], out
     variables = plan.variables(engine, owner)
     variables["FOLDOUT_COMMAND"] = shlex.join(["bench", *words, "--master", MASTER_URL, "--out", RUN_FOLDER])
     variables["FOLDOUT_SENDS"] = "1"
+    variables["FOLDOUT_WORDS"] = shlex.join(["python", "-m", "suite", "bench", *arguments])
     log = logs / "compose.log"
     command = [*_compose(engine, plan), "up", "--no-start", "--no-deps", "--no-build", "bench"]
     driver = None

@@ -249,6 +249,10 @@ def _parallel_values(spec: Factors, scenario: Scenario, request: Request) -> tup
     """The fixed slots of sessions, and the values of parallelism with the centre first; both leave `spec`."""
     own_slots, own_parallel = spec.pop("slots", None), spec.pop("parallelism", None)
     slots = max(_tuple(own_slots or request.slots or request.cores))
+    if own_slots and not request.local and slots > request.cores:
+        # Of a cluster there is no more to be had than it is.
+        slots = request.cores
+        own_parallel = own_parallel and tuple(dict.fromkeys(min(value, slots) for value in _tuple(own_parallel)))
     # A quick run leaves the value of one to the base case, and driver threads beyond the slots to who asks for them.
     full = request.size == "full"
     if scenario.parallelism == "slots":

@@ -11,7 +11,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from suite import faults, preflight, records, session, topology
+import psutil
+
+from suite import faults, neighbours, preflight, records, session, topology
 from suite.plan import Cell, answer_key
 from suite.scenario import Scenario, chosen, load, one_line
 
@@ -146,6 +148,7 @@ class Worker:
         threads: set[threading.Thread] = set()
         answers: list[Any] = []
         earlier: list[session.Event] = []
+        clocks: list[neighbours.Used] = []
 
         def before_each() -> None:
             # Untimed. Only what the warm call did is counted; and threads that were there after the cold call are a
@@ -153,12 +156,14 @@ class Worker:
             threads.update(threading.enumerate())
             if self.events is not None:
                 earlier.extend(self.events.read())
+            clocks.append(neighbours.used())
 
         first = (cell.scenario, cell.variant) not in self._called
         self._called.add((cell.scenario, cell.variant))
         benchmark.pedantic(
             lambda: answers.append(variant.function(**arguments)), setup=before_each, rounds=2, iterations=1
         )
+        clocks.append(neighbours.used())
         cold, warm = benchmark.stats.stats.data
         happened = self.events.read() if self.events is not None else []
         ran = session.engaged(happened) if self.events is not None else None
@@ -170,6 +175,9 @@ class Worker:
             raise InvalidCellError(why)
         if ran is not None and ran.failed_tasks:
             warnings.append(f"{ran.failed_tasks} tasks failed or were killed")
+        if ran is None or session.is_local(self.group.master):
+            # The executors of a cluster are processes of others.
+            warnings += neighbours.warnings(clocks[-2], clocks[-1], psutil.cpu_count() or 1)
         return {
             **self.record(cell, position, "ok", None),
             "seconds": warm,

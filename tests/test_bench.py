@@ -142,9 +142,9 @@ def test_every_way_to_misbehave_on_spark_gets_its_record(bench):
         "kills_jvm": "failed",
     }
     assert found["one_task"]["reason"] == "only 1 of the 2 slots that it needs were busy at once"
-    assert found["leaks"]["warnings"] == ["it left 1 cached data sets behind"] or found["leaks"]["warnings"] == [
-        "it left 2 cached data sets behind"
-    ]
+    # Whether other programs kept the machine busy meanwhile is not ours to say.
+    (left,) = (warning for warning in found["leaks"]["warnings"] if warning.startswith("it left"))
+    assert left in ("it left 1 cached data sets behind", "it left 2 cached data sets behind")
     base = found["base"]["engaged"]
     assert (base["slots"], base["executors"], base["tasks"], base["jobs"], base["stages"]) == (2, 1, 4, 1, 1)
     assert found["base"]["session"]["seconds"] > 0

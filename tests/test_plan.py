@@ -179,8 +179,27 @@ def test_bounds_and_needs_follow_the_schedule():
         "pool": (6.0, 3, 32),
     }
     assert not any(c.oversubscribed or c.skip for c in by_variant.values())
-    remote = plan.make([one], replace(REQUEST, blocks=1, local=False))
-    assert {c.skip for c in remote} == {"it needs 32 slots and the cluster has 4"}
+
+
+def test_a_cluster_gives_the_slots_that_it_has():
+    def run_serial(data, *, spark): ...
+
+    def run_pool(data, *, spark, parallelism): ...
+
+    one = scenario(
+        variants=(run_serial, run_pool),
+        sizes={"ci": {"rows": 1, "folds": 3, "candidates": 2, "slots": 32, "parallelism": (16, 1, 8)}},
+        schedule={"serial": "serial", "pool": "pool"},
+    )
+    cells = plan.make([one], replace(REQUEST, blocks=1, local=False))
+    assert {(c.variant, c.session, c.factors["parallelism"], c.skip) for c in cells} == {
+        ("serial", 4, None, None),
+        ("pool", 4, 4, None),
+        ("pool", 4, 1, None),
+    }
+    # What was asked for by hand, and is more than there is, is left out by name.
+    asked = plan.make([scenario(parallelism="slots")], replace(REQUEST, blocks=1, local=False, slots=(8,)))
+    assert {c.skip for c in asked} == {"it needs 8 slots and the cluster has 4"}
 
 
 def test_more_slots_than_cores_are_marked():

@@ -94,7 +94,7 @@ def test_the_compose_file_asks_for_nothing_that_the_suite_does_not_give(engine_o
     text = (DOCKER / "compose.yaml").read_text()
     asked = {line.split("}")[0].split(":")[0] for line in text.split("${")[1:]}
     given = set(Plan("x").variables(engine_of_8, "me"))
-    by_bench_or_user = {"FOLDOUT_COMMAND", "FOLDOUT_SENDS", "FOLDOUT_ADDRESS", "FOLDOUT_DRIVER_LIMIT"}
+    by_bench_or_user = {"FOLDOUT_COMMAND", "FOLDOUT_SENDS", "FOLDOUT_WORDS", "FOLDOUT_ADDRESS", "FOLDOUT_DRIVER_LIMIT"}
     assert asked - given == by_bench_or_user
     assert given <= asked
 

@@ -191,6 +191,10 @@ def test_a_bench_uses_the_cluster_that_is_up(running, engine, tmp_path):
     assert record["status"] == "ok"
     assert record["engaged"]["executors"] == 2
     assert record["engaged"]["slots"] == 2
+    # What would make it again is the command out here.
+    made_by = json.loads((tmp_path / "out" / "plan.json").read_text())["command"]
+    assert made_by.startswith("python -m suite bench ")
+    assert " --master compose " in made_by
     # It belongs to whoever called, and the cluster stays as it was.
     owners = {path.stat().st_uid for path in (tmp_path / "out").rglob("*")}
     assert owners == {os.getuid()}

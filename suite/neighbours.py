@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Who else used this machine while a cell ran: programs beside this process, and the hypervisor's other guests."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import psutil
+
+OTHERS_LIMIT = 0.10  # share of the machine that other programs may take before the reader is told
+STEAL_LIMIT = 0.05  # share of the wanted time that went to other guests, likewise
+LEAST_SECONDS = 0.2  # of a core: below it the clocks, which tick in hundredths, tell nothing
+
+OTHERS = "other programs used more than a tenth of the machine"
+STOLEN = "other guests of this machine's hardware took more than 5 % of the time that was wanted"
+
+
+@dataclass(frozen=True)
+class Used:
+    """Seconds so far.
+
+    Attributes
+    ----------
+    at : float
+        On the wall.
+    busy : float
+        Of all cores, whoever used them.
+    own : float
+        Of all cores, by this process and all that descend from it.
+    stolen : float
+        That the hypervisor gave to others; 0 where it does not say.
+    """
+
+    at: float
+    busy: float
+    own: float
+    stolen: float
+
+
+def used() -> Used:
+    """Read the clocks."""
+    times = psutil.cpu_times()
+    parts = ("user", "nice", "system", "irq", "softirq")
+    busy = sum(getattr(times, part, 0.0) for part in parts)
+    own = 0.0
+    me = psutil.Process()
+    for process in (me, *me.children(recursive=True)):
+        try:
+            # With the ended children that each has waited for.
+            own += sum(process.cpu_times()[:4])
+        except psutil.Error:
+            continue
+    return Used(time.monotonic(), busy, own, getattr(times, "steal", 0.0))
+
+
+def warnings(before: Used, after: Used, cores: int) -> list[str]:
+    """What to tell of the time between two readings.
+
+    Parameters
+    ----------
+    before, after : Used
+    cores : int
+        Of the machine.
+    """
+    busy, stolen = after.busy - before.busy, after.stolen - before.stolen
+    others = busy - (after.own - before.own)
+    said = []
+    if others > max(LEAST_SECONDS, OTHERS_LIMIT * cores * (after.at - before.at)):
+        said.append(OTHERS)
+    if stolen > max(LEAST_SECONDS, STEAL_LIMIT * (busy + stolen)):
+        said.append(STOLEN)
+    return said
