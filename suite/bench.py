@@ -7,7 +7,7 @@ import fcntl
 import json
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -29,7 +29,10 @@ GRACE = 30.0  # seconds that a child gets to stop its session when its last cell
 
 @dataclass(frozen=True)
 class Run:
-    """A run folder and what is to be run in it."""
+    """A run folder and what is to be run in it.
+
+    With `turns`, its processes wait for their turn before each call and after.
+    """
 
     directory: Path
     name: str
@@ -39,6 +42,7 @@ class Run:
     cluster: Cluster
     timeout: float
     python: str = sys.executable
+    turns: bool = False
 
     @property
     def records(self) -> Path:
@@ -60,6 +64,7 @@ class Run:
             files=[str(file) for file in self.files],
             cells=cells,
             pipe=-1,
+            turns=self.turns,
         )
 
 
@@ -158,16 +163,17 @@ class Loop:
             if self.seconds and longest and begun - begin + longest > self.seconds:
                 self.leave_out()
                 return
-            self.run_block(block)
+            for _ in self.run_block(block):
+                pass  # it is always its turn
             longest = max(longest, time.monotonic() - begun)
 
-    def run_block(self, block: int) -> None:
-        """Run what is to be done of a block."""
+    def run_block(self, block: int) -> Generator[None, None, None]:
+        """Run what is to be done of a block; yields where its process waits for its turn."""
         todo = [cell for cell in self.todo if cell.block == block]
         self.write([cell for cell in todo if cell.skip], "skipped", lambda cell: str(cell.skip))
         for group in groups(todo):
             while waiting := self.waiting(group):
-                self.run_group(waiting)
+                yield from self.run_group(waiting)
 
     def leave_out(self) -> None:
         """Write records of the blocks for which there is no time."""
@@ -197,14 +203,14 @@ class Loop:
         for record in made if aloud else ():
             self.progress.done(record)
 
-    def run_group(self, cells: list[Cell]) -> None:
+    def run_group(self, cells: list[Cell]) -> Generator[None, None, None]:
         """Run cells in one child until it is through with them, dies, or one overstays the deadline."""
         name = f"b{cells[0].block}-{'nospark' if cells[0].session is None else f'spark{cells[0].session}'}"
         log = self.run.directory / "logs" / f"{name}.log"
         before = len(self.settled)
         variables = {**self.run.cluster.environment, "JAVA_HOME": str(self.run.java.home)}
         with child.spawn(self.run.group(name, cells), self.run.python, variables, log) as process:
-            late = self._listen(process, cells)
+            late = yield from self._listen(process, cells)
             how = f"no result after {self.run.timeout:g} s" if late else process.how_it_ended()
         # A child that ends between two cells has its reasons (its JVM died with the last one), and the rest go into a
         # fresh one. But each child must settle something, or this would go on for ever.
@@ -212,7 +218,7 @@ class Loop:
         if stuck:
             self.write([stuck], "timeout" if late else "failed", lambda _: f"{how}: see logs/{log.name}")
 
-    def _listen(self, process: child.Child, cells: list[Cell]) -> bool:
+    def _listen(self, process: child.Child, cells: list[Cell]) -> Generator[None, None, bool]:
         """Follow the child to its end; True where it went silent for too long."""
         by_id = {cell.id: cell for cell in cells}
         while True:
@@ -226,6 +232,9 @@ class Loop:
             if "started" in news:
                 self.running = by_id[news["started"]]
                 self.progress.started(self.running)
+            elif "turn" in news:
+                yield
+                process.go_on()
             elif "executors" in news:
                 self.executors = news["executors"]
             elif "done" in news:

@@ -31,15 +31,27 @@ def tell(**news: Any) -> None:
     os.write(GROUP.pipe, (json.dumps(news) + "\n").encode())
 
 
+TURNS = threading.Semaphore(0)
+
+
+def turn() -> None:
+    """Wait until it is this process's turn; at once where no other shares the machine with it."""
+    if GROUP.turns:
+        tell(turn=True)
+        TURNS.acquire()
+
+
 def end_with_the_parent() -> None:
     """Leave as soon as the parent is gone, however it went: it holds the other end of our stdin.
+
+    What it writes there is a byte for each turn.
 
     The JVM watches this process in the same way, and Spark's Python workers the JVM.
     """
 
     def watch() -> None:
-        while os.read(0, 1024):
-            pass
+        while said := os.read(0, 1024):
+            TURNS.release(len(said))
         os._exit(1)
 
     threading.Thread(target=watch, name="watch-parent", daemon=True).start()
@@ -65,7 +77,7 @@ def test_cell(worker: Worker, position: int, cell: Cell, benchmark: Any) -> None
         worker.start_session(cell)
         # A session takes its time to start, which is none of the cell's: the deadline counts from here.
         tell(ready=cell.id)
-        record = worker.run(cell, position, benchmark)
+        record = worker.run(cell, position, benchmark, turn)
     except InvalidCellError as error:
         record = {**worker.record(cell, position, "invalid", str(error)), "answer": error.answer}
     except Exception as error:  # noqa: BLE001 - whatever a recipe raises is its result

@@ -13,7 +13,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
@@ -54,6 +54,14 @@ class Child:
         line, _, self._rest = self._rest.partition(b"\n")
         told: dict[str, Any] = json.loads(line)
         return told
+
+    def go_on(self) -> None:
+        """Tell the child that it is its turn."""
+        assert self.process.stdin is not None
+        # Of a child that has ended, the pipe of its news tells.
+        with suppress(BrokenPipeError):
+            self.process.stdin.write(b".")
+            self.process.stdin.flush()
 
     def how_it_ended(self) -> str:
         """The end of the process in words, for a record's reason."""

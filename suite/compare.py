@@ -14,7 +14,7 @@ import secrets
 import statistics
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -64,7 +64,7 @@ class Comparison:
         Seconds of a cell.
     coin : random.Random
     loads : list of dict
-        How busy the machine was before and after each side of each block.
+        How busy the machine was before and after each block.
     """
 
     sides: Mapping[str, Side]
@@ -78,23 +78,24 @@ class Comparison:
     loads: list[dict[str, Any]] = field(default_factory=list)
 
     def run(self, plans: Mapping[str, Mapping[str, Any]], stage: str, blocks: int) -> Stage:
-        """Run the blocks of a gate; the records of each side are in a run folder of its own."""
+        """Run the blocks of a gate; the records of each side are in a run folder of its own.
+
+        In local mode the processes of all sides are there at once, but only one works: each makes its warm-up call of a
+        recipe, then each its timed call. So the calls that are compared lie seconds apart, and what slows the machine
+        for longer slows them all. On a cluster, one side follows the other.
+        """
         folder = self.directory / stage
         loops = {name: self._loop(name, answer, folder / name) for name, answer in plans.items()}
         # Of two sides in a random order, a fair coin says which goes first.
         orders = [self.coin.sample(list(plans), len(plans)) for _ in range(blocks)]
         took: list[float] = []
         for block, order in enumerate(orders):
-            for place, name in enumerate(order):
-                begin, before = time.monotonic(), environment.load()
-                left = len(plans) * (blocks - block) - place
-                about = f", about {duration(statistics.mean(took) * left)} left" if took else ""
-                print(f"{stage} block {block + 1}/{blocks}: {name}{about}", flush=True)
-                loops[name].run_block(block)
-                took.append(time.monotonic() - begin)
-                self.loads.append(
-                    {"stage": stage, "block": block, "side": name, "before": before, "after": environment.load()}
-                )
+            begin, before = time.monotonic(), environment.load()
+            about = f", about {duration(statistics.mean(took) * (blocks - block))} left" if took else ""
+            print(f"{stage} block {block + 1}/{blocks}: {', '.join(order)}{about}", flush=True)
+            _take_turns([loops[name].run_block(block) for name in order])
+            took.append(time.monotonic() - begin)
+            self.loads.append({"stage": stage, "block": block, "before": before, "after": environment.load()})
         return Stage(folder, blocks, orders)
 
     def _loop(self, name: str, answer: Mapping[str, Any], folder: Path) -> bench.Loop:
@@ -113,6 +114,8 @@ class Comparison:
             cluster=replace(self.ready, conf={**self.ready.conf, **one.conf}),
             timeout=self.timeout,
             python=one.python,
+            # On a cluster, one side's executors would take the slots that the other waits for.
+            turns=is_local(self.ready.url),
         )
         return bench.Loop(run, lambda _: None)
 
@@ -130,6 +133,15 @@ class Comparison:
             return said
 
         return gate.compare(sides["base"], sides["head"], stage.blocks, complaints, strict=strict)
+
+
+def _take_turns(sides: Sequence[Generator[None, None, None]]) -> None:
+    """Go on with each in turn until all are through; whatever happens, none is left half-way."""
+    with contextlib.ExitStack() as stack:
+        going = [stack.enter_context(contextlib.closing(side)) for side in sides]
+        while going:
+            # What is through leaves the round.
+            going = [each for each in going if next(each, True) is None]
 
 
 def planned(

@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,8 @@ class Group:
     cells : list of Cell
     pipe : int
         File descriptor through which the child tells the parent what happens.
+    turns : bool
+        Whether it waits for its turn before each call and after, since another side's process is there too.
     """
 
     name: str
@@ -47,6 +49,7 @@ class Group:
     files: list[str]
     cells: list[Cell]
     pipe: int
+    turns: bool = False
 
     def dump(self) -> str:
         """The group as JSON."""
@@ -121,7 +124,7 @@ class Worker:
             self._no_session = one_line(error)
             raise
 
-    def run(self, cell: Cell, position: int, benchmark: Any) -> records.Record:
+    def run(self, cell: Cell, position: int, benchmark: Any, turn: Callable[[], None]) -> records.Record:
         """Run a cell, whose session is there: data, cold call, warm call, checks.
 
         Parameters
@@ -130,6 +133,8 @@ class Worker:
         position : int
             Of the cell in its process, from 0.
         benchmark : pytest_benchmark.fixture.BenchmarkFixture
+        turn : callable
+            Returns when it is this process's turn.
 
         Raises
         ------
@@ -156,6 +161,7 @@ class Worker:
             threads.update(threading.enumerate())
             if self.events is not None:
                 earlier.extend(self.events.read())
+            turn()
             clocks.append(neighbours.used())
 
         first = (cell.scenario, cell.variant) not in self._called
@@ -164,6 +170,7 @@ class Worker:
             lambda: answers.append(variant.function(**arguments)), setup=before_each, rounds=2, iterations=1
         )
         clocks.append(neighbours.used())
+        turn()
         cold, warm = benchmark.stats.stats.data
         happened = self.events.read() if self.events is not None else []
         ran = session.engaged(happened) if self.events is not None else None

@@ -5,10 +5,12 @@ import json
 import subprocess
 from pathlib import Path
 
+import psutil
 import pytest
 
 from suite import cli, compare, revisions
 from suite.errors import UsageError
+from suite.signals import InterruptError
 
 RECIPE = (Path(__file__).parent / "recipes" / "gated.py").read_text()
 
@@ -153,3 +155,58 @@ def test_the_same_lock_means_the_same_interpreter(tmp_path):
     same = tmp_path / "copy.txt"
     same.write_bytes((ROOT / "requirements" / "run.txt").read_bytes())
     assert revisions.interpreter(None) == revisions.interpreter(same) == sys.executable
+
+
+def noting(recipes, monkeypatch, file):
+    """Two revisions of the recipe, whose calls write down who they are."""
+    monkeypatch.setenv("CALLS", str(file))
+    for side in ("base", "head"):
+        noted = f'    with open(__import__("os").environ["CALLS"], "a") as file:\n        file.write("{side}\\n")\n'
+        text = RECIPE.replace('    """Many at once"""\n', f'    """Many at once"""\n{noted}')
+        (recipes / "gated.py").write_text(text)
+        if side == "base":
+            git(recipes, "commit", "-qam", "noting")
+
+
+def test_both_sides_take_turns_call_by_call(recipes, tmp_path, monkeypatch):
+    file = tmp_path / "calls"
+    noting(recipes, monkeypatch, file)
+    verdict = run(recipes, tmp_path / "out", "main", ".")
+    first, second = verdict["order"]["screen"][0]
+    assert {first, second} == {"base", "head"}
+    # Warm-up calls, then timed calls.
+    assert file.read_text().split() == [first, second, first, second]
+
+
+def test_a_side_that_dies_keeps_no_other_waiting(recipes, tmp_path, monkeypatch):
+    file = tmp_path / "calls"
+    noting(recipes, monkeypatch, file)
+    text = (recipes / "gated.py").read_text()
+    (recipes / "gated.py").write_text(text.replace("    return {", '    __import__("os")._exit(7)\n    return {'))
+    verdict = run(recipes, tmp_path / "out", "main", ".")
+    assert [(one["kind"], one["name"]) for one in verdict["findings"]] == [("regression", "gated.many")]
+    assert "exit code 7" in verdict["findings"][0]["text"]
+    # The other goes on to its end.
+    assert file.read_text().split().count("base") == 2
+
+
+def children():
+    """Processes that run cells."""
+    return [child for child in psutil.Process().children() if any("cells.py" in word for word in child.cmdline())]
+
+
+def test_an_interrupt_ends_both_sides(recipes, tmp_path, monkeypatch, capsys):
+    noting(recipes, monkeypatch, tmp_path / "calls")
+    whole = compare._take_turns
+
+    def stopped():
+        # By then both sides wait for their turn, each in a process of its own.
+        assert len(children()) == 2
+        raise InterruptError("Ctrl-C")
+        yield
+
+    monkeypatch.setattr(compare, "_take_turns", lambda sides: whole([*sides, stopped()]))
+    code = cli.main(["compare", "main", ".", "--scenarios", str(recipes), "--out", str(tmp_path / "out")])
+    assert code == 130
+    assert "no verdict" in capsys.readouterr().out
+    assert children() == []

@@ -115,7 +115,7 @@ def measure(blocks: int, slowed: int) -> None:
                     "at": environment.now(),
                     "order": stage.order[0],
                     "seconds": {cell: {s: each[0] for s, each in found.items()} for cell, found in compared.items()},
-                    "load": [each["before"]["load_average"][0] for each in comparison.loads],
+                    "load": comparison.loads[0]["before"]["load_average"][0],
                 }
                 with TIMES.open("a") as file:
                     file.write(json.dumps(line) + "\n")
