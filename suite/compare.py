@@ -3,6 +3,7 @@
 
 Both sides run in one job on one machine, driven by this harness; stored times are never judged. In each block a coin
 says which side goes first, and each side gets a fresh process: one warm-up and one timed call of each recipe.
+In local mode the two take turns, call by call.
 """
 
 from __future__ import annotations
