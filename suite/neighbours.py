@@ -12,6 +12,9 @@ OTHERS_LIMIT = 0.10  # share of the machine that other programs may take before 
 STEAL_LIMIT = 0.05  # share of the wanted time that went to other guests, likewise
 LEAST_SECONDS = 0.2  # of a core: below it the clocks, which tick in hundredths, tell nothing
 
+QUIET = 0.15  # share of the machine that may be busy where nothing is going on
+PATIENCE = 10  # looks of a third of a second
+
 OTHERS = "other programs used more than a tenth of the machine"
 STOLEN = "other guests of this machine's hardware took more than 5 % of the time that was wanted"
 
@@ -52,6 +55,13 @@ def used() -> Used:
         except psutil.Error:
             continue
     return Used(time.monotonic(), busy, own, getattr(times, "steal", 0.0))
+
+
+def settle() -> None:
+    """Wait some seconds at most until the machine is quiet: a JVM's compilers go on when a call is over."""
+    for _ in range(PATIENCE):
+        if psutil.cpu_percent(interval=0.3) <= 100 * QUIET:
+            return
 
 
 def warnings(before: Used, after: Used, cores: int) -> list[str]:

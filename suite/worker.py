@@ -161,6 +161,9 @@ class Worker:
             threads.update(threading.enumerate())
             if self.events is not None:
                 earlier.extend(self.events.read())
+            if clocks and self.spark is not None and self.group.turns:
+                # Or the first of the sides would have its timed call while the JVM of the other still compiles.
+                neighbours.settle()
             turn()
             clocks.append(neighbours.used())
 

@@ -33,6 +33,14 @@ def test_in_a_short_call_a_few_ticks_tell_nothing():
     assert warned(busy=0.25, own=0.1, stolen=0.1, seconds=0.2) == []
 
 
+@pytest.mark.parametrize(("shares", "looks"), [([3.0], 1), ([90.0, 40.0, 10.0], 3), ([100.0] * 99, 10)])
+def test_settling_ends_when_the_machine_is_quiet_and_does_not_wait_for_ever(shares, looks, monkeypatch):
+    left = list(shares)
+    monkeypatch.setattr(neighbours.psutil, "cpu_percent", lambda interval: left.pop(0))
+    neighbours.settle()
+    assert len(shares) - len(left) == looks
+
+
 @pytest.fixture
 def stranger():
     """A busy program that does not descend from this process."""
