@@ -949,7 +949,7 @@ def _run_batches(
     cancel: Callable[[], object],
 ) -> None:
     """Do the work of one batch after another in threads. Whatever happens, no thread or job outlives the call."""
-    with ThreadPoolExecutor(min(parallelism, max(map(len, batches)))) as pool:
+    with ThreadPoolExecutor(min(parallelism, max(map(len, batches))), "TimeSeriesCrossValidator") as pool:
         futures: list[Future[FoldResult]] = []
         try:
             for batch in batches:
