@@ -113,6 +113,7 @@ def measure(blocks: int, slowed: int) -> None:
                     "part": part,
                     "block": number,
                     "at": environment.now(),
+                    "machine": f"{cores} cores, {environment.cpu_name()}",
                     "order": stage.order[0],
                     "seconds": {cell: {s: each[0] for s, each in found.items()} for cell, found in compared.items()},
                     "load": comparison.loads[0]["before"]["load_average"][0],
