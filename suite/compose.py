@@ -650,7 +650,9 @@ def _ending(engine: Engine, name: str, driver: str) -> int:
     """The exit code of a bench that has ended; says which containers did not last."""
     code = None
     containers = engine.containers(name)
-    short = _short_of_memory(engine, name, min(container["Created"] for container in containers))
+    # Since this bench began: a cluster that is kept may have had its troubles before.
+    begun = [container["Created"] for container in containers if container["Id"] == driver]
+    short = _short_of_memory(engine, name, begun[0]) if begun else set()
     for container in containers:
         who, what = _state(container)
         if what == "healthy" and container["Id"] in short:
@@ -672,7 +674,7 @@ def _short_of_memory(engine: Engine, name: str, since: str) -> set[str]:
 
     The state of a container knows this only of its first process, and only once it has ended.
     """
-    label, until = f"label={NAME_LABEL}={name}", str(int(time.time()))
+    label, until = f"label={NAME_LABEL}={name}", str(int(time.time()) + 1)
     words = ["--filter", label, "--filter", "event=oom", "--format", "{{.Actor.ID}}"]
     return set(engine.ask("events", "--since", since, "--until", until, *words).split())
 

@@ -22,6 +22,7 @@ sys.path.insert(0, str(ROOT))
 
 # Below the line that lets them be found: this file is run as a script.
 from suite import bench, environment, gate, records, stats  # noqa: E402
+from suite.cli import count  # noqa: E402
 from suite.java import find_java  # noqa: E402
 
 SIDES = {"clear": "", "encrypted": "1"}
@@ -43,7 +44,7 @@ def seconds(side: str, folder: Path) -> dict[str, float]:
 def main() -> None:
     """Measure, and write `cost.json`."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--blocks", type=int, default=6)
+    parser.add_argument("--blocks", type=count, default=6)
     blocks = []
     with tempfile.TemporaryDirectory() as made:
         for block in range(parser.parse_args().blocks):

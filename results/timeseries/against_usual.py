@@ -59,7 +59,8 @@ def main() -> None:
             range(len(found)), ["{}: folds {}, candidates {}, threads {}".format(*point) for point in found]
         )
         axes.invert_yaxis()
-        axes.set(xscale="log", xlabel="time over the usual recipe's, medians and 95 % intervals of six blocks")
+        blocks = max(len(by_variant[USUAL]) for by_variant in found.values())
+        axes.set(xscale="log", xlabel=f"time over the usual recipe's, medians and 95 % intervals of {blocks} blocks")
         ticks = (0.5, 0.7, 1, 1.4, 2)
         axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
         axes.minorticks_off()

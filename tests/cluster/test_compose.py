@@ -409,3 +409,12 @@ def test_states_are_told_in_words():
     assert state(OOMKilled=True) == ("worker 2", "ran out of memory")
     assert state(Status="exited", ExitCode=137) == ("worker 2", "ended with exit code 137")
     assert state(Status="paused", Paused=True) == ("worker 2", "paused")
+
+
+def test_a_cluster_that_someone_removed_is_named():
+    class Empty:
+        def containers(self, name):
+            return []
+
+    with pytest.raises(ClusterError, match="the driver's container is gone: someone removed it"):
+        compose._ending(Empty(), "foldout-1", "0123")
