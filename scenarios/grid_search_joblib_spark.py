@@ -138,7 +138,7 @@ from grid_search_single_node import (  # noqa: E402, F401
 from grid_search_single_node import SIZES as SEARCHES  # noqa: E402
 from pyspark.sql import SparkSession  # noqa: E402
 
-SIZES = {**SEARCHES, "gate": {"dataset": "synthetic", "folds": 3, "candidates": 6}}
+SIZES = {**SEARCHES, "gate": {"dataset": "synthetic", "folds": 3, "candidates": 4, "calls": 4}}
 SCHEDULE = {"joblib_spark": "pool"}
 REFIT = True
 

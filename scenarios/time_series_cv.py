@@ -1234,7 +1234,7 @@ SIZES = {
         "warehouses": 10,
         "items": 20,
     },
-    "gate": {"dataset": "warehouse", "folds": 3, "candidates": 2, "days": 365, "warehouses": 2, "items": 10},
+    "gate": {"dataset": "warehouse", "folds": 2, "candidates": 2, "days": 365, "warehouses": 2, "items": 10},
 }
 GATED = ("pool",)
 REFIT = True

@@ -96,7 +96,7 @@ SIZES = {
     "smoke": {"rows": 2_000},
     "ci": {"rows": 50_000},
     "full": {"rows": (2_000_000, 200_000)},
-    "gate": {"rows": 100_000},
+    "gate": {"rows": 30_000, "calls": 4},
 }
 GATED = ("map_in_arrow",)
 # What grid_search_single_node.py finds best among its 48 candidates.

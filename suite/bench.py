@@ -7,11 +7,12 @@ import fcntl
 import json
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from suite import child, environment, records
 from suite.errors import UsageError
@@ -31,7 +32,7 @@ GRACE = 30.0  # seconds that a child gets to stop its session when its last cell
 class Run:
     """A run folder and what is to be run in it.
 
-    With `turns`, its processes wait for their turn before each call and after.
+    With `turns`, its processes wait for their turn before each timed call and after the last.
     """
 
     directory: Path
@@ -131,6 +132,18 @@ def _shown(path: Path) -> str:
     return path.name
 
 
+class Turn(NamedTuple):
+    """What a process waits for: a timed call of a cell, or to go on after the last. Less is earlier."""
+
+    order: int  # of the cell
+    call: int  # from 0
+
+
+# A block as it runs: a `Turn` that its process waits for, or None where it has begun what is not timed and works on by
+# itself.
+Turns = Generator[Turn | None, None, None]
+
+
 class Loop:
     """Runs every cell that has no good record yet, and sees to it that each gets one.
 
@@ -167,8 +180,8 @@ class Loop:
                 pass  # it is always its turn
             longest = max(longest, time.monotonic() - begun)
 
-    def run_block(self, block: int) -> Generator[None, None, None]:
-        """Run what is to be done of a block; yields where its process waits for its turn."""
+    def run_block(self, block: int) -> Turns:
+        """Run what is to be done of a block; yields as `Turns` says."""
         todo = [cell for cell in self.todo if cell.block == block]
         self.write([cell for cell in todo if cell.skip], "skipped", lambda cell: str(cell.skip))
         for group in groups(todo):
@@ -203,13 +216,15 @@ class Loop:
         for record in made if aloud else ():
             self.progress.done(record)
 
-    def run_group(self, cells: list[Cell]) -> Generator[None, None, None]:
+    def run_group(self, cells: list[Cell]) -> Turns:
         """Run cells in one child until it is through with them, dies, or one overstays the deadline."""
         name = f"b{cells[0].block}-{'nospark' if cells[0].session is None else f'spark{cells[0].session}'}"
         log = self.run.directory / "logs" / f"{name}.log"
         before = len(self.settled)
         variables = {**self.run.cluster.environment, "JAVA_HOME": str(self.run.java.home)}
         with child.spawn(self.run.group(name, cells), self.run.python, variables, log) as process:
+            if self.run.turns:
+                yield None
             late = yield from self._listen(process, cells)
             how = f"no result after {self.run.timeout:g} s" if late else process.how_it_ended()
         # A child that ends between two cells has its reasons (its JVM died with the last one), and the rest go into a
@@ -218,8 +233,9 @@ class Loop:
         if stuck:
             self.write([stuck], "timeout" if late else "failed", lambda _: f"{how}: see logs/{log.name}")
 
-    def _listen(self, process: child.Child, cells: list[Cell]) -> Generator[None, None, bool]:
+    def _listen(self, process: child.Child, cells: list[Cell]) -> Generator[Turn | None, None, bool]:
         """Follow the child to its end; True where it went silent for too long."""
+        turns: Counter[str] = Counter()
         by_id = {cell.id: cell for cell in cells}
         while True:
             through = not self.waiting(cells)
@@ -233,8 +249,12 @@ class Loop:
                 self.running = by_id[news["started"]]
                 self.progress.started(self.running)
             elif "turn" in news:
-                yield
+                cell = by_id[news["turn"]]
+                yield Turn(cell.order, turns[cell.id])
                 process.go_on()
+                if turns[cell.id] == cell.calls:
+                    yield None
+                turns[cell.id] += 1
             elif "executors" in news:
                 self.executors = news["executors"]
             elif "done" in news:

@@ -34,10 +34,10 @@ def tell(**news: Any) -> None:
 TURNS = threading.Semaphore(0)
 
 
-def turn() -> None:
+def turn(cell: Cell) -> None:
     """Wait until it is this process's turn; at once where no other shares the machine with it."""
     if GROUP.turns:
-        tell(turn=True)
+        tell(turn=cell.id)
         TURNS.acquire()
 
 
@@ -77,7 +77,7 @@ def test_cell(worker: Worker, position: int, cell: Cell, benchmark: Any) -> None
         worker.start_session(cell)
         # A session takes its time to start, which is none of the cell's: the deadline counts from here.
         tell(ready=cell.id)
-        record = worker.run(cell, position, benchmark, turn)
+        record = worker.run(cell, position, benchmark, lambda: turn(cell))
     except InvalidCellError as error:
         record = {**worker.record(cell, position, "invalid", str(error)), "answer": error.answer}
     except Exception as error:  # noqa: BLE001 - whatever a recipe raises is its result

@@ -2,8 +2,8 @@
 """`python -m suite compare`: runs base and head side by side, block by block, and says whether head is slower.
 
 Both sides run in one job on one machine, driven by this harness; stored times are never judged. In each block a coin
-says which side goes first, and each side gets a fresh process: one warm-up and one timed call of each recipe.
-In local mode the two take turns, call by call.
+says which side goes first, and each side gets a fresh process: one warm-up call of each recipe and some timed calls, in
+which the two take turns in local mode. A block's time is the median of these.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import secrets
 import statistics
 import time
 from collections import Counter
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,9 @@ from suite.stats import Judgement
 from suite.topology import Cluster
 
 BLOCKS = 8  # of each gate: what the thresholds in `stats` are made for
+# On two cores a JVM's optimizing compiler takes more time than the recipes and is busy for minutes; which half of the
+# code it is through with at a timed call is chance. So it stays off on both sides, where the user says nothing else.
+STEADY = {f"spark.{process}.defaultJavaOptions": "-XX:TieredStopAtLevel=1" for process in ("driver", "executor")}
 TIMEOUT = 300.0
 
 
@@ -81,9 +84,10 @@ class Comparison:
     def run(self, plans: Mapping[str, Mapping[str, Any]], stage: str, blocks: int) -> Stage:
         """Run the blocks of a gate; the records of each side are in a run folder of its own.
 
-        In local mode the processes of all sides are there at once, but only one works: each makes its warm-up call of a
-        recipe, then each its timed call. So the calls that are compared lie seconds apart, and what slows the machine
-        for longer slows them all. On a cluster, one side follows the other.
+        In local mode the processes of all sides are there at once. They make their data and their warm-up calls at the
+        same time; then they take turns with their timed calls, there and back, A B B A, while the others wait.
+        So the calls that are compared lie a second apart, and what slows the machine for longer slows them all (Abedi &
+        Brecht 2017). On a cluster, one side follows the other.
         """
         folder = self.directory / stage
         loops = {name: self._loop(name, answer, folder / name) for name, answer in plans.items()}
@@ -112,7 +116,7 @@ class Comparison:
             java=self.java,
             files=[Path(file) for file in answer["files"]],
             cells=[plan.Cell(**cell) for cell in answer["plan"]["cells"]],
-            cluster=replace(self.ready, conf={**self.ready.conf, **one.conf}),
+            cluster=replace(self.ready, conf={**STEADY, **self.ready.conf, **one.conf}),
             timeout=self.timeout,
             python=one.python,
             # On a cluster, one side's executors would take the slots that the other waits for.
@@ -136,13 +140,35 @@ class Comparison:
         return gate.compare(sides["base"], sides["head"], stage.blocks, complaints, strict=strict)
 
 
-def _take_turns(sides: Sequence[Generator[None, None, None]]) -> None:
-    """Go on with each in turn until all are through; whatever happens, none is left half-way."""
+def _take_turns(sides: Sequence[bench.Turns]) -> None:
+    """Run all to their end: what is not timed at the same time, timed calls one by one; none is left half-way."""
     with contextlib.ExitStack() as stack:
         going = [stack.enter_context(contextlib.closing(side)) for side in sides]
-        while going:
-            # What is through leaves the round.
-            going = [each for each in going if next(each, True) is None]
+        # What each waits for; None while it works by itself.
+        turns: dict[int, bench.Turn | None] = dict.fromkeys(range(len(going)))
+
+        def go_on(number: int) -> None:
+            try:
+                turns[number] = next(going[number])
+            except StopIteration:
+                del turns[number]
+
+        while turns:
+            waiting = [turn for turn in turns.values() if turn]
+            if len(waiting) < len(turns):
+                due = [number for number, turn in turns.items() if turn is None]
+            else:
+                # A side that failed, or lacks a recipe, is ahead of the others and waits for them.
+                first = min(waiting)
+                due = [number for number, turn in turns.items() if turn == first]
+                if first.call == 0:
+                    # A JVM compiles what it has run for some time after.
+                    neighbours.settle()
+                elif first.call % 2:
+                    # There and back, so that neither a steady drift nor the place in the pair favours a side.
+                    due.reverse()
+            for number in due:
+                go_on(number)
 
 
 def planned(

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import psutil
@@ -64,19 +65,24 @@ def settle() -> None:
             return
 
 
-def warnings(before: Used, after: Used, cores: int) -> list[str]:
-    """What to tell of the time between two readings.
+def warnings(spans: Iterable[tuple[Used, Used]], cores: int) -> list[str]:
+    """What to tell of some stretches of time taken together, each between two readings.
 
     Parameters
     ----------
-    before, after : Used
+    spans : iterable of (Used, Used)
+        Before and after.
     cores : int
         Of the machine.
     """
-    busy, stolen = after.busy - before.busy, after.stolen - before.stolen
-    others = busy - (after.own - before.own)
+    seconds = busy = own = stolen = 0.0
+    for before, after in spans:
+        seconds += after.at - before.at
+        busy += after.busy - before.busy
+        own += after.own - before.own
+        stolen += after.stolen - before.stolen
     said = []
-    if others > max(LEAST_SECONDS, OTHERS_LIMIT * cores * (after.at - before.at)):
+    if busy - own > max(LEAST_SECONDS, OTHERS_LIMIT * cores * seconds):
         said.append(OTHERS)
     if stolen > max(LEAST_SECONDS, STEAL_LIMIT * (busy + stolen)):
         said.append(STOLEN)

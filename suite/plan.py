@@ -7,7 +7,7 @@ import hashlib
 import json
 import random
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from suite.bounds import speedup_bound
@@ -15,6 +15,11 @@ from suite.errors import UsageError
 from suite.scenario import Scenario, Variant, chosen
 
 Factors = dict[str, Any]
+
+NO_SHAPE = ("slots", "parallelism", "calls")  # what a size may hold besides factors that shape the data
+# Timed calls of a recipe in a process, for `compare` and where its size does not say: an even number, so that each
+# side goes first as often.
+GATE_CALLS = 2
 
 
 @dataclass(frozen=True)
@@ -43,6 +48,8 @@ class Cell:
     oversubscribed : bool
         Whether it wants more processes or slots than there are cores. Not said of a recipe that fixes its slots
         itself: its jobs wait instead of computing.
+    calls : int
+        Timed ones in a process, after the cold one. Its time is their median.
     skip : str or None
         Why it cannot run here, where that is known beforehand.
     """
@@ -61,6 +68,7 @@ class Cell:
     schedule: str | None
     bound: float | None
     oversubscribed: bool
+    calls: int = 1
     skip: str | None = None
 
     @property
@@ -196,7 +204,7 @@ def _order(templates: list[Cell], shuffle: random.Random, *, bases_first: bool) 
 def centre(scenario: Scenario, request: Request) -> Factors:
     """The values around which the factors that shape the data are swept."""
     spec = _spec(scenario, request)
-    return {name: _tuple(value)[0] for name, value in spec.items() if name not in ("slots", "parallelism")}
+    return {name: _tuple(value)[0] for name, value in spec.items() if name not in NO_SHAPE}
 
 
 def _spec(scenario: Scenario, request: Request) -> Factors:
@@ -213,6 +221,9 @@ def _spec(scenario: Scenario, request: Request) -> Factors:
 def _templates(scenario: Scenario, request: Request, base: tuple[str, str]) -> list[Cell]:
     spec = _spec(scenario, request)
     fixes_slots = "slots" in spec
+    calls = spec.pop("calls", GATE_CALLS)
+    if not isinstance(calls, int) or calls < 1:
+        raise UsageError(f"{scenario.name}: calls is {calls!r}: it is a number of timed calls, at least 1")
     slots, parallel = _parallel_values(spec, scenario, request)
     combinations = _around_centre(spec)
     if request.gate:
@@ -227,7 +238,7 @@ def _templates(scenario: Scenario, request: Request, base: tuple[str, str]) -> l
             values = parallel if number == 0 else parallel[:1]
             for value in values if _is_parallel(scenario, variant) else (None,):
                 cells.append(_cell(scenario, variant, factors, value, slots, base, request, fixes_slots=fixes_slots))
-    return cells
+    return [replace(cell, calls=calls) for cell in cells] if request.gate else cells
 
 
 def _is_gated(scenario: Scenario, variant: Variant, base: tuple[str, str]) -> bool:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import statistics
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -38,7 +39,7 @@ class Group:
     pipe : int
         File descriptor through which the child tells the parent what happens.
     turns : bool
-        Whether it waits for its turn before each call and after, since another side's process is there too.
+        Whether it waits for its turn before each timed call and after the last, since another side's process is there.
     """
 
     name: str
@@ -125,7 +126,7 @@ class Worker:
             raise
 
     def run(self, cell: Cell, position: int, benchmark: Any, turn: Callable[[], None]) -> records.Record:
-        """Run a cell, whose session is there: data, cold call, warm call, checks.
+        """Run a cell, whose session is there: data, cold call, warm calls, checks.
 
         Parameters
         ----------
@@ -134,7 +135,7 @@ class Worker:
             Of the cell in its process, from 0.
         benchmark : pytest_benchmark.fixture.BenchmarkFixture
         turn : callable
-            Returns when it is this process's turn.
+            Returns when it is this process's turn: for a warm call, and to go on after the last.
 
         Raises
         ------
@@ -156,51 +157,56 @@ class Worker:
         clocks: list[neighbours.Used] = []
 
         def before_each() -> None:
-            # Untimed. Only what the warm call did is counted; and threads that were there after the cold call are a
+            # Untimed. Only what the last call did is counted; and threads that were there after the cold call are a
             # pool that is kept warm, where a leak would grow with every call.
+            if answers:
+                clocks.append(neighbours.used())
             threads.update(threading.enumerate())
             if self.events is not None:
                 earlier.extend(self.events.read())
-            if clocks and self.spark is not None and self.group.turns:
-                # Or the first of the sides would have its timed call while the JVM of the other still compiles.
-                neighbours.settle()
-            turn()
+            if answers:
+                turn()
             clocks.append(neighbours.used())
 
         first = (cell.scenario, cell.variant) not in self._called
         self._called.add((cell.scenario, cell.variant))
         benchmark.pedantic(
-            lambda: answers.append(variant.function(**arguments)), setup=before_each, rounds=2, iterations=1
+            lambda: answers.append(variant.function(**arguments)),
+            setup=before_each,
+            rounds=1 + cell.calls,
+            iterations=1,
         )
         clocks.append(neighbours.used())
         turn()
-        cold, warm = benchmark.stats.stats.data
+        cold, *warm = benchmark.stats.stats.data
         happened = self.events.read() if self.events is not None else []
         ran = session.engaged(happened) if self.events is not None else None
         warnings = self._leftovers(cached, threads)
         answer = self._checked(cell, scenario, answers, warnings)
         if why := faults.disturbance([*earlier, *happened]):
             raise InvalidCellError(f"disturbed: {why}", answer)
-        if ran is not None and (why := _idle(cell.needs or 0, ran, scenario.parallelism == "threads", warm)):
+        if ran is not None and (why := _idle(cell.needs or 0, ran, scenario.parallelism == "threads", warm[-1])):
             raise InvalidCellError(why)
         if ran is not None and ran.failed_tasks:
             warnings.append(f"{ran.failed_tasks} tasks failed or were killed")
         if ran is None or session.is_local(self.group.master):
             # The executors of a cluster are processes of others.
-            warnings += neighbours.warnings(clocks[-2], clocks[-1], psutil.cpu_count() or 1)
+            warm_calls = list(zip(clocks[2::2], clocks[3::2], strict=True))
+            warnings += neighbours.warnings(warm_calls, psutil.cpu_count() or 1)
         return {
             **self.record(cell, position, "ok", None),
-            "seconds": warm,
+            "seconds": statistics.median(warm),
+            "warm_seconds": warm,
             "cold_seconds": cold if first else None,
             "answer": answer,
             "engaged": None if ran is None else asdict(ran),
             "warnings": warnings,
-            "overhead": None if ran is None else overhead(ran, warm, cell.session or 1, self.session_seconds),
+            "overhead": None if ran is None else overhead(ran, warm[-1], cell.session or 1, self.session_seconds),
             # What the harness itself cost: events, checks, leftovers. Sessions and data are the recipe's needs.
             "spent": {
                 "preparing": ready - begin,
-                "calls": cold + warm,
-                "harness": time.perf_counter() - ready - cold - warm,
+                "calls": cold + sum(warm),
+                "harness": time.perf_counter() - ready - cold - sum(warm),
             },
         }
 

@@ -9,7 +9,9 @@ import psutil
 import pytest
 
 from suite import cli, compare, revisions
+from suite.bench import Turn
 from suite.errors import UsageError
+from suite.plan import GATE_CALLS
 from suite.signals import InterruptError
 
 RECIPE = (Path(__file__).parent / "recipes" / "gated.py").read_text()
@@ -168,14 +170,50 @@ def noting(recipes, monkeypatch, file):
             git(recipes, "commit", "-qam", "noting")
 
 
-def test_both_sides_take_turns_call_by_call(recipes, tmp_path, monkeypatch):
+def test_both_sides_take_turns_with_timed_calls_there_and_back(recipes, tmp_path, monkeypatch):
     file = tmp_path / "calls"
     noting(recipes, monkeypatch, file)
     verdict = run(recipes, tmp_path / "out", "main", ".")
     first, second = verdict["order"]["screen"][0]
     assert {first, second} == {"base", "head"}
-    # Warm-up calls, then timed calls.
-    assert file.read_text().split() == [first, second, first, second]
+    calls = file.read_text().split()
+    # Warm-up calls at the same time, then timed calls one by one.
+    assert sorted(calls[:2]) == ["base", "head"]
+    assert calls[2:] == [first, second, second, first]
+    for side in ("base", "head"):
+        (line,) = (tmp_path / "out" / "screen" / side / "records.jsonl").read_text().splitlines()
+        record = json.loads(line)
+        assert len(record["warm_seconds"]) == GATE_CALLS == 2
+        assert record["seconds"] == pytest.approx(sum(record["warm_seconds"]) / 2)
+
+
+def a_side(name, orders, log, fails=()):
+    """A block as `bench` runs it, without a process; a cell that fails does so in its first timed call."""
+    log.append(f"{name} begins")
+    yield None
+    for order in orders:
+        for call in range(GATE_CALLS):
+            yield Turn(order, call)
+            log.append(f"{name} {order}.{call}")
+            if order in fails:
+                break
+        else:
+            yield Turn(order, GATE_CALLS)
+            log.append(f"{name} goes on")
+            yield None
+
+
+def test_turns_without_processes(monkeypatch):
+    log = []
+    monkeypatch.setattr(compare.neighbours, "settle", lambda: log.append("settle"))
+    # The first fails in cell 0; the second lacks cell 1.
+    compare._take_turns([a_side("A", [0, 1, 2], log, fails=[0]), a_side("B", [0, 2], log)])
+    assert log == [
+        *["A begins", "B begins"],
+        *["settle", "A 0.0", "B 0.0", "B 0.1", "B goes on"],
+        *["settle", "A 1.0", "A 1.1", "A goes on"],
+        *["settle", "A 2.0", "B 2.0", "B 2.1", "A 2.1", "A goes on", "B goes on"],
+    ]
 
 
 def test_a_side_that_dies_keeps_no_other_waiting(recipes, tmp_path, monkeypatch):
@@ -186,8 +224,8 @@ def test_a_side_that_dies_keeps_no_other_waiting(recipes, tmp_path, monkeypatch)
     verdict = run(recipes, tmp_path / "out", "main", ".")
     assert [(one["kind"], one["name"]) for one in verdict["findings"]] == [("regression", "gated.many")]
     assert "exit code 7" in verdict["findings"][0]["text"]
-    # The other goes on to its end.
-    assert file.read_text().split().count("base") == 2
+    # The other goes on to its end: a warm-up, and what is timed.
+    assert file.read_text().split().count("base") == 1 + GATE_CALLS
 
 
 def children():
@@ -200,7 +238,7 @@ def test_an_interrupt_ends_both_sides(recipes, tmp_path, monkeypatch, capsys):
     whole = compare._take_turns
 
     def stopped():
-        # By then both sides wait for their turn, each in a process of its own.
+        # By then each side has a process.
         assert len(children()) == 2
         raise InterruptError("Ctrl-C")
         yield

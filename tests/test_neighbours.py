@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import pytest
 
@@ -16,7 +17,10 @@ BUSY = "while True: pass"
 
 
 def warned(*, busy=0.0, own=0.0, stolen=0.0, seconds=10.0):
-    return neighbours.warnings(Used(5, 100, 50, 3), Used(5 + seconds, 100 + busy, 50 + own, 3 + stolen), 2)
+    # In two stretches; what happened between them is nobody's.
+    half = (Used(5, 100, 50, 3), Used(5 + seconds / 2, 100 + busy / 2, 50 + own / 2, 3 + stolen / 2))
+    other = tuple(replace(used, at=used.at + 60, busy=used.busy + 90) for used in half)
+    return neighbours.warnings([half, other], 2)
 
 
 def test_a_machine_of_ours_alone_is_not_warned_of():

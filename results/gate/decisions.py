@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From the measured blocks of `times.jsonl` to what the gate decides on them: false alarms and the power curve."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+
+from suite import compare, stats
+from suite.bench import write_json
+from suite.drawing import fixed_style
+
+HERE = Path(__file__).resolve().parent
+TIMES = HERE / "times.jsonl"
+COLOURS = ("#00558c", "#b35900")
+
+Table = Mapping[str, np.ndarray]
+
+
+def written() -> list[dict[str, Any]]:
+    """What has been measured so far."""
+    return [json.loads(line) for line in TIMES.read_text().splitlines()] if TIMES.exists() else []
+
+
+def differences(lines: list[dict[str, Any]], part: str, head: str) -> dict[str, np.ndarray]:
+    """log(t_head / t_base) of each block, by recipe; blocks where one is missing are left out of all."""
+    chosen = [line["seconds"] for line in lines if line["part"] == part]
+    names = sorted({name for seconds in chosen for name in seconds})
+    whole = [s for s in chosen if all({"base", head} <= s.get(name, {}).keys() for name in names)]
+    return {name: np.array([math.log(s[name][head] / s[name]["base"]) for s in whole]) for name in names}
+
+
+def decide(table: Table, rng: np.random.Generator, cell: str = "", injected: np.ndarray | None = None) -> str:
+    """One decision on blocks drawn from those measured; `injected` takes the place of the recipe `cell`."""
+
+    def drawn() -> dict[str, list[float]]:
+        picked = rng.integers(len(next(iter(table.values()))), size=compare.BLOCKS)
+        found = {name: values[picked].tolist() for name, values in table.items()}
+        if injected is not None:
+            found[cell] = injected[rng.integers(len(injected), size=compare.BLOCKS)].tolist()
+        return found
+
+    screened = stats.judge(drawn())
+    flagged = stats.flagged(screened)
+    again = drawn() if flagged else {}
+    confirmed = stats.judge({name: again[name] for name in flagged})
+    return stats.verdict(screened, confirmed)
+
+
+def shares(table: Table, cell: str, injected: np.ndarray | None, many: int, outer: int) -> dict[str, Any]:
+    """Share of each verdict; for that of regressions a 95 % interval over resampled sets of blocks."""
+    rng = np.random.default_rng(0)
+    verdicts = [decide(table, rng, cell, injected) for _ in range(many)]
+    blocks = len(next(iter(table.values())))
+    spread = []
+    for _ in range(outer):
+        picked = rng.integers(blocks, size=blocks)
+        other = {name: values[picked] for name, values in table.items()}
+        inner = None if injected is None else injected[rng.integers(len(injected), size=len(injected))]
+        spread.append(np.mean([decide(other, rng, cell, inner) == "regression" for _ in range(many // 20)]))
+    low, high = np.percentile(spread, [2.5, 97.5])
+    counts = {word: verdicts.count(word) / many for word in ("pass", "regression", "inconclusive")}
+    return {**counts, "low": float(low), "high": float(high), "blocks": blocks, "decisions": many}
+
+
+def decisions(many: int, outer: int) -> bool:
+    """Write `proof.json` and the power curve; whether the gate does what is promised of it."""
+    lines = written()
+    null = differences(lines, "A/A", "head")
+    proof: dict[str, Any] = {
+        "machine": sorted({line["machine"] for line in lines}),
+        "revisions": sorted({line["revision"] for line in lines if line["revision"]}),
+        "spread": {name: float(np.std(values, ddof=1)) for name, values in null.items()},
+        "A/A": shares(null, "", None, many, outer),
+        "power": {},
+    }
+    for cell in sorted({line["part"] for line in lines} - {"A/A"}):
+        sides = {side for line in lines if line["part"] == cell for side in line["order"]} - {"base"}
+        for side in sorted(sides, key=lambda name: int(name.strip("+ %"))):
+            injected = differences(lines, cell, side)[cell]
+            found = shares(null, cell, injected, many, outer)
+            measured = {"measured": float(np.exp(injected.mean()) - 1), "n": len(injected)}
+            proof["power"].setdefault(cell, {})[side] = {**found, **measured}
+    write_json(HERE / "proof.json", proof)
+    draw(proof)
+    return told(proof)
+
+
+def told(proof: Mapping[str, Any]) -> bool:
+    """Print a proof; whether it holds."""
+    for name, value in proof["spread"].items():
+        print(f"{name}: standard deviation of log(head / base) {value:.3f}")
+    said = proof["A/A"]
+    print(
+        f"A/A, {said['blocks']} blocks: {said['regression']:.2%} alarms ({said['low']:.2%} to {said['high']:.2%}), "
+        f"{said['pass']:.1%} pass, {said['inconclusive']:.1%} inconclusive"
+    )
+    holds = said["regression"] < 0.01
+    for cell, levels in proof["power"].items():
+        for side, one in levels.items():
+            print(
+                f"{cell} {side} (measured {one['measured']:+.1%}, {one['n']} blocks): caught in "
+                f"{one['regression']:.1%} of decisions ({one['low']:.1%} to {one['high']:.1%})"
+            )
+        holds = holds and levels["+20 %"]["regression"] >= 0.95
+    return holds
+
+
+def draw(proof: Mapping[str, Any]) -> None:
+    """The power curve."""
+    null = {**proof["A/A"], "measured": 0.0}
+    with fixed_style():
+        figure, axes = plt.subplots(figsize=(7, 4.4))
+        for (cell, levels), colour in zip(proof["power"].items(), COLOURS, strict=False):
+            found = [null, *levels.values()]
+            x = [100 * one["measured"] for one in found]
+            y = np.array([100 * one["regression"] for one in found])
+            reach = [y - [100 * one["low"] for one in found], [100 * one["high"] for one in found] - y]
+            n = next(iter(levels.values()))["n"]
+            label = f"{cell}, {n} slowed blocks"
+            axes.errorbar(x, y, yerr=np.clip(reach, 0, None), marker="o", color=colour, capsize=3, label=label)
+        axes.axhline(95, color="#888888", linewidth=0.8, linestyle="--")
+        axes.text(0, 93.5, "95 %", ha="left", va="top", fontsize=9)
+        axes.set(xlabel="measured slowdown of one recipe, %", ylabel="decisions that say regression, %", ylim=(-3, 103))
+        title = f"What the gate sees: {null['decisions']:,} decisions a point, from {null['blocks']} blocks of A/A"
+        axes.set_title(title, loc="left", fontsize=10)
+        axes.legend(frameon=False, fontsize=9, loc="center right")
+        for side in ("top", "right"):
+            axes.spines[side].set_visible(False)
+        figure.tight_layout()
+        for kind in ("svg", "png"):
+            figure.savefig(HERE / f"power.{kind}", dpi=150)
+        plt.close(figure)

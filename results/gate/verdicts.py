@@ -1,0 +1,195 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whole comparisons, each of a case in which a gate is easily wrong, with the verdict that it has to give.
+
+Each is a real `python -m suite compare`: two revisions of a small recipe, eight blocks and, where something is flagged,
+eight more.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from suite import cli, environment
+from suite.bench import write_json
+
+HERE = Path(__file__).resolve().parent
+RECIPES = HERE / "recipes"
+FOUND = HERE / "verdicts.json"
+
+POOL = '    """In a pool."""\n'
+# Counts the calls of both sides: in each block two are warm-ups, then the sides take turns with four that are timed.
+COUNTED = '''    import os
+    with open(os.environ["FOLDOUT_CALLS"], "ab") as file:
+        file.write(b".")
+        if file.tell() % 6 == 3:
+            work(160)
+'''
+NEIGHBOUR = """
+import time
+while True:
+    until = time.monotonic() + 5
+    while time.monotonic() < until:
+        pass
+    time.sleep(3)
+"""
+
+
+@dataclass(frozen=True)
+class Case:
+    """A pair of revisions.
+
+    Attributes
+    ----------
+    what : str
+        In words.
+    expected : tuple of str
+        Verdicts that are right.
+    says : str
+        What the table has to say, a part of it.
+    recipe : str
+    base, head : tuple of (str, str) or None
+        What is replaced in the recipe on each side, by what; None: the side has no such file, but another one.
+    neighbour : bool
+        Whether other programs keep the machine busy meanwhile, five seconds of every eight.
+    """
+
+    what: str
+    expected: tuple[str, ...]
+    says: str
+    recipe: str = "toy"
+    base: tuple[str, str] | None = ("", "")
+    head: tuple[str, str] | None = ("", "")
+    neighbour: bool = False
+
+
+QUIET = ("pass", "inconclusive")
+FASTER = ('    return {"total": work(data)}\n\n\ndef run_pool', '    return {"total": work(data // 2) * 2}\n\n\ndef run_pool')
+SAID = '"""In a pool."""\n    return {"total": work(data)'
+
+CASES = {
+    "nothing changed": Case("base against itself", QUIET, "toy.pool"),
+    "slower by 30 %": Case(
+        "head's parallel form does 30 % more work", ("regression",), "slower, confirmed", head=(POOL, POOL + "    work(120)\n")
+    ),
+    "faster base case": Case(
+        "head's serial form takes half as long, its speedup is half as high: nothing became slower",
+        QUIET,
+        "toy.pool",
+        head=FASTER,
+    ),
+    "busy neighbour": Case(
+        "other programs keep both cores busy for five seconds of every eight", QUIET, "other programs", neighbour=True
+    ),
+    "going first": Case(
+        "the first timed call of each block takes 40 % longer, whichever side has it",
+        QUIET,
+        "toy.pool",
+        base=(POOL, POOL + COUNTED),
+        head=(POOL, POOL + COUNTED),
+    ),
+    "fails on head": Case(
+        "the parallel form raises on head", ("regression",), "fails on head", head=(SAID, SAID.replace("work", "1 / 0 or work"))
+    ),
+    "fails on base": Case(
+        "it raised on base: nothing to compare with", ("inconclusive",), "fails on base", base=(SAID, SAID.replace("work", "1 / 0 or work"))
+    ),
+    "new on head": Case("a recipe that base does not have", QUIET, "is new", base=None),
+    "gone from head": Case("a recipe that head does not have", ("inconclusive",), "is in base only", head=None),
+    "changed answer": Case(
+        "the parallel form answers otherwise on head", ("regression",), "its answer changed", head=(SAID, SAID + " + 1")
+    ),
+    "one Spark job more": Case(
+        "the same answer by three jobs in place of two",
+        ("regression",),
+        "2 Spark jobs became 3",
+        recipe="toy_on_spark",
+        base=('"""On all slots."""\n', '"""On all slots."""\n    spark.range(1).count()\n'),
+        head=('"""On all slots."""\n', '"""On all slots."""\n    spark.range(1).count()\n    spark.range(1).count()\n'),
+    ),
+}  # fmt: skip
+
+
+def run_all(names: list[str]) -> bool:
+    """Run cases, write down what was found, and say whether each verdict is the right one."""
+    found: dict[str, Any] = json.loads(FOUND.read_text())["cases"] if FOUND.exists() else {}
+    for name in names or list(CASES):
+        print(f"\n=== {name}: {CASES[name].what}", flush=True)
+        found[name] = run(CASES[name])
+        ordered = {known: found[known] for known in CASES if known in found}
+        write_json(FOUND, {"machine": environment.cpu_name(), "cores": environment.cores(), "cases": ordered})
+    wrong = [name for name in CASES if not found.get(name, {}).get("right")]
+    print(f"\n{len(CASES) - len(wrong)} of {len(CASES)} verdicts right" + (f"; wrong: {', '.join(wrong)}" if wrong else ""))
+    return not wrong
+
+
+def run(case: Case) -> dict[str, Any]:
+    """One comparison, in a repository of its own."""
+    with tempfile.TemporaryDirectory(prefix="foldout-verdict-") as made, _busy(case.neighbour):
+        folder = Path(made) / "recipes"
+        folder.mkdir()
+        os.environ["FOLDOUT_CALLS"] = str(Path(made) / "calls")
+        _git(folder, "init", "-q")
+        for side in (case.base, case.head):
+            _write(folder, case.recipe, side)
+            if side is None:
+                # A comparison of nothing would say so, and that is another case.
+                _write(folder, "other", ("", ""))
+            _git(folder, "add", "--all", ".")
+            _git(folder, "commit", "-q", "--allow-empty", "-m", "a side")
+        out = Path(made) / "out"
+        code = cli.main(["compare", "HEAD~1", "HEAD", "--scenarios", str(folder), "--out", str(out)])
+        result = json.loads((out / "verdict.json").read_text())
+        table = (out / "compare.md").read_text()
+    return {
+        "what": case.what,
+        "expected": list(case.expected),
+        "verdict": result["verdict"],
+        "exit_code": code,
+        "line": result["line"],
+        "findings": result["findings"],
+        "screened": result["screened"],
+        "confirmed": result["confirmed"],
+        "warnings": result["warnings"],
+        "right": result["verdict"] in case.expected and case.says in table,
+    }
+
+
+def _write(folder: Path, recipe: str, side: tuple[str, str] | None) -> None:
+    file = folder / f"{recipe}.py"
+    if side is None:
+        file.unlink(missing_ok=True)
+        return
+    text = (RECIPES / f"{'toy' if recipe == 'other' else recipe}.py").read_text()
+    old, new = side
+    if text.count(old) < 1:
+        raise ValueError(f"{recipe} has no {old!r}")
+    file.write_text(text.replace(old, new) if old else text)
+
+
+def _git(folder: Path, *words: str) -> None:
+    named = ["-c", "user.name=prove", "-c", "user.email=prove@example.org"]
+    subprocess.run(["git", *named, *words], cwd=folder, check=True)
+
+
+@contextlib.contextmanager
+def _busy(wanted: bool) -> Iterator[None]:
+    """Other programs on every core, for as long as the block lasts."""
+    # Started by a shell that leaves, so that they descend from nobody here.
+    started = []
+    for _ in range(environment.cores() if wanted else 0):
+        words = ["sh", "-c", '"$0" -c "$1" > /dev/null 2>&1 & echo $!', sys.executable, NEIGHBOUR]
+        started.append(int(subprocess.run(words, check=True, capture_output=True, text=True).stdout))
+    try:
+        yield
+    finally:
+        for number in started:
+            os.kill(number, 9)
