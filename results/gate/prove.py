@@ -136,7 +136,7 @@ def measure(blocks: int, slowed: int) -> None:
                 for cell, found in compare.seconds_of(stage).items()
             },
             "warnings": compare.warnings(stage),
-            **comparison.loads[0],
+            **{when: comparison.loads[0][when] for when in ("before", "after")},
             **more,
         }
         with TIMES.open("a") as file:
