@@ -40,6 +40,7 @@ from suite.cluster import given  # noqa: E402
 from suite.java import find_java  # noqa: E402
 from suite.revisions import Side  # noqa: E402
 from suite.scenario import SCENARIOS, load  # noqa: E402
+from suite.signals import INTERRUPTED, InterruptError, interruptible  # noqa: E402
 
 AA = "A/A"
 
@@ -189,8 +190,13 @@ def main() -> int:
         "decide": lambda: decisions(options.decisions, options.resamples),
         "verdicts": lambda: run_all(options.case),
     }
-    # What only measures has nothing to promise.
-    return int(False in [parts[part]() for part in ([options.part] if options.part else parts)])
+    try:
+        with interruptible():
+            # What only measures has nothing to promise.
+            return int(False in [parts[part]() for part in ([options.part] if options.part else parts)])
+    except InterruptError as stop:
+        print(f"\nstopped by {stop}; the same command goes on with what is missing")
+        return INTERRUPTED
 
 
 if __name__ == "__main__":
