@@ -164,6 +164,7 @@ class Loop:
         self.todo = [cell for cell in run.cells if cell.id not in good]
         self.settled: set[str] = set()
         self.running: Cell | None = None
+        self.drivers: dict[str, Any] = {}  # the state of the first child before its cells, and of the last one after
         self.executors: dict[str, Any] = {}  # of a cluster, at the end of the last session
         self.progress = Progress(run.cells, self.todo, say, self.seconds)
 
@@ -255,6 +256,8 @@ class Loop:
                 if turns[cell.id] == cell.calls:
                     yield None
                 turns[cell.id] += 1
+            elif "driver" in news:
+                self.drivers = {"before": self.drivers.get("before", news["driver"]), "after": news["driver"]}
             elif "executors" in news:
                 self.executors = news["executors"]
             elif "done" in news:

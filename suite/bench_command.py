@@ -120,7 +120,8 @@ def _run(run: bench.Run, held: dict[str, Any], executors: dict[str, Any], minute
         print(f"{len(run.cells)} cells, {held['blocks']} blocks, Spark on {label}; run folder: {run.directory}")
         loop.execute()
         executors |= {"after": loop.executors} if loop.executors else {}
-        bench.write_json(run.directory / "environment.json", {**facts, "after": environment.load()})
+        facts |= {"after": environment.load(), "drivers": loop.drivers}
+        bench.write_json(run.directory / "environment.json", facts)
         return finish(run.directory)
     except InterruptError as stop:
         loop.give_up(f"interrupted by {stop}")
@@ -133,6 +134,7 @@ def finish(directory: Path) -> int:
     """Export, charts, report and the summary of a run; the exit code that its records deserve."""
     from suite.report import report, summary
 
+    results.mark_unstable(directory)
     export.write(directory)
     report(directory)
     print(summary(directory))

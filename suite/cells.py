@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from suite import faults, records
+from suite import environment, faults, records
 from suite.plan import Cell
 from suite.scenario import one_line
 from suite.worker import Group, InvalidCellError, Worker
@@ -63,7 +63,9 @@ def worker() -> Iterator[Worker]:
     os.set_inheritable(GROUP.pipe, False)
     end_with_the_parent()
     worker = Worker(GROUP)
+    tell(driver=environment.state())
     yield worker
+    tell(driver=environment.state())
     if found := worker.executors():
         tell(executors=found)
     worker.stop()

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import json
 import random
 import secrets
 import statistics
@@ -101,6 +102,10 @@ class Comparison:
             _take_turns([loops[name].run_block(block) for name in order])
             took.append(time.monotonic() - begin)
             self.loads.append({"stage": stage, "block": block, "before": before, "after": environment.load()})
+        for name, loop in loops.items():
+            file = folder / name / "environment.json"
+            facts = json.loads(file.read_text()) | {"after": environment.load(), "drivers": loop.drivers}
+            bench.write_json(file, facts)
         return Stage(folder, blocks, orders)
 
     def _loop(self, name: str, answer: Mapping[str, Any], folder: Path) -> bench.Loop:

@@ -86,13 +86,18 @@ def _cpu_quota() -> float | None:
 
 def memory_gib() -> float:
     """Memory of the machine or of its cgroup, in GiB."""
-    total = psutil.virtual_memory().total
+    return round(min(psutil.virtual_memory().total, *_memory_limits()) / 2**30, 1)
+
+
+def _memory_limits() -> list[int]:
+    """Of this cgroup, in bytes; what stands for "none" is larger than any machine."""
+    found = [2**63]
     for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
         try:
-            total = min(total, int(Path(path).read_text()))
+            found.append(int(Path(path).read_text()))
         except (OSError, ValueError):
             continue
-    return round(total / 2**30, 1)
+    return found
 
 
 def cpu_name() -> str:
@@ -122,6 +127,34 @@ def load() -> dict[str, Any]:
         "busy_seconds": round(sum(times) - times.idle - getattr(times, "iowait", 0.0), 1),
         "mhz": round(frequency.current) if frequency else None,
         "memory_available_gib": round(psutil.virtual_memory().available / 2**30, 1),
+    }
+
+
+def state() -> dict[str, Any]:
+    """The process as it is now: load of the machine, limits of cgroup and threads, versions of packages.
+
+    Returns
+    -------
+    dict
+        As `load`, and `cpu_quota` in cores and `memory_limit_gib`, None where there is no limit; `threads`, the limits
+        that BLAS and OpenMP read from the process's environment; `pools`, the threads that those which are loaded
+        really have; `python`; `versions`.
+    """
+    limit = min(_memory_limits())
+    try:
+        from threadpoolctl import threadpool_info
+
+        pools = {pool["prefix"]: pool["num_threads"] for pool in threadpool_info()}
+    except ImportError:
+        pools = {}
+    return {
+        **load(),
+        "cpu_quota": _cpu_quota(),
+        "memory_limit_gib": round(limit / 2**30, 1) if limit < psutil.virtual_memory().total else None,
+        "threads": {name: os.environ.get(name) for name in THREAD_LIMITS},
+        "pools": pools,
+        "python": platform.python_version(),
+        "versions": versions(),
     }
 
 

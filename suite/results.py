@@ -147,6 +147,11 @@ class Point:
         return bool(stats.instability(list(self.times.values())))
 
     @cached_property
+    def caveats(self) -> list[str]:
+        """What to know of its times as a whole: too few blocks, spread, drift, outliers."""
+        return stats.caveats(list(self.times.values())) if self.times else []
+
+    @cached_property
     def notes(self) -> list[str]:
         """What to know before trusting its times."""
         said = []
@@ -155,8 +160,7 @@ class Point:
             said.append(", ".join(f"{n} {kind}" for kind, n in sorted(kinds.items())))
         if self.oversubscribed:
             said.append("more workers than cores")
-        if self.times:
-            said += stats.caveats(list(self.times.values()))
+        said += self.caveats
         warned = Counter(warning for cell in self.cells for warning in cell.get("warnings") or [])
         said += [warning if n == 1 else f"{warning} ({n} blocks)" for warning, n in sorted(warned.items())]
         return said
@@ -354,6 +358,22 @@ def load(directory: Path) -> Run:
     gone = {cell["id"] for cell in left_out}
     kept = [cell for cell in cells if cell["id"] not in gone]
     return Run(plan, environment, kept, _points(plan, kept), len(written), left_out)
+
+
+def mark_unstable(directory: Path) -> None:
+    """Write into each record that has a time what only all blocks together tell of it, its `caveats`.
+
+    Records are appended anew where that has changed, since a later attempt may have added blocks.
+    """
+    path = directory / "records.jsonl"
+    written = {record["id"]: record for record in records.read(path)}
+    changed = []
+    for point in load(directory).points:
+        for cell in point.cells:
+            record = written.get(cell["id"])
+            if record and record["status"] == "ok" and record.get("caveats", []) != point.caveats:
+                changed.append({**record, "caveats": point.caveats})
+    records.append(path, changed)
 
 
 def _points(plan: dict[str, Any], cells: list[Cell]) -> list[Point]:

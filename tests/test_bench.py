@@ -104,6 +104,19 @@ def test_blocks_without_time_are_left_out_and_resumed(bench, tame):
     assert "left out" not in said
 
 
+def test_what_the_driver_had_is_recorded_before_and_after(bench, tame):
+    assert bench.run(str(tame), "--size", "smoke", "--blocks", "1")[0] == 0
+    drivers = json.loads((bench.out / "environment.json").read_text())["drivers"]
+    for when in ("before", "after"):
+        # Of the child itself, not of the parent that starts it.
+        assert set(drivers[when]["threads"].values()) == {"1"}
+        assert set(drivers[when]["pools"].values()) <= {1}
+        assert drivers[when]["versions"]["pytest"]
+        assert {"load_average", "steal_seconds", "mhz", "cpu_quota", "memory_limit_gib"} <= drivers[when].keys()
+    # What only all blocks together tell is in the records too.
+    assert {tuple(record["caveats"]) for record in bench.records()} == {("only 1 block, no 95 % interval",)}
+
+
 def test_every_way_to_misbehave_without_spark_gets_its_record(bench):
     code, said = bench.run(str(RECIPES / "plain.py"), "--size", "smoke", "--blocks", "1", "--timeout", "15")
     assert code == 1

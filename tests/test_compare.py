@@ -2,7 +2,9 @@
 """`compare` from outside: two revisions of a user's recipes, in processes of their own."""
 
 import json
+import random
 import subprocess
+import sys
 from pathlib import Path
 
 import psutil
@@ -10,8 +12,10 @@ import pytest
 
 from suite import cli, compare, revisions
 from suite.bench import Turn
+from suite.cluster import given
 from suite.errors import UsageError
-from suite.plan import GATE_CALLS
+from suite.java import find_java
+from suite.plan import GATE_CALLS, Request
 from suite.signals import InterruptError
 
 RECIPE = (Path(__file__).parent / "recipes" / "gated.py").read_text()
@@ -150,8 +154,6 @@ def test_a_revision_brings_its_own_lock(recipes):
 
 
 def test_the_same_lock_means_the_same_interpreter(tmp_path):
-    import sys
-
     from suite.environment import ROOT
 
     same = tmp_path / "copy.txt"
@@ -185,6 +187,20 @@ def test_both_sides_take_turns_with_timed_calls_there_and_back(recipes, tmp_path
         record = json.loads(line)
         assert len(record["warm_seconds"]) == GATE_CALLS == 2
         assert record["seconds"] == pytest.approx(sum(record["warm_seconds"]) / 2)
+
+
+def test_the_optimizing_compiler_stays_off_where_a_side_says_nothing_else(recipes, tmp_path):
+    own = {"spark.driver.defaultJavaOptions": "-Xint"}
+    sides = {
+        name: revisions.Side(".", recipes, None, sys.executable, conf) for name, conf in (("base", {}), ("head", own))
+    }
+    request = Request("gate", None, None, None, 1, 2, gate=True)
+    plans = compare.planned(sides, request, None, "local[2]", "")
+    comparison = compare.Comparison(sides, tmp_path, request, given("local[2]"), find_java(), "", 1.0, random.Random(0))
+    conf = {name: comparison._loop(name, plans[name], tmp_path / name).run.cluster.conf for name in sides}
+    assert conf["base"]["spark.driver.defaultJavaOptions"] == "-XX:TieredStopAtLevel=1"
+    assert conf["base"]["spark.executor.defaultJavaOptions"] == "-XX:TieredStopAtLevel=1"
+    assert conf["head"]["spark.driver.defaultJavaOptions"] == "-Xint"
 
 
 def a_side(name, orders, log, fails=()):

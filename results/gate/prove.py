@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """Proves the regression gate on this machine: how often it cries wolf, which slowdowns it sees, what it says when.
 
-    python results/gate/prove.py               all of it, an hour and a half on two cores; goes on after a stop
-    python results/gate/prove.py measure       blocks of base against itself, and against slower ones: times.jsonl
-    python results/gate/prove.py decide        decisions drawn from them: proof.json, power.svg
-    python results/gate/prove.py verdicts      whole comparisons, each with the verdict that it has to give: verdicts.json
+    python results/gate/prove.py             all of it, an hour and a half on two cores; goes on after a stop
+    python results/gate/prove.py measure     blocks of base against itself, and against slower ones: times.jsonl
+    python results/gate/prove.py decide      decisions drawn from them: proof.json, power.svg
+    python results/gate/prove.py verdicts    whole comparisons, each with the verdict that it has to give
 
-*A/A*: base against itself. *Power*: base against itself with real extra work in one recipe, as much as takes 5 to 30 % of
-the time that the recipe takes in the blocks before. Decisions are drawn from the measured blocks: eight for the screen,
-eight others for the confirmation, with replacement, judged as `compare` judges. Exit code 1 where less than is promised
-comes out: 1 % false alarms or more, 20 % more work caught in less than 95 %, or a wrong verdict.
+*A/A*: base against itself. *Power*: base against itself with real extra work in one recipe, as much as takes 5 to 30 %
+of the time that the recipe takes in the blocks before. Decisions are drawn from the measured blocks: eight for the
+screen, eight others for the confirmation, with replacement, judged as `compare` judges. Exit code 1 where less than
+is promised comes out: 1 % false alarms or more, 20 % more work caught in less than 95 %, or a wrong verdict.
 """
 
 from __future__ import annotations
@@ -166,7 +166,7 @@ def measure(blocks: int, slowed: int) -> None:
 
 
 def units_of(injection: Injection) -> dict[str, int]:
-    """How many units of work each level takes, by the time of the recipe in the latest blocks of base against itself."""
+    """How many units of work each level takes, by the recipe's time in the latest blocks of base against itself."""
     latest = [line["seconds"] for line in written() if line["part"] == AA][-8:]
     takes = statistics.median(seconds[injection.cell][side] for seconds in latest for side in seconds[injection.cell])
     cost = injection.cost()

@@ -27,12 +27,12 @@ FOUND = HERE / "verdicts.json"
 
 POOL = '    """In a pool."""\n'
 # Counts the calls of both sides: in each block two are warm-ups, then the sides take turns with four that are timed.
-COUNTED = '''    import os
+COUNTED = """    import os
     with open(os.environ["FOLDOUT_CALLS"], "ab") as file:
         file.write(b".")
         if file.tell() % 6 == 3:
             work(160)
-'''
+"""
 NEIGHBOUR = """
 import time
 while True:
@@ -72,13 +72,20 @@ class Case:
 
 
 QUIET = ("pass", "inconclusive")
-FASTER = ('    return {"total": work(data)}\n\n\ndef run_pool', '    return {"total": work(data // 2) * 2}\n\n\ndef run_pool')
 SAID = '"""In a pool."""\n    return {"total": work(data)'
+RAISES = SAID.replace("work", "1 / 0 or work")
+SERIAL = '"""One after the other."""\n    return {"total": work(data'
+FASTER = (SERIAL + ")", SERIAL + " // 2) * 2")
+ON_SPARK = '"""On all slots."""\n'
+JOB = "    spark.range(1).count()\n"
 
 CASES = {
     "nothing changed": Case("base against itself", QUIET, "toy.pool"),
     "slower by 30 %": Case(
-        "head's parallel form does 30 % more work", ("regression",), "slower, confirmed", head=(POOL, POOL + "    work(120)\n")
+        "head's parallel form does 30 % more work",
+        ("regression",),
+        "slower, confirmed",
+        head=(POOL, POOL + "    work(120)\n"),
     ),
     "faster base case": Case(
         "head's serial form takes half as long, its speedup is half as high: nothing became slower",
@@ -87,7 +94,10 @@ CASES = {
         head=FASTER,
     ),
     "busy neighbour": Case(
-        "other programs keep both cores busy for five seconds of every eight", QUIET, "other programs", neighbour=True
+        "other programs keep both cores busy for five seconds of every eight",
+        QUIET,
+        "other programs",
+        neighbour=True,
     ),
     "going first": Case(
         "the first timed call of each block takes 40 % longer, whichever side has it",
@@ -96,11 +106,9 @@ CASES = {
         base=(POOL, POOL + COUNTED),
         head=(POOL, POOL + COUNTED),
     ),
-    "fails on head": Case(
-        "the parallel form raises on head", ("regression",), "fails on head", head=(SAID, SAID.replace("work", "1 / 0 or work"))
-    ),
+    "fails on head": Case("the parallel form raises on head", ("regression",), "fails on head", head=(SAID, RAISES)),
     "fails on base": Case(
-        "it raised on base: nothing to compare with", ("inconclusive",), "fails on base", base=(SAID, SAID.replace("work", "1 / 0 or work"))
+        "it raised on base: nothing to compare with", ("inconclusive",), "fails on base", base=(SAID, RAISES)
     ),
     "new on head": Case("a recipe that base does not have", QUIET, "is new", base=None),
     "gone from head": Case("a recipe that head does not have", ("inconclusive",), "is in base only", head=None),
@@ -112,10 +120,10 @@ CASES = {
         ("regression",),
         "2 Spark jobs became 3",
         recipe="toy_on_spark",
-        base=('"""On all slots."""\n', '"""On all slots."""\n    spark.range(1).count()\n'),
-        head=('"""On all slots."""\n', '"""On all slots."""\n    spark.range(1).count()\n    spark.range(1).count()\n'),
+        base=(ON_SPARK, ON_SPARK + JOB),
+        head=(ON_SPARK, ON_SPARK + JOB + JOB),
     ),
-}  # fmt: skip
+}
 
 
 def run_all(names: list[str]) -> bool:
@@ -128,7 +136,10 @@ def run_all(names: list[str]) -> bool:
         ordered = {known: found[known] for known in CASES if known in found}
         write_json(FOUND, {"machine": environment.cpu_name(), "cores": environment.cores(), "cases": ordered})
     wrong = [name for name in CASES if not found.get(name, {}).get("right")]
-    print(f"\n{len(CASES) - len(wrong)} of {len(CASES)} verdicts right" + (f"; wrong: {', '.join(wrong)}" if wrong else ""))
+    print(
+        f"\n{len(CASES) - len(wrong)} of {len(CASES)} verdicts right"
+        + (f"; wrong: {', '.join(wrong)}" if wrong else "")
+    )
     return not wrong
 
 

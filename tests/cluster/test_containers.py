@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from suite import compose, topology
+from suite import compose, records, topology
 
 pytestmark = pytest.mark.docker
 
@@ -186,8 +186,8 @@ def test_a_bench_uses_the_cluster_that_is_up(running, engine, tmp_path):
     done = suite("bench", str(RECIPES / "steady.py"), *words, "--out", str(tmp_path / "out"))
     assert done.returncode == 0, done.stdout + done.stderr
     assert "using the cluster that is up" in done.stdout
-    lines = (tmp_path / "out" / "records.jsonl").read_text().splitlines()
-    (record,) = [each for each in map(json.loads, lines) if each["variant"] == "shuffled"]
+    found = records.read(tmp_path / "out" / "records.jsonl")
+    (record,) = [each for each in found if each["variant"] == "shuffled"]
     assert record["status"] == "ok"
     assert record["engaged"]["executors"] == 2
     assert record["engaged"]["slots"] == 2
