@@ -114,17 +114,22 @@ def _run(run: bench.Run, held: dict[str, Any], executors: dict[str, Any], minute
     label = run.cluster.label or run.cluster.url
     facts = {**environment.describe(label, run.java), "executors": executors}
     loop = bench.Loop(run, lambda text: print(text, end="", flush=True), minutes)
+
+    def write_facts(**more: Any) -> None:
+        seen = {"drivers": loop.drivers} if loop.drivers else {}
+        bench.write_json(run.directory / "environment.json", {**facts, **seen, **more})
+
     try:
         bench.write_json(run.directory / "plan.json", held)
-        bench.write_json(run.directory / "environment.json", facts)
+        write_facts()
         print(f"{len(run.cells)} cells, {held['blocks']} blocks, Spark on {label}; run folder: {run.directory}")
         loop.execute()
         executors |= {"after": loop.executors} if loop.executors else {}
-        facts |= {"after": environment.load(), "drivers": loop.drivers}
-        bench.write_json(run.directory / "environment.json", facts)
+        write_facts(after=environment.load())
         return finish(run.directory)
     except InterruptError as stop:
         loop.give_up(f"interrupted by {stop}")
+        write_facts()
         print(f"\nstopped by {stop}; what was measured is kept in {run.directory}. Go on with:")
         print(f"  {COMMAND} --resume --out {run.directory}")
         return INTERRUPTED
@@ -134,7 +139,7 @@ def finish(directory: Path) -> int:
     """Export, charts, report and the summary of a run; the exit code that its records deserve."""
     from suite.report import report, summary
 
-    results.mark_unstable(directory)
+    results.write_caveats(directory)
     export.write(directory)
     report(directory)
     print(summary(directory))

@@ -61,7 +61,6 @@ class Child:
         # Of a child that has ended, the pipe of its news tells.
         with suppress(BrokenPipeError):
             self.process.stdin.write(b".")
-            self.process.stdin.flush()
 
     def how_it_ended(self) -> str:
         """The end of the process in words, for a record's reason."""
@@ -186,6 +185,8 @@ def _popen(
     return subprocess.Popen(
         command,
         stdin=subprocess.PIPE,
+        # Nothing is left to be written when it is closed: a child that died while it waited could not take it.
+        bufsize=0,
         stdout=output,
         stderr=subprocess.STDOUT,
         env=environment,

@@ -139,8 +139,8 @@ def _add_compare(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "compare",
         help="whether one revision, set of packages or Spark setting is slower than another",
         description="Runs base and head side by side on this machine, block by block in random order, and says whether "
-        "head is slower: a verdict, a table, and an exit code for CI. About ten minutes on two cores, twice that where "
-        "something looks slower and is measured again.",
+        "head is slower: a verdict, a table, and an exit code for CI. About twelve minutes on two cores, up to twice "
+        "that where something looks slower and is measured again.",
         epilog="Examples: `compare main .` (these files against a branch), `compare . . --base-lock old.txt "
         "--head-lock new.txt` (two sets of packages), `compare . . --head-conf spark.sql.shuffle.partitions=8`, "
         "`compare main . --scenarios ./mine`. Exit codes: 0 pass, 3 regression, 4 inconclusive.",
@@ -169,7 +169,13 @@ def _add_compare(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     compare.add_argument("--size", choices=("gate", *SIZES), default=None, help="(default: gate, else ci)")
     compare.add_argument("--master", metavar="M", default=None, help="as for bench, but not compose")
     compare.add_argument("--slots", type=counts, metavar="N", default=None, help="cores that Spark may use")
-    compare.add_argument("--timeout", type=seconds, metavar="SECONDS", default=None, help="for each cell")
+    compare.add_argument(
+        "--timeout",
+        type=seconds,
+        metavar="SECONDS",
+        default=None,
+        help="without news from a process: for data and warm-up call together, and for a timed call (default: 300)",
+    )
     compare.add_argument("--out", type=Path, metavar="DIR", default=None, help="(default: results/run-DATE)")
     compare.set_defaults(workers=None, parallelism=None, folds=None, blocks=None, seed=None)
 

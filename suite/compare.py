@@ -36,7 +36,7 @@ from suite.topology import Cluster
 
 BLOCKS = 8  # of each gate: what the thresholds in `stats` are made for
 # On two cores a JVM's optimizing compiler takes more time than the recipes and is busy for minutes; which half of the
-# code it is through with at a timed call is chance. So it stays off on both sides, where the user says nothing else.
+# code it is through with at a timed call is chance. So it stays off on both sides, unless the user says otherwise.
 STEADY = {f"spark.{process}.defaultJavaOptions": "-XX:TieredStopAtLevel=1" for process in ("driver", "executor")}
 TIMEOUT = 300.0
 
@@ -66,7 +66,7 @@ class Comparison:
     words : str
         The command line, for the record.
     timeout : float
-        Seconds of a cell.
+        Seconds without news from a side's process.
     coin : random.Random
     loads : list of dict
         How busy the machine was before and after each block.
@@ -121,13 +121,18 @@ class Comparison:
             java=self.java,
             files=[Path(file) for file in answer["files"]],
             cells=[plan.Cell(**cell) for cell in answer["plan"]["cells"]],
-            cluster=replace(self.ready, conf={**STEADY, **self.ready.conf, **one.conf}),
+            cluster=replace(self.ready, conf={**self._steady(), **self.ready.conf, **one.conf}),
             timeout=self.timeout,
             python=one.python,
             # On a cluster, one side's executors would take the slots that the other waits for.
             turns=is_local(self.ready.url),
         )
         return bench.Loop(run, lambda _: None)
+
+    def _steady(self) -> Mapping[str, str]:
+        # A cluster that is not ours may have Java options of its own in its defaults, which these would replace.
+        ours = is_local(self.ready.url) or self.ready.workers is not None
+        return STEADY if ours else {}
 
     def compared(self, plans: Mapping[str, Mapping[str, Any]], stage: Stage, *, strict: bool) -> Compared:
         """Gate 0 on the blocks of a gate."""

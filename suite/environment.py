@@ -144,7 +144,10 @@ def state() -> dict[str, Any]:
     try:
         from threadpoolctl import threadpool_info
 
-        pools = {pool["prefix"]: pool["num_threads"] for pool in threadpool_info()}
+        # numpy and scipy may each bring an OpenBLAS of their own.
+        pools: dict[str, int] = {}
+        for pool in threadpool_info():
+            pools[pool["prefix"]] = max(pool["num_threads"], pools.get(pool["prefix"], 0))
     except ImportError:
         pools = {}
     return {

@@ -156,7 +156,7 @@ def make(scenarios: Sequence[Scenario], request: Request) -> list[Cell]:
     """The whole plan, in the order in which it will run.
 
     Every block holds every cell once, grouped by session (a fresh process each), groups and cells in random order.
-    Block 0 alone runs base cases first, so that there is a reference answer for all that follow.
+    Block 0 alone runs base cases first, so that there is a reference answer for all that follow; `compare` runs none.
 
     Parameters
     ----------
@@ -179,7 +179,7 @@ def make(scenarios: Sequence[Scenario], request: Request) -> list[Cell]:
     shuffle = random.Random(request.seed)
     cells: list[Cell] = []
     for block in range(request.blocks):
-        for cell in _order(templates, shuffle, bases_first=block == 0):
+        for cell in _order(templates, shuffle, bases_first=block == 0 and not request.gate):
             number = cell_id(cell.scenario, cell.variant, cell.factors, block)
             cells.append(Cell(**{**asdict(cell), "id": number, "block": block, "order": len(cells)}))
     return cells

@@ -360,7 +360,7 @@ def load(directory: Path) -> Run:
     return Run(plan, environment, kept, _points(plan, kept), len(written), left_out)
 
 
-def mark_unstable(directory: Path) -> None:
+def write_caveats(directory: Path) -> None:
     """Write into each record that has a time what only all blocks together tell of it, its `caveats`.
 
     Records are appended anew where that has changed, since a later attempt may have added blocks.

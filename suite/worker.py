@@ -197,7 +197,8 @@ class Worker:
             **self.record(cell, position, "ok", None),
             "seconds": statistics.median(warm),
             "warm_seconds": warm,
-            "cold_seconds": cold if first else None,
+            # Where sides take turns, they make their cold calls at the same time.
+            "cold_seconds": cold if first and not self.group.turns else None,
             "answer": answer,
             "engaged": None if ran is None else asdict(ran),
             "warnings": warnings,

@@ -94,6 +94,7 @@ def test_blocks_without_time_are_left_out_and_resumed(bench, tame):
     later = [record for record in found if record["block"] > 0]
     assert {record["status"] for record in later} == {"skipped"}
     assert {record["reason"] for record in later} == {"left out: no time for another block within 0.001 minutes"}
+    assert {tuple(record.get("caveats", ())) for record in later} == {()}
     # Not shown as cells that failed, but as blocks that there are not.
     assert "2 blocks of 3 left out for lack of time" in said
     assert "have no time" not in said
@@ -102,6 +103,8 @@ def test_blocks_without_time_are_left_out_and_resumed(bench, tame):
     assert code == 0
     assert {record["status"] for record in bench.records()} == {"ok"}
     assert "left out" not in said
+    # What all blocks tell of a cell is told anew when there are more.
+    assert {record["caveats"][0] for record in bench.records()} == {"only 3 blocks, no 95 % interval"}
 
 
 def test_what_the_driver_had_is_recorded_before_and_after(bench, tame):

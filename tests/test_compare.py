@@ -5,6 +5,7 @@ import json
 import random
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import psutil
@@ -187,6 +188,8 @@ def test_both_sides_take_turns_with_timed_calls_there_and_back(recipes, tmp_path
         record = json.loads(line)
         assert len(record["warm_seconds"]) == GATE_CALLS == 2
         assert record["seconds"] == pytest.approx(sum(record["warm_seconds"]) / 2)
+        # Both were computing at the time.
+        assert record["cold_seconds"] is None
 
 
 def test_the_optimizing_compiler_stays_off_where_a_side_says_nothing_else(recipes, tmp_path):
@@ -232,14 +235,25 @@ def test_turns_without_processes(monkeypatch):
     ]
 
 
-def test_a_side_that_dies_keeps_no_other_waiting(recipes, tmp_path, monkeypatch):
+DEATHS = {
+    "in its warm-up": ("os._exit(7)", "exit code 7"),
+    "in its timed call": ('open(os.environ["CALLS"]).read().count("head") < 2 or os._exit(7)', "exit code 7"),
+    "while it waits for its turn": ("threading.Timer(1, os.kill, (os.getpid(), 9)).start()", "ended by SIGKILL"),
+}
+
+
+@pytest.mark.parametrize(("dies", "said"), DEATHS.values(), ids=DEATHS.keys())
+def test_a_side_that_dies_keeps_no_other_waiting(recipes, tmp_path, monkeypatch, dies, said):
     file = tmp_path / "calls"
     noting(recipes, monkeypatch, file)
     text = (recipes / "gated.py").read_text()
-    (recipes / "gated.py").write_text(text.replace("    return {", '    __import__("os")._exit(7)\n    return {'))
+    text = text.replace("    return {", f"    import os, threading\n    {dies}\n    return {{")
+    (recipes / "gated.py").write_text(text)
+    # Both wait until the machine is quiet, before the first timed call.
+    monkeypatch.setattr(compare.neighbours, "settle", lambda: time.sleep(3))
     verdict = run(recipes, tmp_path / "out", "main", ".")
     assert [(one["kind"], one["name"]) for one in verdict["findings"]] == [("regression", "gated.many")]
-    assert "exit code 7" in verdict["findings"][0]["text"]
+    assert said in verdict["findings"][0]["text"]
     # The other goes on to its end: a warm-up, and what is timed.
     assert file.read_text().split().count("base") == 1 + GATE_CALLS
 

@@ -243,3 +243,33 @@ def test_a_gate_runs_what_is_under_test_at_the_centre():
     gated = scenario(sizes={**sizes, "gate": {"folds": 3, "rows": 20}}, gated=("serial",))
     (cell,) = plan.make([gated], request)
     assert (cell.variant, cell.factors) == ("serial", {"slots": 4, "parallelism": None, "folds": 3, "rows": 20})
+
+
+def test_timed_calls_of_a_gate_come_from_the_size_and_shape_nothing():
+    sizes = {"gate": {"rows": 10, "folds": 3, "candidates": 4, "calls": 4}, "ci": {"rows": 10, "folds": 3}}
+    gate = replace(REQUEST, size="gate", gate=True)
+    one, two = scenario("one", sizes=sizes), scenario("two", sizes={"ci": sizes["ci"]})
+    cells = plan.make([one, two], gate)
+    assert {(c.scenario, c.calls) for c in cells} == {("one", 4), ("two", plan.GATE_CALLS)}
+    assert all("calls" not in c.factors for c in cells)
+    assert "calls" not in plan.centre(one, gate)
+    # A benchmark calls each cell once cold and once warm, whatever a size says.
+    assert {c.calls for c in plan.make([one], replace(gate, gate=False))} == {1}
+
+
+@pytest.mark.parametrize("calls", [0, (2, 4), "two"])
+def test_a_size_without_a_sound_number_of_calls_is_refused(calls):
+    sizes = {"gate": {"rows": 10, "folds": 3, "candidates": 4, "calls": calls}}
+    with pytest.raises(UsageError, match=r"one: calls is .* number of timed calls"):
+        plan.make([scenario("one", sizes=sizes)], replace(REQUEST, size="gate", gate=True))
+
+
+def test_a_gate_shuffles_its_first_block_as_any_other():
+    # There is no base case among its cells whose answer the others would wait for.
+    def run_loky(data, *, parallelism): ...
+
+    def run_udf(data, *, spark): ...
+
+    each = scenario(parallelism="slots", sizes={"ci": {"rows": 10}}, variants=(lambda data: data, run_loky, run_udf))
+    firsts = {plan.make([each], replace(REQUEST, seed=seed, gate=True))[0].variant for seed in range(9)}
+    assert firsts == {"loky", "udf"}

@@ -4,6 +4,7 @@
 import inspect
 import json
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,21 @@ import prove  # noqa: E402
 import verdicts  # noqa: E402
 
 
+@contextmanager
+def alone(*names):
+    """Files of these names can be loaded, though others of the same name have been."""
+    kept = {name: sys.modules.pop(name) for name in names if name in sys.modules}
+    path = list(sys.path)
+    sys.path[:] = [folder for folder in path if not any((Path(folder) / f"{name}.py").exists() for name in names)]
+    try:
+        yield
+    finally:
+        sys.path[:] = path
+        for name in names:
+            sys.modules.pop(name, None)
+        sys.modules.update(kept)
+
+
 @pytest.mark.parametrize("name", verdicts.CASES)
 def test_both_sides_of_each_case_are_recipes_that_differ_as_they_should(name, tmp_path):
     case = verdicts.CASES[name]
@@ -30,7 +46,8 @@ def test_both_sides_of_each_case_are_recipes_that_differ_as_they_should(name, tm
         file = folder / f"{case.recipe}.py"
         assert file.exists() == (side is not None)
         if side is not None:
-            load(file)
+            with alone(case.recipe):
+                load(file)
             texts.append(file.read_text())
     same = name in ("nothing changed", "busy neighbour", "going first")
     assert len(set(texts)) == (1 if same or len(texts) == 1 else 2)
@@ -41,10 +58,11 @@ def test_both_sides_of_each_case_are_recipes_that_differ_as_they_should(name, tm
 def test_extra_work_changes_neither_the_signature_nor_the_label(injection, tmp_path):
     scenario, variant = injection.cell.split(".")
     injection.write(tmp_path / "slower", 3)
-    one, other = (
-        next(v for v in load(folder / f"{scenario}.py").variants if v.name == variant)
-        for folder in (prove.SCENARIOS, tmp_path / "slower")
-    )
+    found = []
+    for folder in (prove.SCENARIOS, tmp_path / "slower"):
+        with alone(scenario):
+            found += [each for each in load(folder / f"{scenario}.py").variants if each.name == variant]
+    one, other = found
     assert one.label == other.label
     assert one.takes == other.takes
     assert inspect.signature(one.function) == inspect.signature(other.function)
@@ -101,6 +119,14 @@ def test_decisions_on_made_up_blocks(tmp_path, monkeypatch, capsys):
     proof["A/A"]["regression"] = 0.0
     proof["power"]["b.pool"]["+20 %"]["regression"] = 0.9
     assert not decisions.told(proof)
+    proof["power"] = {}
+    assert not decisions.told(proof)
+
+
+def test_nothing_measured_proves_nothing(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(decisions, "TIMES", tmp_path / "times.jsonl")
+    assert not decisions.decisions(many=10, outer=1)
+    assert "measure first" in capsys.readouterr().out
 
 
 def test_a_block_that_lacks_a_recipe_is_left_out():

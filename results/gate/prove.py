@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Proves the regression gate on this machine: how often it cries wolf, which slowdowns it sees, what it says when.
 
-    python results/gate/prove.py             all of it, an hour and a half on two cores; goes on after a stop
-    python results/gate/prove.py measure     blocks of base against itself, and against slower ones: times.jsonl
-    python results/gate/prove.py decide      decisions drawn from them: proof.json, power.svg
-    python results/gate/prove.py verdicts    whole comparisons, each with the verdict that it has to give
+    python -m tox -e prove -- --anew     all of it, an hour and three quarters on two cores
+    python -m tox -e prove               go on after a stop
+    python -m tox -e prove -- measure    blocks of base against itself, and against slower ones: times.jsonl
+    python -m tox -e prove -- decide     decisions drawn from them: proof.json, power.svg
+    python -m tox -e prove -- verdicts   whole comparisons, each with the verdict that it has to give: verdicts.json
 
 *A/A*: base against itself. *Power*: base against itself with real extra work in one recipe, as much as takes 5 to 30 %
 of the time that the recipe takes in the blocks before. Decisions are drawn from the measured blocks: eight for the
@@ -16,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import random
 import shutil
 import statistics
@@ -23,7 +25,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,11 +33,15 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 sys.path[:0] = [str(ROOT), str(HERE)]
 
-# Below the line that lets them be found: this file is run as a script.
-from decisions import TIMES, decisions, written  # noqa: E402
-from verdicts import CASES, run_all  # noqa: E402
+# Below the lines that let them be found and give them as many threads as the recipes get: this file is run as a script.
+from suite import environment  # noqa: E402
 
-from suite import bench, compare, environment, plan  # noqa: E402
+os.environ.update(environment.THREAD_LIMITS)
+
+from decisions import TIMES, decisions, written  # noqa: E402
+from verdicts import CASES, FOUND, run_all  # noqa: E402
+
+from suite import bench, compare, plan  # noqa: E402
 from suite.cluster import given  # noqa: E402
 from suite.java import find_java  # noqa: E402
 from suite.revisions import Side  # noqa: E402
@@ -121,8 +127,10 @@ def measure(blocks: int, slowed: int) -> None:
     def run(part: str, number: int, folders: dict[str, Path], scenarios: list[str] | None, **more: Any) -> None:
         sides = {name: Side(".", folder, None, sys.executable) for name, folder in folders.items()}
         out = made / "block"
-        comparison = compare.Comparison(sides, out, request, given(master), java, "prove", 300.0, random.Random())
-        plans = compare.planned(sides, request, scenarios, master, "prove")
+        # Recipes in another order in each block, as in a real comparison.
+        own = replace(request, seed=number)
+        comparison = compare.Comparison(sides, out, own, given(master), java, "prove", 300.0, random.Random())
+        plans = compare.planned(sides, own, scenarios, master, "prove")
         print(f"block {number + 1}, {part}", flush=True)
         stage = comparison.run(plans, "times", 1)
         line = {
@@ -130,7 +138,7 @@ def measure(blocks: int, slowed: int) -> None:
             "block": number,
             "at": environment.now(),
             "machine": f"{cores} cores, {environment.cpu_name()}",
-            "revision": environment.revision()["commit"],
+            "revision": environment.revision(),
             "order": stage.order[0],
             "seconds": {
                 cell: {side: seconds for side, (seconds,) in found.items()}
@@ -167,8 +175,8 @@ def measure(blocks: int, slowed: int) -> None:
 
 def units_of(injection: Injection) -> dict[str, int]:
     """How many units of work each level takes, by the recipe's time in the latest blocks of base against itself."""
-    latest = [line["seconds"] for line in written() if line["part"] == AA][-8:]
-    takes = statistics.median(seconds[injection.cell][side] for seconds in latest for side in seconds[injection.cell])
+    found = [line["seconds"].get(injection.cell, {}) for line in written() if line["part"] == AA]
+    takes = statistics.median([seconds for sides in found for seconds in sides.values()][-16:])
     cost = injection.cost()
     return {f"+{level} %": max(1, round(level / 100 * takes / cost)) for level in injection.levels}
 
@@ -177,14 +185,20 @@ def main() -> int:
     """Do what is asked for; 0 where it comes out as promised."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("part", nargs="?", choices=("measure", "decide", "verdicts"))
+    parser.add_argument("--anew", action="store_true", help="forget what was measured before")
     parser.add_argument("case", nargs="*", help=f"of verdicts: {', '.join(map(repr, CASES))}")
     parser.add_argument("--blocks", type=int, default=40, help="of base against itself (default: 40)")
-    parser.add_argument("--slowed", type=int, default=20, help="of base against slower ones (default: 20)")
+    parser.add_argument("--slowed", type=int, default=10, help="of base against slower ones (default: 10)")
     parser.add_argument("--decisions", type=int, default=10_000)
     parser.add_argument("--resamples", type=int, default=200)
     options = parser.parse_args()
     if unknown := set(options.case) - CASES.keys():
         parser.error(f"no case {', '.join(map(repr, unknown))}: there are {', '.join(map(repr, CASES))}")
+    chosen = [options.part] if options.part else ["measure", "decide", "verdicts"]
+    if options.anew and not options.case:
+        for part, file in {"measure": TIMES, "verdicts": FOUND}.items():
+            if part in chosen:
+                file.unlink(missing_ok=True)
     parts: dict[str, Callable[[], bool | None]] = {
         "measure": lambda: measure(options.blocks, options.slowed),
         "decide": lambda: decisions(options.decisions, options.resamples),
@@ -193,9 +207,9 @@ def main() -> int:
     try:
         with interruptible():
             # What only measures has nothing to promise.
-            return int(False in [parts[part]() for part in ([options.part] if options.part else parts)])
+            return int(False in [parts[part]() for part in chosen])
     except InterruptError as stop:
-        print(f"\nstopped by {stop}; the same command goes on with what is missing")
+        print(f"\nstopped by {stop}; the same command without --anew goes on with what is missing")
         return INTERRUPTED
 
 

@@ -20,6 +20,8 @@ from typing import Any
 
 from suite import cli, environment
 from suite.bench import write_json
+from suite.gate import EXIT_CODES
+from suite.signals import INTERRUPTED, InterruptError
 
 HERE = Path(__file__).resolve().parent
 RECIPES = HERE / "recipes"
@@ -129,8 +131,8 @@ CASES = {
 def run_all(names: list[str]) -> bool:
     """Run cases, write down what was found, and say whether each verdict is the right one."""
     found: dict[str, Any] = json.loads(FOUND.read_text())["cases"] if FOUND.exists() else {}
-    # What was found by an earlier call that was stopped need not be found again; a case that is named is.
-    for name in names or [name for name in CASES if not found.get(name, {}).get("right")]:
+    # What was found before, right or wrong, is not tried again until it comes out right; a case that is named is.
+    for name in names or [name for name in CASES if name not in found]:
         print(f"\n=== {name}: {CASES[name].what}", flush=True)
         found[name] = run(CASES[name])
         ordered = {known: found[known] for known in CASES if known in found}
@@ -159,6 +161,10 @@ def run(case: Case) -> dict[str, Any]:
             _git(folder, "commit", "-q", "--allow-empty", "-m", "a side")
         out = Path(made) / "out"
         code = cli.main(["compare", "HEAD~1", "HEAD", "--scenarios", str(folder), "--out", str(out)])
+        if code == INTERRUPTED:
+            raise InterruptError("the signal above")
+        if code not in EXIT_CODES.values():
+            raise RuntimeError(f"compare ended with exit code {code} and gave no verdict")
         result = json.loads((out / "verdict.json").read_text())
         table = (out / "compare.md").read_text()
     return {
@@ -195,13 +201,9 @@ def _git(folder: Path, *words: str) -> None:
 @contextlib.contextmanager
 def _busy(wanted: bool) -> Iterator[None]:
     """Other programs on every core, for as long as the block lasts."""
-    # Started by a shell that leaves, so that they descend from nobody here.
-    started = []
-    for _ in range(environment.cores() if wanted else 0):
-        words = ["sh", "-c", '"$0" -c "$1" > /dev/null 2>&1 & echo $!', sys.executable, NEIGHBOUR]
-        started.append(int(subprocess.run(words, check=True, capture_output=True, text=True).stdout))
-    try:
+    with contextlib.ExitStack() as stack:
+        for _ in range(environment.cores() if wanted else 0):
+            # Leaving the block waits for it, after it was killed.
+            program = stack.enter_context(subprocess.Popen([sys.executable, "-c", NEIGHBOUR]))
+            stack.callback(program.kill)
         yield
-    finally:
-        for number in started:
-            os.kill(number, 9)
