@@ -124,19 +124,22 @@ def draw(proof: Mapping[str, Any]) -> None:
     with fixed_style():
         figure, axes = plt.subplots(figsize=(7, 4.4))
         for (cell, levels), colour in zip(proof["power"].items(), COLOURS, strict=False):
-            found = [null, *levels.values()]
+            # A line only where it would be a curve.
+            found = [null, *levels.values()] if len(levels) > 1 else list(levels.values())
+            line = "-" if len(levels) > 1 else "none"
             x = [100 * one["measured"] for one in found]
             y = np.array([100 * one["regression"] for one in found])
             reach = [y - [100 * one["low"] for one in found], [100 * one["high"] for one in found] - y]
             n = next(iter(levels.values()))["n"]
             label = f"{cell}, {n} slowed blocks"
-            axes.errorbar(x, y, yerr=np.clip(reach, 0, None), marker="o", color=colour, capsize=3, label=label)
+            style: dict[str, Any] = {"marker": "o", "color": colour, "capsize": 3, "linestyle": line}
+            axes.errorbar(x, y, yerr=np.clip(reach, 0, None), label=label, **style)
         axes.axhline(95, color="#888888", linewidth=0.8, linestyle="--")
         axes.text(0, 93.5, "95 %", ha="left", va="top", fontsize=9)
         axes.set(xlabel="measured slowdown of one recipe, %", ylabel="decisions that say regression, %", ylim=(-3, 103))
         title = f"What the gate sees: {null['decisions']:,} decisions a point, from {null['blocks']} blocks of A/A"
         axes.set_title(title, loc="left", fontsize=10)
-        axes.legend(frameon=False, fontsize=9, loc="center right")
+        axes.legend(frameon=False, fontsize=9, loc="lower right", bbox_to_anchor=(1, 0.03))
         for side in ("top", "right"):
             axes.spines[side].set_visible(False)
         figure.tight_layout()
