@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from suite.errors import UsageError
-from suite.signals import INTERRUPTED, InterruptError, interruptible
+from suite.machine.signals import INTERRUPTED, InterruptError, raise_on_signals
 
 WRONG_USAGE = 2
 SIZES = ("smoke", "ci", "full")
@@ -195,7 +195,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     options = parser().parse_args(arguments)
     try:
-        with interruptible():
+        with raise_on_signals():
             return _run(options, arguments)
     except UsageError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -215,23 +215,25 @@ def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     if options.command == "report":
         return _report(options.directory)
     if options.command == "compare":
-        from suite import compare
+        from suite.gate.command import compare
 
-        return compare.command(options, f"python -m suite {shlex.join(arguments)}")
+        return compare(options, f"python -m suite {shlex.join(arguments)}")
     if options.command == "cluster":
-        from suite import compose
+        from suite.cluster import compose
 
         if options.action == "up":
             size = options.workers, options.cores, options.memory
-            return compose.up(compose.Plan(compose.KEPT, *size, encrypt=options.encrypt, pages=options.pages))
-        return compose.status() if options.action == "status" else compose.down()
-    from suite import bench_command
+            return compose.cluster_up(
+                compose.ClusterSpec(compose.KEPT, *size, encrypt=options.encrypt, pages=options.pages)
+            )
+        return compose.cluster_status() if options.action == "status" else compose.cluster_down()
+    from suite.run.command import bench
 
-    return bench_command.command(options, f"python -m suite {shlex.join(arguments)}")
+    return bench(options, f"python -m suite {shlex.join(arguments)}")
 
 
 def _list(options: argparse.Namespace) -> int:
-    from suite.scenario import SCENARIOS, discover
+    from suite.plan.scenario import SCENARIOS, discover
 
     folder = options.scenarios or SCENARIOS
     if not folder.is_dir():
@@ -267,9 +269,10 @@ def _list(options: argparse.Namespace) -> int:
 def _report(directory: Path) -> int:
     if not (directory / "plan.json").is_file():
         raise UsageError(f"{directory} is no run folder: it has no plan.json")
-    from suite.report import report, summary
+    from suite.report.page import write_report
+    from suite.report.terminal import summary
 
-    report(directory)
+    write_report(directory)
     print(summary(directory))
     print(f"report: {directory / 'report.html'}")
     return 0

@@ -14,28 +14,28 @@ from dataclasses import dataclass
 from typing import Literal
 from urllib.parse import urlsplit
 
-from suite import environment
-from suite.compose import find_engine
+from suite.cluster.description import ClusterError
+from suite.cluster.docker_engine import find_engine
 from suite.errors import UsageError
-from suite.java import SUPPORTED, find_java, system_javas
-from suite.topology import ClusterError
+from suite.machine import environment
+from suite.spark.java import SUPPORTED, find_java, system_javas
 
-Mark = Literal["ok", "note", "wrong"]
+Severity = Literal["ok", "note", "wrong"]
 NEEDED_GIB = 4.0
 NEEDED_DISK_GIB = 2.0
 
 
 @dataclass(frozen=True)
-class Finding:
+class Check:
     """One line of the screen: `wrong` keeps the benchmark from running here, `note` does not."""
 
-    mark: Mark
+    mark: Severity
     what: str
     found: str
     remedy: str = ""
 
 
-def findings(master: str | None = None) -> Iterator[Finding]:
+def checks(master: str | None = None) -> Iterator[Check]:
     """All that is looked at, in the order of the screen.
 
     Parameters
@@ -43,7 +43,7 @@ def findings(master: str | None = None) -> Iterator[Finding]:
     master : str, optional
         A Spark master to reach as well; `compose` makes an engine necessary.
     """
-    yield Finding("ok", "Python", f"{platform.python_version()} ({sys.executable})")
+    yield Check("ok", "Python", f"{platform.python_version()} ({sys.executable})")
     yield _java()
     yield from _packages()
     yield _machine()
@@ -53,7 +53,7 @@ def findings(master: str | None = None) -> Iterator[Finding]:
         yield _reach(master)
 
 
-def _java() -> Finding:
+def _java() -> Check:
     passed_over = [
         f"{source} has {version or 'none that runs'}"
         for source, _, version in system_javas()
@@ -62,13 +62,13 @@ def _java() -> Finding:
     try:
         java = find_java()
     except UsageError as error:
-        return Finding("wrong", "Java", "none that fits", str(error))
+        return Check("wrong", "Java", "none that fits", str(error))
     aside = f"; passed over: {', '.join(passed_over)}" if passed_over else ""
-    return Finding("ok", "Java", f"{java.version} from {java.source}{aside}")
+    return Check("ok", "Java", f"{java.version} from {java.source}{aside}")
 
 
-def _packages() -> Iterator[Finding]:
-    pins, installed = environment.locked(), environment.versions()
+def _packages() -> Iterator[Check]:
+    pins, installed = environment.locked_versions(), environment.versions()
     missing = sorted(name for name, version in installed.items() if version is None and name in pins)
     other = sorted(
         f"{name} {version} (lock: {' or '.join(sorted(pins[name]))})"
@@ -76,62 +76,62 @@ def _packages() -> Iterator[Finding]:
         if version is not None and name in pins and version not in pins[name]
     )
     remedy = "run it through tox, which installs the lock: python -m tox -e bench"
-    yield Finding("ok" if installed["pyspark"] else "wrong", "Spark", f"pyspark {installed['pyspark']}", remedy)
+    yield Check("ok" if installed["pyspark"] else "wrong", "Spark", f"pyspark {installed['pyspark']}", remedy)
     if missing:
-        yield Finding("wrong", "packages", f"missing: {', '.join(missing)}", remedy)
+        yield Check("wrong", "packages", f"missing: {', '.join(missing)}", remedy)
     elif other:
-        yield Finding("note", "packages", f"not as locked: {', '.join(other)}", remedy)
+        yield Check("note", "packages", f"not as locked: {', '.join(other)}", remedy)
     else:
-        yield Finding("ok", "packages", f"all {sum(name in pins for name in installed)} that matter are as locked")
+        yield Check("ok", "packages", f"all {sum(name in pins for name in installed)} that matter are as locked")
 
 
-def _machine() -> Finding:
+def _machine() -> Check:
     cores, memory = environment.cores(), environment.memory_gib()
     found = f"{cores} core{'s' * (cores > 1)}, {memory:g} GiB, {environment.cpu_name()}"
     if memory < NEEDED_GIB:
-        return Finding("note", "machine", found, f"less than {NEEDED_GIB:g} GiB: use --size smoke")
+        return Check("note", "machine", found, f"less than {NEEDED_GIB:g} GiB: use --size smoke")
     busy = os.getloadavg()[0] / cores
     if busy > 0.5:
-        return Finding("note", "machine", found, f"it is busy (load {busy:.0%} of its cores): times will be noisy")
+        return Check("note", "machine", found, f"it is busy (load {busy:.0%} of its cores): times will be noisy")
     if cores == 1:
-        return Finding("note", "machine", found, "with one core nothing can run side by side: expect no speedup")
-    return Finding("ok", "machine", found)
+        return Check("note", "machine", found, "with one core nothing can run side by side: expect no speedup")
+    return Check("ok", "machine", found)
 
 
-def _disk() -> Finding:
+def _disk() -> Check:
     free = shutil.disk_usage(tempfile.gettempdir()).free / 2**30
     found = f"{free:.0f} GiB free in {tempfile.gettempdir()}"
     if free < NEEDED_DISK_GIB:
-        return Finding("wrong", "disk", found, f"Spark spills there: free {NEEDED_DISK_GIB:g} GiB or set TMPDIR")
-    return Finding("ok", "disk", found)
+        return Check("wrong", "disk", found, f"Spark spills there: free {NEEDED_DISK_GIB:g} GiB or set TMPDIR")
+    return Check("ok", "disk", found)
 
 
-def _docker(needed: bool) -> Finding:
+def _docker(needed: bool) -> Check:
     try:
         engine = find_engine()
     except ClusterError as error:
         if needed:
-            return Finding("wrong", "Docker", "none in reach", str(error))
-        return Finding("note", "Docker", "none in reach, only needed for --master compose", str(error))
-    return Finding(
+            return Check("wrong", "Docker", "none in reach", str(error))
+        return Check("note", "Docker", "none in reach, only needed for --master compose", str(error))
+    return Check(
         "ok", "Docker", f"{engine.cores} cores, {engine.memory_gib:.0f} GiB, client `{' '.join(engine.compose)}`"
     )
 
 
-def _reach(master: str) -> Finding:
+def _reach(master: str) -> Check:
     # Standalone masters may be a list: spark://a:7077,b:7077.
     address = urlsplit(master.split(",")[0])
     host, port = address.hostname or "", address.port or 7077
     try:
         socket.create_connection((host, port), timeout=5).close()
     except OSError as error:
-        return Finding("wrong", "master", f"{master}: {error}", "is it running, and is the port open from here?")
-    return Finding("ok", "master", f"{host} answers on port {port}")
+        return Check("wrong", "master", f"{master}: {error}", "is it running, and is the port open from here?")
+    return Check("ok", "master", f"{host} answers on port {port}")
 
 
 def doctor(master: str | None = None) -> int:
     """Print the screen; 1 where something keeps the benchmark from running."""
-    found = list(findings(master))
+    found = list(checks(master))
     for finding in found:
         print(f"{finding.mark:<6} {finding.what:<9} {finding.found}")
         if finding.mark != "ok" and finding.remedy:

@@ -3,13 +3,12 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
-
-from suite.environment import now
 
 SCHEMA = 1
 STATUSES = ("ok", "failed", "timeout", "skipped", "invalid")
@@ -146,3 +145,20 @@ def blank(
         "session": session,
         "at": now(),
     }
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a whole file or nothing."""
+    draft = path.with_name(f".{path.name}.draft")
+    draft.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+    draft.replace(path)
+
+
+def cell_name(cell: Mapping[str, Any]) -> str:
+    """`scenario.variant` of a cell or a record."""
+    return f"{cell['scenario']}.{cell['variant']}"
+
+
+def now() -> str:
+    """The time in UTC, to the second, in ISO 8601."""
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")

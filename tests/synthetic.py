@@ -256,8 +256,9 @@ def write(directory, blocks=6, seed=0, only=None, change=lambda record: record, 
 
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-    from suite.report import report, summary
+    from suite.report.page import write_report
+    from suite.report.terminal import summary
 
     folder = write(Path(sys.argv[1]), *map(int, sys.argv[2:3]))
-    report(folder)
+    write_report(folder)
     print(summary(folder))

@@ -9,13 +9,14 @@ import sys
 
 import pytest
 
-from suite import doctor
-from suite.environment import ROOT
-from suite.topology import ClusterError
+from suite import doctor as module
+from suite.cluster.description import ClusterError
+from suite.doctor import Check, checks, doctor
+from suite.machine.environment import ROOT
 
 
-def found(what: str, master: str | None = None) -> doctor.Finding:
-    return next(finding for finding in doctor.findings(master) if finding.what == what)
+def found(what: str, master: str | None = None) -> Check:
+    return next(finding for finding in checks(master) if finding.what == what)
 
 
 @pytest.fixture(autouse=True)
@@ -23,7 +24,7 @@ def no_engine(monkeypatch):
     def none():
         raise ClusterError("no `docker` on the PATH: install it")
 
-    monkeypatch.setattr(doctor, "find_engine", none)
+    monkeypatch.setattr(module, "find_engine", none)
 
 
 @pytest.mark.parametrize(("master", "mark"), [(None, "note"), ("local[2]", "note"), ("compose", "wrong")])
@@ -45,8 +46,8 @@ def test_a_master_that_does_not_answer_is_named():
 
 
 def test_other_packages_than_the_lock_has_are_a_note(monkeypatch):
-    installed = doctor.environment.versions()
-    monkeypatch.setattr(doctor.environment, "versions", lambda: {**installed, "numpy": "1.0"})
+    installed = module.environment.versions()
+    monkeypatch.setattr(module.environment, "versions", lambda: {**installed, "numpy": "1.0"})
     finding = found("packages")
     assert finding.mark == "note"
     assert "numpy 1.0 (lock: " in finding.found
@@ -54,14 +55,14 @@ def test_other_packages_than_the_lock_has_are_a_note(monkeypatch):
 
 
 def test_a_missing_package_is_wrong_and_decides_the_exit_code(monkeypatch, capsys):
-    installed = doctor.environment.versions()
-    monkeypatch.setattr(doctor.environment, "versions", lambda: {**installed, "numpy": None})
-    assert doctor.doctor() == 1
+    installed = module.environment.versions()
+    monkeypatch.setattr(module.environment, "versions", lambda: {**installed, "numpy": None})
+    assert doctor() == 1
     assert "missing: numpy" in capsys.readouterr().out
 
 
 def test_what_fits_is_said_to_be_ready(capsys):
-    assert doctor.doctor() == 0
+    assert doctor() == 0
     assert capsys.readouterr().out.endswith("ready: python -m tox -e bench\n")
 
 

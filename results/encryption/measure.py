@@ -21,9 +21,11 @@ ROOT = HERE.parents[1]
 sys.path.insert(0, str(ROOT))
 
 # Below the line that lets them be found: this file is run as a script.
-from suite import bench, environment, gate, records, stats  # noqa: E402
-from suite.cli import count  # noqa: E402
-from suite.java import find_java  # noqa: E402
+from suite import records, stats
+from suite.cli import count
+from suite.machine import environment
+from suite.records import cell_name, write_json
+from suite.spark.java import find_java
 
 SIDES = {"clear": "", "encrypted": "1"}
 RECIPE = "tests/cluster/recipes/shuffling.py"
@@ -38,7 +40,7 @@ def seconds(side: str, folder: Path) -> dict[str, float]:
         env={**os.environ, "FOLDOUT_ENCRYPT": SIDES[side]},
         check=True,
     )
-    return {gate.name_of(record): record["seconds"] for record in records.read(folder / "records.jsonl")}
+    return {cell_name(record): record["seconds"] for record in records.read(folder / "records.jsonl")}
 
 
 def main() -> None:
@@ -59,8 +61,8 @@ def main() -> None:
         limits = f" ({ratio.low:.2f} to {ratio.high:.2f})" if ratio.coverage else ""
         said = f"{middle['clear']:.2f} s in the clear, {middle['encrypted']:.2f} s encrypted"
         print(f"{name}: {said}, {ratio.median:.2f} times{limits}")
-    facts = environment.describe("standalone", find_java())
-    bench.write_json(HERE / "cost.json", {"order": [list(block) for block in blocks], "cost": cost, "made": facts})
+    facts = environment.describe_environment("standalone", find_java().facts)
+    write_json(HERE / "cost.json", {"order": [list(block) for block in blocks], "cost": cost, "made": facts})
 
 
 if __name__ == "__main__":

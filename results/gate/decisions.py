@@ -12,9 +12,10 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 
-from suite import compare, stats
-from suite.bench import write_json
-from suite.drawing import fixed_style
+from suite.gate.command import GATE_BLOCKS
+from suite.gate.sign_flip import CONFIRM_P, SCREEN_P, decide_word, flag_slower, judge
+from suite.records import write_json
+from suite.report.plotting import fixed_style
 
 HERE = Path(__file__).resolve().parent
 TIMES = HERE / "times.jsonl"
@@ -40,17 +41,17 @@ def decide(table: Table, rng: np.random.Generator, cell: str = "", injected: np.
     """One decision on blocks drawn from those measured; `injected` takes the place of the recipe `cell`."""
 
     def drawn() -> dict[str, list[float]]:
-        picked = rng.integers(len(next(iter(table.values()))), size=compare.BLOCKS)
+        picked = rng.integers(len(next(iter(table.values()))), size=GATE_BLOCKS)
         found = {name: values[picked].tolist() for name, values in table.items()}
         if injected is not None:
-            found[cell] = injected[rng.integers(len(injected), size=compare.BLOCKS)].tolist()
+            found[cell] = injected[rng.integers(len(injected), size=GATE_BLOCKS)].tolist()
         return found
 
-    screened = stats.judge(drawn())
-    flagged = stats.flagged(screened)
+    screened = judge(drawn())
+    flagged = flag_slower(screened)
     again = drawn() if flagged else {}
-    confirmed = stats.judge({name: again[name] for name in flagged})
-    return stats.verdict(screened, confirmed)
+    confirmed = judge({name: again[name] for name in flagged})
+    return decide_word(screened, confirmed)
 
 
 def shares(table: Table, cell: str, injected: np.ndarray | None, many: int, outer: int) -> dict[str, Any]:
@@ -81,7 +82,7 @@ def decisions(many: int, outer: int) -> bool:
         "revisions": list({json.dumps(line["revision"]): line["revision"] for line in lines}.values()),
         "spread": {name: float(np.std(values, ddof=1)) for name, values in null.items()},
         # Two independent exact tests have to err, the second on new blocks: whatever the blocks are like.
-        "alarms_at_most": stats.SCREEN_P * stats.CONFIRM_P,
+        "alarms_at_most": SCREEN_P * CONFIRM_P,
         "A/A": shares(null, "", None, many, outer),
         "power": {},
     }

@@ -34,19 +34,20 @@ ROOT = HERE.parents[1]
 sys.path[:0] = [str(ROOT), str(HERE)]
 
 # Below the lines that let them be found and give them as many threads as the recipes get: this file is run as a script.
-from suite import environment  # noqa: E402
+from suite.cluster.connect import existing_cluster
+from suite.gate.command import Comparison, make_plans, seconds_of, timing_warnings
+from suite.gate.sides import Side
+from suite.machine import environment
+from suite.machine.signals import INTERRUPTED, InterruptError, raise_on_signals
+from suite.plan.cells import Request
+from suite.plan.scenario import SCENARIOS, load_scenario
+from suite.records import now, write_json
+from suite.spark.java import find_java
 
 os.environ.update(environment.THREAD_LIMITS)
 
 from decisions import TIMES, decisions, written  # noqa: E402
 from verdicts import CASES, FOUND, run_all  # noqa: E402
-
-from suite import bench, compare, plan  # noqa: E402
-from suite.cluster import given  # noqa: E402
-from suite.java import find_java  # noqa: E402
-from suite.revisions import Side  # noqa: E402
-from suite.scenario import SCENARIOS, load  # noqa: E402
-from suite.signals import INTERRUPTED, InterruptError, interruptible  # noqa: E402
 
 AA = "A/A"
 
@@ -76,7 +77,7 @@ class Injection:
 
     def cost(self) -> float:
         """Seconds of one unit on this machine now."""
-        recipe = load(SCENARIOS / f"{self.scenario}.py").module
+        recipe = load_scenario(SCENARIOS / f"{self.scenario}.py").module
         data = recipe.make_data()
         work = compile(self.unit, self.cell, "exec")
         once = []
@@ -122,29 +123,28 @@ def measure(blocks: int, slowed: int) -> None:
     made = Path(tempfile.mkdtemp(prefix="foldout-prove-"))
     java = find_java()
     master = f"local[{cores}]"
-    request = plan.Request("gate", None, None, None, 1, cores, gate=True)
+    request = Request("gate", None, None, None, 1, cores, gate=True)
 
     def run(part: str, number: int, folders: dict[str, Path], scenarios: list[str] | None, **more: Any) -> None:
         sides = {name: Side(".", folder, None, sys.executable) for name, folder in folders.items()}
         out = made / "block"
         # Recipes in another order in each block, as in a real comparison.
         own = replace(request, seed=number)
-        comparison = compare.Comparison(sides, out, own, given(master), java, "prove", 300.0, random.Random())
-        plans = compare.planned(sides, own, scenarios, master, "prove")
+        comparison = Comparison(sides, out, own, existing_cluster(master), java, "prove", 300.0, random.Random())
+        plans = make_plans(sides, own, scenarios, master, "prove")
         print(f"block {number + 1}, {part}", flush=True)
         stage = comparison.run(plans, "times", 1)
         line = {
             "part": part,
             "block": number,
-            "at": environment.now(),
+            "at": now(),
             "machine": f"{cores} cores, {environment.cpu_name()}",
             "revision": environment.revision(),
             "order": stage.order[0],
             "seconds": {
-                cell: {side: seconds for side, (seconds,) in found.items()}
-                for cell, found in compare.seconds_of(stage).items()
+                cell: {side: seconds for side, (seconds,) in found.items()} for cell, found in seconds_of(stage).items()
             },
-            "warnings": compare.warnings(stage),
+            "warnings": timing_warnings(stage),
             **{when: comparison.loads[0][when] for when in ("before", "after")},
             **more,
         }
@@ -170,7 +170,7 @@ def measure(blocks: int, slowed: int) -> None:
                     run(injection.cell, number, {"base": SCENARIOS, **folders}, [injection.scenario], units=units)
     finally:
         shutil.rmtree(made, ignore_errors=True)
-    bench.write_json(HERE / "environment.json", environment.describe(master, java))
+    write_json(HERE / "environment.json", environment.describe_environment(master, java.facts))
 
 
 def units_of(injection: Injection) -> dict[str, int]:
@@ -205,7 +205,7 @@ def main() -> int:
         "verdicts": lambda: run_all(options.case),
     }
     try:
-        with interruptible():
+        with raise_on_signals():
             # What only measures has nothing to promise.
             return int(False in [parts[part]() for part in chosen])
     except InterruptError as stop:

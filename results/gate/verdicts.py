@@ -18,10 +18,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from suite import cli, environment
-from suite.bench import write_json
-from suite.gate import EXIT_CODES
-from suite.signals import INTERRUPTED, InterruptError
+from suite.cli import main
+from suite.gate.verdict import EXIT_CODES
+from suite.machine import environment
+from suite.machine.signals import INTERRUPTED, InterruptError
+from suite.records import write_json
 
 HERE = Path(__file__).resolve().parent
 RECIPES = HERE / "recipes"
@@ -159,7 +160,7 @@ def run(case: Case) -> dict[str, Any]:
             _git(folder, "add", "--all", ".")
             _git(folder, "commit", "-q", "--allow-empty", "-m", "a side")
         out = Path(made) / "out"
-        code = cli.main(["compare", "HEAD~1", "HEAD", "--scenarios", str(folder), "--out", str(out)])
+        code = main(["compare", "HEAD~1", "HEAD", "--scenarios", str(folder), "--out", str(out)])
         if code == INTERRUPTED:
             raise InterruptError("the signal above")
         if code not in EXIT_CODES.values():

@@ -18,8 +18,8 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parents[1]))
 
 # Below the line that lets them be found: this file is run as a script.
-from suite import records, stats  # noqa: E402
-from suite.drawing import fixed_style  # noqa: E402
+from suite import records, stats
+from suite.report.plotting import fixed_style
 
 USUAL = "usual_recipe"
 OURS = {"fold_after_fold": "fold after fold", "pool": "one pool"}

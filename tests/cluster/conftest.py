@@ -15,17 +15,18 @@ from typing import Any
 
 import pytest
 
-from suite import compose
-from suite.topology import ClusterError
+from suite.cluster import compose
+from suite.cluster.description import ClusterError
+from suite.cluster.docker_engine import IMAGE, Engine, build_image, find_engine
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="session")
-def engine() -> compose.Engine:
+def engine() -> Engine:
     """A Docker engine. Where there is none these tests are skipped, but in CI that is a failure."""
     try:
-        return compose.find_engine()
+        return find_engine()
     except ClusterError as error:
         if os.environ.get("CI") == "true":
             pytest.fail(f"CI has to run the tests on containers: {error}")
@@ -33,13 +34,13 @@ def engine() -> compose.Engine:
 
 
 @pytest.fixture(scope="session")
-def image(engine: compose.Engine, tmp_path_factory: pytest.TempPathFactory) -> str:
+def image(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> str:
     """The image, built from the working tree."""
-    compose.build(engine, tmp_path_factory.mktemp("build") / "build.log")
-    return compose.IMAGE
+    build_image(engine, tmp_path_factory.mktemp("build") / "build.log")
+    return IMAGE
 
 
-def things(engine: compose.Engine) -> set[str]:
+def things(engine: Engine) -> set[str]:
     """Every container, volume and network that the engine has."""
     questions = (["ps", "-aq"], ["volume", "ls", "-q"], ["network", "ls", "-q"])
     return {name for words in questions for name in engine.ask(*words).split()}
@@ -58,7 +59,7 @@ class Bench:
         Of its environment.
     """
 
-    def __init__(self, engine: compose.Engine, folder: Path, *arguments: str, **variables: str):
+    def __init__(self, engine: Engine, folder: Path, *arguments: str, **variables: str):
         self.engine = engine
         self.out = folder / "out"
         self.log = folder / "said"
@@ -91,7 +92,7 @@ class Bench:
 
     def container(self, who: str) -> str | None:
         """The id of the container of a service, such as `worker 1`, where there is one."""
-        found = {compose._state(one)[0]: one["Id"] for one in self.engine.containers(self.name)}
+        found = {compose.container_state(one)[0]: one["Id"] for one in self.engine.containers(self.name)}
         return found.get(who)
 
     def working(self, mark: str, who: str = "worker 1") -> bool:
@@ -128,7 +129,7 @@ class Bench:
 
 
 @pytest.fixture
-def bench(engine: compose.Engine, image: str, tmp_path: Path) -> Iterator[Callable[..., Bench]]:
+def bench(engine: Engine, image: str, tmp_path: Path) -> Iterator[Callable[..., Bench]]:
     """Starts benches; afterwards nothing of them may be left, whatever the test did."""
     before = things(engine)
     started: list[Bench] = []
@@ -145,8 +146,8 @@ def bench(engine: compose.Engine, image: str, tmp_path: Path) -> Iterator[Callab
         if one.process.poll() is None:
             os.killpg(one.process.pid, signal.SIGKILL)
             one.process.wait()
-        left |= {compose._state(each)[0] for each in engine.containers(one.name)}
-        compose.remove(engine, one.name)
+        left |= {compose.container_state(each)[0] for each in engine.containers(one.name)}
+        compose.remove_cluster(engine, one.name)
         assert not compose.state_folder(one.name).exists()
     assert left == set(), f"left behind: {started[-1].said}"
     assert things(engine) <= before

@@ -19,9 +19,12 @@ import psutil
 import pytest
 from ruamel.yaml import YAML
 
-from suite import compose, topology
-from suite.compose import Engine, Plan
-from suite.topology import ClusterError
+from suite.cluster import compose, docker_engine
+from suite.cluster.compose import ClusterSpec
+from suite.cluster.connect import existing_cluster
+from suite.cluster.description import ClusterError
+from suite.cluster.docker_engine import Engine, find_engine
+from suite.run.in_container import exit_code_of, pack
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCKER = ROOT / "docker"
@@ -93,7 +96,7 @@ def test_pages_are_published_on_request_only_and_other_ports_never():
 def test_the_compose_file_asks_for_nothing_that_the_suite_does_not_give(engine_of_8):
     text = (DOCKER / "compose.yaml").read_text()
     asked = {line.split("}")[0].split(":")[0] for line in text.split("${")[1:]}
-    given = set(Plan("x").variables(engine_of_8, "me"))
+    given = set(ClusterSpec("x").variables(engine_of_8, "me"))
     by_bench_or_user = {"FOLDOUT_COMMAND", "FOLDOUT_SENDS", "FOLDOUT_WORDS", "FOLDOUT_ADDRESS", "FOLDOUT_DRIVER_LIMIT"}
     assert asked - given == by_bench_or_user
     assert given <= asked
@@ -161,7 +164,7 @@ def test_encryption_is_a_setting(entrypoint, tmp_path, monkeypatch):
 def test_health_means_that_the_master_is_in_charge_and_lists_the_worker(
     entrypoint, role, state, healthy, monkeypatch, tmp_path
 ):
-    monkeypatch.setattr(topology, "master_state", lambda pages: state)
+    monkeypatch.setattr(entrypoint, "master_state", lambda pages: state)
     monkeypatch.setattr(entrypoint, "WAS_HEALTHY", tmp_path / "mark")
     if healthy:
         entrypoint.health(role)
@@ -220,7 +223,7 @@ NO_COMPOSE = 'if [ "$1" = info ]; then echo 4 8000000000; else echo "unknown com
 def test_each_way_to_have_no_engine_has_its_own_message(script, said, remedy, tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path) if script is None else fake_docker(tmp_path, script))
     with pytest.raises(ClusterError) as error:
-        compose.find_engine()
+        find_engine()
     text = str(error.value)
     assert said in text
     assert remedy in text
@@ -233,14 +236,14 @@ def test_a_dead_socket_is_named(monkeypatch):
         pytest.skip("there is no docker client here")
     monkeypatch.setenv("DOCKER_HOST", "unix:///nowhere/docker.sock")
     with pytest.raises(ClusterError, match=r"no Docker engine answers at unix:///nowhere/docker\.sock"):
-        compose.find_engine()
+        find_engine()
 
 
 def test_an_engine_that_does_not_answer(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", fake_docker(tmp_path, "exec /bin/sleep 100"))
-    monkeypatch.setattr(compose, "CLIENT_SECONDS", 0.3)
+    monkeypatch.setattr(docker_engine, "CLIENT_SECONDS", 0.3)
     with pytest.raises(ClusterError, match=r"`docker info` got no answer .* 0\.3 seconds"):
-        compose.find_engine()
+        find_engine()
 
 
 @pytest.mark.parametrize(
@@ -295,7 +298,7 @@ def test_own_recipes_go_along_with_their_neighbours(tmp_path):
     for name in ("mine.py", "sibling.py", "data.csv"):
         (tmp_path / name).write_text("x = 1\n")
     words = [str(tmp_path / "mine.py"), "udf_inference", "--slots", "1,2", "--master", "compose"]
-    inside, archive = compose.pack(words, tmp_path / "none")
+    inside, archive = pack(words, tmp_path / "none")
     assert inside == ["/results/own/0/mine.py", "udf_inference", "--slots", "1,2"]
     sent = members(archive)
     assert set(sent) == {"own/0/mine.py", "own/0/sibling.py"}
@@ -309,7 +312,7 @@ def test_a_folder_of_recipes_and_an_old_run_go_along(tmp_path):
         file.touch()
     (out / "link").symlink_to("/etc/passwd")
     words = ["--resume", "--out", str(out), f"--scenarios={recipes}", "--master=compose"]
-    inside, archive = compose.pack(words, out)
+    inside, archive = pack(words, out)
     assert inside == ["--resume", "--scenarios", "/results/own/scenarios"]
     assert {name for name, member in members(archive).items() if member.isfile()} == {
         "run/plan.json",
@@ -320,7 +323,7 @@ def test_a_folder_of_recipes_and_an_old_run_go_along(tmp_path):
 
 
 def test_without_anything_to_send_the_archive_is_empty_but_whole(tmp_path):
-    inside, archive = compose.pack(["--size", "smoke"], tmp_path / "none")
+    inside, archive = pack(["--size", "smoke"], tmp_path / "none")
     assert inside == ["--size", "smoke"]
     assert members(archive) == {}
     assert len(archive) >= 1024  # two blocks that say it has ended: the pipe it goes through stays open
@@ -331,7 +334,7 @@ def test_without_anything_to_send_the_archive_is_empty_but_whole(tmp_path):
 
 def test_nothing_secret_is_among_the_variables(engine_of_8, monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    variables = Plan("foldout-1", 3, 2, "2g", encrypt=True).variables(engine_of_8, "me")
+    variables = ClusterSpec("foldout-1", 3, 2, "2g", encrypt=True).variables(engine_of_8, "me")
     assert variables["FOLDOUT_SECRET_FILE"] == str(tmp_path / "foldout" / "foldout-1" / "secret")
     assert variables["FOLDOUT_WORKER_MEMORY"] == "2048m"
     assert variables["FOLDOUT_WORKER_LIMIT"] == f"{2048 + 768 + 2 * 768}m"
@@ -342,31 +345,29 @@ def test_nothing_secret_is_among_the_variables(engine_of_8, monkeypatch, tmp_pat
 
 
 def test_the_driver_inside_learns_what_cluster_it_has(engine_of_8, monkeypatch):
-    from suite.cluster import given
-
-    told = Plan("x", 2, 1).variables(engine_of_8, "me")["FOLDOUT_CLUSTER"]
+    told = ClusterSpec("x", 2, 1).variables(engine_of_8, "me")["FOLDOUT_CLUSTER"]
     monkeypatch.setenv("FOLDOUT_CLUSTER", told)
     monkeypatch.setenv("SPARK_CONF_DIR", "/tmp/spark-conf")
-    ready = given("spark://master:7077")
+    ready = existing_cluster("spark://master:7077")
     assert ready.slots == 2
     assert ready.label == "containers: 2 workers of 1 core, all on one host"
     assert ready.environment == {"SPARK_CONF_DIR": "/tmp/spark-conf"}
-    assert given("spark://elsewhere:7077").slots is None
-    assert given("local[2]").environment == {}
+    assert existing_cluster("spark://elsewhere:7077").slots is None
+    assert existing_cluster("local[2]").environment == {}
 
 
 @pytest.mark.parametrize(
     ("plan", "said"),
     [
-        (Plan("x", workers=2, cores=9), "workers of 9 cores cannot be had: the Docker engine has 8"),
-        (Plan("x", workers=9, memory="2g"), "9 workers need 31.5 GiB, the Docker engine has 16.0"),
-        (Plan("x", workers=0), "at least 1 worker"),
-        (Plan("x", memory="much"), "not an amount"),
+        (ClusterSpec("x", workers=2, cores=9), "workers of 9 cores cannot be had: the Docker engine has 8"),
+        (ClusterSpec("x", workers=9, memory="2g"), "9 workers need 31.5 GiB, the Docker engine has 16.0"),
+        (ClusterSpec("x", workers=0), "at least 1 worker"),
+        (ClusterSpec("x", memory="much"), "not an amount"),
     ],
 )
 def test_a_cluster_that_the_engine_cannot_hold_is_refused_first(plan, said, engine_of_8, tmp_path):
     with pytest.raises(ClusterError, match=said):
-        compose.start(engine_of_8, plan, "me", tmp_path / "log")
+        compose.start_containers(engine_of_8, plan, "me", tmp_path / "log")
     assert not (tmp_path / "log").exists()
 
 
@@ -374,13 +375,13 @@ def test_only_what_a_dead_process_of_this_machine_owned_is_orphaned():
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
     host = socket.gethostname()
-    assert compose._is_orphaned(f"{host}:{ended.pid}:12345")
-    assert compose._is_orphaned(f"{host}:{os.getpid()}:12345")  # the number was given to another process since
-    assert not compose._is_orphaned(compose._owner())
-    assert not compose._is_orphaned(f"other-{host}:{ended.pid}:12345")
+    assert compose.is_orphaned(f"{host}:{ended.pid}:12345")
+    assert compose.is_orphaned(f"{host}:{os.getpid()}:12345")  # the number was given to another process since
+    assert not compose.is_orphaned(compose.this_owner())
+    assert not compose.is_orphaned(f"other-{host}:{ended.pid}:12345")
     for other in ("kept", "by-hand", "", "a:b:c"):
-        assert not compose._is_orphaned(other)
-    assert compose._owner().split(":")[1] == str(psutil.Process().pid)
+        assert not compose.is_orphaned(other)
+    assert compose.this_owner().split(":")[1] == str(psutil.Process().pid)
 
 
 @pytest.mark.parametrize(
@@ -392,7 +393,7 @@ def test_only_what_a_dead_process_of_this_machine_owned_is_orphaned():
     ],
 )
 def test_a_taken_port_is_named_with_the_remedy(said, tmp_path):
-    text = compose._why_not_started(said, tmp_path / "log")
+    text = compose.explain_failed_start(said, tmp_path / "log")
     assert "127.0.0.1:8080 is taken" in text
     assert "FOLDOUT_MASTER_PAGE" in text
 
@@ -402,7 +403,7 @@ def test_states_are_told_in_words():
 
     def state(restarts=0, **values):
         told = {"OOMKilled": False, "Status": "running", "Paused": False, "ExitCode": 0} | values
-        return compose._state({"Config": {"Labels": labels}, "State": told, "RestartCount": restarts})
+        return compose.container_state({"Config": {"Labels": labels}, "State": told, "RestartCount": restarts})
 
     assert state(Health={"Status": "healthy"}) == ("worker 2", "healthy")
     assert state(restarts=1, Health={"Status": "healthy"}) == ("worker 2", "died")
@@ -417,4 +418,4 @@ def test_a_cluster_that_someone_removed_is_named():
             return []
 
     with pytest.raises(ClusterError, match="the driver's container is gone: someone removed it"):
-        compose._ending(Empty(), "foldout-1", "0123")
+        exit_code_of(Empty(), "foldout-1", "0123")

@@ -13,7 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from suite import compose, records, topology
+from suite import records
+from suite.cluster import compose, docker_engine
+from suite.cluster.description import is_complete, master_state
+from suite.cluster.docker_engine import build_image
 
 pytestmark = pytest.mark.docker
 
@@ -58,7 +61,7 @@ def running(engine, image):
 
 @pytest.fixture(scope="module")
 def containers(running, engine):
-    return {compose._state(each)[0]: each for each in engine.containers(compose.KEPT)}
+    return {compose.container_state(each)[0]: each for each in engine.containers(compose.KEPT)}
 
 
 @pytest.fixture(scope="module")
@@ -100,8 +103,8 @@ def test_all_of_it_is_up(running, containers):
 
 
 def test_the_master_lists_both_workers_and_history_serves(running):
-    state = topology.master_state("http://127.0.0.1:18989")
-    assert topology.is_complete(state, workers=2, cores=1)
+    state = master_state("http://127.0.0.1:18989")
+    assert is_complete(state, workers=2, cores=1)
     with urllib.request.urlopen("http://127.0.0.1:18990/api/v1/applications", timeout=10) as reply:
         assert isinstance(json.load(reply), list)
 
@@ -131,7 +134,7 @@ def test_containers_are_confined(containers, engine):
 
 def test_workers_have_the_cores_and_memory_that_were_promised(containers):
     host = containers["worker 1"]["HostConfig"]
-    plan = compose.Plan(compose.KEPT)
+    plan = compose.ClusterSpec(compose.KEPT)
     assert host["NanoCpus"] == 1_000_000_000
     assert host["Memory"] == host["MemorySwap"] == plan.worker_limit * 2**20
 
@@ -161,7 +164,7 @@ def test_a_client_without_the_secret_is_refused(containers, engine, image, tmp_p
     network = next(iter(containers["master"]["NetworkSettings"]["Networks"]))
     name = f"foldout-stranger-{os.getpid()}"
     command = ["docker", "run", "--rm", "--name", name, "--network", network, "--entrypoint", "sh", image, "-c"]
-    java = "python -c 'import suite.java; print(suite.java.find_java().home)'"
+    java = "python -c 'import suite.spark.java as java; print(java.find_java().home)'"
     said = tmp_path / "said"
     with said.open("wb") as out:
         words = [*command, f'JAVA_HOME=$({java}) exec python -c "$0"', STRANGER]
@@ -210,10 +213,10 @@ def test_a_change_of_code_rebuilds_the_last_layers_only(engine, image, tmp_path,
     for name in (".dockerignore", "pyproject.toml"):
         shutil.copy(ROOT / name, tmp_path / name)
     (tmp_path / "scenarios" / "new.py").write_text("pass\n")
-    monkeypatch.setattr(compose, "ROOT", tmp_path)
+    monkeypatch.setattr(docker_engine, "ROOT", tmp_path)
     changed = "foldout:changed"
     try:
-        compose.build(engine, tmp_path / "build.log", changed)
+        build_image(engine, tmp_path / "build.log", changed)
         before, after = (json.loads(engine.ask("inspect", tag))[0]["RootFS"]["Layers"] for tag in (image, changed))
         different = [number for number, pair in enumerate(zip(before, after, strict=True)) if len(set(pair)) > 1]
         assert different == [len(before) - 1]

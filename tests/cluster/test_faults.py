@@ -3,7 +3,7 @@
 
 import pytest
 
-from suite.faults import cause, disturbance, meaning
+from suite.spark.failures import cause, disturbance, meaning
 
 SOUND = [
     {"Event": "SparkListenerJobStart"},

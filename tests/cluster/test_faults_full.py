@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from suite import compose
+from suite.cluster import compose
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow]
 
@@ -105,12 +105,12 @@ def test_executor_lost_while_it_holds_cached_data(bench):
 
 def test_port_taken(engine, image, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    plan = compose.Plan("foldout-port", workers=1, pages=True)
+    plan = compose.ClusterSpec("foldout-port", workers=1, pages=True)
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         monkeypatch.setenv("FOLDOUT_MASTER_PAGE", str(port))
         with pytest.raises(compose.ClusterError, match=rf"127\.0\.0\.1:{port} is taken"):
-            compose.up(plan)
+            compose.cluster_up(plan)
     assert engine.containers(plan.name) == []
     assert not compose.state_folder(plan.name).exists()
 

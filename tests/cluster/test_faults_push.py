@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from suite import compose
+from suite.cluster import compose
 
 RECIPES = Path(__file__).with_name("recipes")
 
@@ -141,7 +141,7 @@ def test_interrupted_while_collecting(bench, engine):
     run = bench(STEADY)
 
     def is_over():
-        containers = {compose._state(one)[0]: one for one in engine.containers(run.name)}
+        containers = {compose.container_state(one)[0]: one for one in engine.containers(run.name)}
         return "bench" in containers and containers["bench"]["State"]["Status"] == "exited"
 
     run.until("the end", is_over)

@@ -7,29 +7,29 @@ import sys
 
 import pytest
 
-from suite import preflight, topology
-from suite.cluster import ClusterError
-from suite.preflight import MismatchError, Side
+from suite.cluster import preflight
+from suite.cluster.description import PAGES, ClusterError
+from suite.cluster.preflight import MismatchError, NodeVersions
 
 SAME = {"python": "3.11.7", "java": "17.0.15", "spark": "4.3.0", "numpy": "2.4.6", "scikit-learn": "1.9.1"}
 
 
-def side(name: str, **other: str) -> Side:
-    return Side(name, {**SAME, **other})
+def side(name: str, **other: str) -> NodeVersions:
+    return NodeVersions(name, {**SAME, **other})
 
 
 def test_patch_releases_of_python_and_java_may_differ_and_nothing_else():
     driver = side("driver")
-    assert preflight.differences(driver, [side("a", python="3.11.2", java="17.0.9")]) == []
-    assert preflight.differences(driver, [side("a"), side("b", python="3.12.7")]) == ["python"]
-    assert preflight.differences(driver, [side("a", java="21.0.8")]) == ["java"]
-    assert preflight.differences(driver, [side("a", numpy="2.4.5")]) == ["numpy"]
-    assert preflight.differences(driver, [side("a", spark="4.3.1")]) == ["spark"]
-    assert preflight.differences(driver, [side("a", **{"scikit-learn": "missing"})]) == ["scikit-learn"]
+    assert preflight.version_differences(driver, [side("a", python="3.11.2", java="17.0.9")]) == []
+    assert preflight.version_differences(driver, [side("a"), side("b", python="3.12.7")]) == ["python"]
+    assert preflight.version_differences(driver, [side("a", java="21.0.8")]) == ["java"]
+    assert preflight.version_differences(driver, [side("a", numpy="2.4.5")]) == ["numpy"]
+    assert preflight.version_differences(driver, [side("a", spark="4.3.1")]) == ["spark"]
+    assert preflight.version_differences(driver, [side("a", **{"scikit-learn": "missing"})]) == ["scikit-learn"]
 
 
 def test_the_table_marks_what_differs():
-    text = preflight.table([side("driver"), side("host/12", numpy="1.26.0")], ["numpy"])
+    text = preflight.version_table([side("driver"), side("host/12", numpy="1.26.0")], ["numpy"])
     header, driver, executor = text.splitlines()
     assert "numpy*" in header
     assert "python*" not in header
@@ -86,10 +86,10 @@ class Master:
     """Stands for a session on a standalone master that shows this state."""
 
     def __init__(self, monkeypatch, state, needed="2"):
-        self.conf = {topology.PAGES: "http://master", "spark.cores.max": needed}
+        self.conf = {PAGES: "http://master", "spark.cores.max": needed}
         self.sparkContext = self
         self.applicationId = "app-1"
-        monkeypatch.setattr(topology, "master_state", lambda pages: state)
+        monkeypatch.setattr(preflight, "master_state", lambda pages: state)
 
     def getConf(self):
         return self.conf

@@ -13,22 +13,30 @@ from pathlib import Path
 import psutil
 import pytest
 
-from suite import topology
-from suite.cluster import Cluster, ClusterError, cluster
-from suite.standalone import share
-from suite.topology import is_complete
+from suite.cluster import standalone
+from suite.cluster.connect import connect
+from suite.cluster.description import (
+    Cluster,
+    ClusterError,
+    executor_conf,
+    is_complete,
+    one_host_label,
+    wants_encryption,
+)
+from suite.cluster.standalone import processors_of
+from suite.spark.java import Java
 
 ROOT = Path(__file__).resolve().parents[2]
 START = """
 from pathlib import Path
 import json, os, subprocess, sys
-from suite import session
-from suite.cluster import cluster
+from suite.cluster.connect import connect
+from suite.spark import session
 """
 
 PROBE = """
     url, events, conf = sys.argv[1], Path(sys.argv[2]), json.loads(sys.argv[3])
-    spark = session.start({**session.spark_conf(url, 2, events, conf)}, [])
+    spark = session.start_session({**session.spark_conf(url, 2, events, conf)}, [])
 
     def where(rows):
         import os, time
@@ -72,7 +80,7 @@ def of_session(word: str) -> list[psutil.Process]:
 @pytest.fixture(scope="module")
 def running(tmp_path_factory):
     logs = tmp_path_factory.mktemp("logs")
-    with cluster("standalone", workers=2, cores=1, memory="512m", logs=logs) as ready:
+    with connect("standalone", workers=2, cores=1, memory="512m", logs=logs) as ready:
         yield ready, logs
 
 
@@ -166,7 +174,7 @@ def test_a_client_without_the_secret_is_refused(running, tmp_path):
 
 
 STARTED = """
-    with cluster("standalone", workers=1, memory="512m", logs=Path(sys.argv[1])) as ready:
+    with connect("standalone", workers=1, memory="512m", logs=Path(sys.argv[1])) as ready:
         print("READY", ready.environment["SPARK_CONF_DIR"], flush=True)
         {body}
 """
@@ -204,7 +212,7 @@ def end(tmp_path: Path, body: str, number: int | None) -> tuple[subprocess.Popen
 )
 def test_nothing_is_left(tmp_path, body, number):
     process, folder = end(tmp_path, body, number)
-    # After a kill that cannot be caught, the undertaker works on its own.
+    # After a kill that cannot be caught, the reaper works on its own.
     deadline = time.monotonic() + 30
     while (of_session(folder) or Path(folder).parent.exists()) and time.monotonic() < deadline:
         time.sleep(0.2)
@@ -218,13 +226,10 @@ def test_a_daemon_that_dies_is_named_with_its_log(tmp_path, monkeypatch):
     (broken / "bin").mkdir(parents=True)
     (broken / "bin" / "java").write_text("#!/bin/sh\necho 'no good' >&2; exit 3\n")
     (broken / "bin" / "java").chmod(0o755)
-    from suite import standalone
-    from suite.java import Java
-
     monkeypatch.setattr(standalone, "find_java", lambda: Java(broken, 17, "test"))
     with (
         pytest.raises(ClusterError, match=r"master ended with code \d+: see .*master\.log") as error,
-        cluster("standalone", logs=tmp_path / "logs"),
+        connect("standalone", logs=tmp_path / "logs"),
     ):
         pytest.fail("must not start")
     assert "\n" not in str(error.value)
@@ -234,13 +239,13 @@ def test_a_daemon_that_dies_is_named_with_its_log(tmp_path, monkeypatch):
 def test_sizes_that_make_no_sense(tmp_path, workers, cores, memory):
     with (
         pytest.raises(ClusterError),
-        cluster("standalone", workers=workers, cores=cores, memory=memory, logs=tmp_path),
+        connect("standalone", workers=workers, cores=cores, memory=memory, logs=tmp_path),
     ):
         pytest.fail("must not start")
 
 
 def test_other_masters_are_passed_on(tmp_path):
-    with cluster("spark://somewhere:7077", logs=tmp_path) as ready:
+    with connect("spark://somewhere:7077", logs=tmp_path) as ready:
         assert ready.url == "spark://somewhere:7077"
         assert ready.slots is None
 
@@ -248,7 +253,7 @@ def test_other_masters_are_passed_on(tmp_path):
 def test_shares_are_disjoint_until_the_processors_run_out(monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2, 3, 4}, raising=False)
     monkeypatch.setattr(os, "sched_setaffinity", lambda *_: None, raising=False)
-    assert [share(number, 2) for number in range(3)] == [{0, 1}, {2, 3}, {4, 0}]
+    assert [processors_of(number, 2) for number in range(3)] == [{0, 1}, {2, 3}, {4, 0}]
 
 
 @pytest.mark.parametrize(
@@ -267,8 +272,8 @@ def test_dead_workers_do_not_count():
 
 
 def test_labels_say_that_one_host_plays_the_cluster():
-    assert topology.one_host_label("standalone", 2, 1, 8) == "standalone: 2 workers of 1 core, all on one host"
-    assert topology.one_host_label("standalone", 4, 1, 1).endswith("with only 1 core")
+    assert one_host_label("standalone", 2, 1, 8) == "standalone: 2 workers of 1 core, all on one host"
+    assert one_host_label("standalone", 4, 1, 1).endswith("with only 1 core")
 
 
 @pytest.mark.parametrize(
@@ -277,12 +282,12 @@ def test_labels_say_that_one_host_plays_the_cluster():
 )
 def test_an_executor_never_has_more_cores_than_the_session(cores, slots, conf):
     of_cluster = {} if cores is None else {"spark.executor.cores": cores}
-    assert topology.executor_conf(of_cluster, slots) == conf
+    assert executor_conf(of_cluster, slots) == conf
 
 
 def test_slots_that_no_executor_fits_into_are_refused():
     with pytest.raises(ClusterError, match="3 slots cannot be had from workers of 2 cores: take a multiple of 2"):
-        topology.executor_conf({"spark.executor.cores": "2"}, 3)
+        executor_conf({"spark.executor.cores": "2"}, 3)
 
 
 @pytest.mark.parametrize(("value", "wanted"), [(None, False), ("", False), ("0", False), ("1", True)])
@@ -290,7 +295,7 @@ def test_encryption_can_be_asked_for_by_a_variable(value, wanted, monkeypatch):
     monkeypatch.delenv("FOLDOUT_ENCRYPT", raising=False)
     if value is not None:
         monkeypatch.setenv("FOLDOUT_ENCRYPT", value)
-    assert topology.wants_encryption() is wanted
+    assert wants_encryption() is wanted
 
 
 def test_a_bench_records_the_executors_before_and_after(tmp_path):

@@ -1,0 +1,383 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The cluster of containers: starts it through Docker's own clients, and removes all of it by label.
+
+The files it starts are in `docker/`. Both clients will do, `docker compose` (v2) and `docker-compose` (1.29).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import socket
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from suite.cluster.description import PAGES, Cluster, ClusterError, check_size, gibibytes, new_secret, one_host_label
+from suite.cluster.docker_engine import (
+    CLIENT_SECONDS,
+    IMAGE,
+    NAME_LABEL,
+    Engine,
+    build_image,
+    call_client,
+    find_engine,
+    last_line,
+    running_client,
+)
+from suite.machine.environment import ROOT
+from suite.machine.signals import InterruptError, defer_signals
+
+KEPT = "foldout"  # the cluster that `cluster up` starts and `cluster down` ends; a bench's own has a number after it
+OWNER_LABEL = "foldout.owner"
+MASTER_URL = "spark://master:7077"
+MASTER_PAGES = "http://master:8080"
+COMPOSE_START_SECONDS = 240.0  # until every container is healthy; half a minute in practice
+
+
+@dataclass(frozen=True)
+class ClusterSpec:
+    """A cluster to start.
+
+    Attributes
+    ----------
+    name : str
+        Of the compose project, and of the label on everything that belongs to it.
+    workers, cores : int
+    memory : str
+        Heap of each worker's executor.
+    encrypt : bool
+    pages : bool
+        Whether the web pages can be opened, on 127.0.0.1, and there is a history server.
+    """
+
+    name: str
+    workers: int = 2
+    cores: int = 1
+    memory: str = "1g"
+    encrypt: bool = False
+    pages: bool = False
+
+    @property
+    def heap(self) -> int:
+        """MiB of an executor's heap."""
+        return int(gibibytes(self.memory) * 1024)
+
+    @property
+    def worker_limit(self) -> int:
+        """MiB of a worker's container: the heap, Spark's own processes, and a Python process for each core."""
+        return self.heap + 768 + 768 * self.cores
+
+    def cluster(self, host_cores: int) -> Cluster:
+        """What the driver inside has to know."""
+        return Cluster(
+            url=MASTER_URL,
+            conf={
+                "spark.executor.cores": str(self.cores),
+                "spark.executor.memory": f"{self.heap}m",
+                "spark.driver.memory": "1g",
+                # A partition of the network is noticed in one minute instead of two.
+                "spark.network.timeout": "60s",
+                PAGES: MASTER_PAGES,
+            },
+            workers=self.workers,
+            cores=self.cores,
+            label=one_host_label("containers", self.workers, self.cores, host_cores),
+        )
+
+    def variables(self, engine: Engine, owner: str) -> dict[str, str]:
+        """What `compose.yaml` asks for."""
+        return {
+            "FOLDOUT_IMAGE": IMAGE,
+            "FOLDOUT_NAME": self.name,
+            "FOLDOUT_OWNER": owner,
+            "FOLDOUT_SECRET_FILE": str(state_folder(self.name) / "secret"),
+            "FOLDOUT_WORKER_CORES": str(self.cores),
+            "FOLDOUT_WORKER_MEMORY": f"{self.heap}m",
+            "FOLDOUT_WORKER_LIMIT": f"{self.worker_limit}m",
+            # The driver's container is where the recipes without Spark run: it gets as many cores as Spark has slots.
+            "FOLDOUT_DRIVER_CORES": str(min(self.workers * self.cores, engine.cores)),
+            "FOLDOUT_ENCRYPT": "1" if self.encrypt else "",
+            "FOLDOUT_CLUSTER": json.dumps(asdict(self.cluster(engine.cores))),
+        }
+
+
+def state_folder(name: str) -> Path:
+    """Where the secret of a cluster is kept for as long as it lives.
+
+    In the user's own cache folder, since some engines cannot see `/tmp` as we do.
+    """
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "foldout" / name
+
+
+def this_owner() -> str:
+    """A name for the process that we are, such that no other one is ever taken for it."""
+    return f"{socket.gethostname()}:{os.getpid()}:{psutil.Process().create_time():.0f}"
+
+
+def is_orphaned(owner: str) -> bool:
+    """Whether the process that an owner label names is gone. What others started, and by hand, never is."""
+    host, _, rest = owner.rpartition(":")[0].rpartition(":")
+    if host != socket.gethostname() or not rest.isdigit():
+        return False
+    try:
+        born = psutil.Process(int(rest)).create_time()
+    except psutil.NoSuchProcess:
+        return True
+    # The clock may have been set since; a number is not given to another process within a minute.
+    return abs(born - float(owner.rpartition(":")[2])) > 60
+
+
+def compose_command(engine: Engine, plan: ClusterSpec) -> list[str]:
+    """How the compose client is called for a cluster, up to its subcommand."""
+    files = [str(ROOT / "docker" / "compose.yaml")]
+    if plan.pages:
+        files.append(str(ROOT / "docker" / "compose.pages.yaml"))
+    # On top of ours: what a user wants different, and how tests break things.
+    files += filter(None, os.environ.get("FOLDOUT_COMPOSE", "").split(os.pathsep))
+    named = [word for file in files for word in ("-f", file)]
+    return [*engine.compose, *named, "-p", plan.name]
+
+
+def client_environment(variables: Mapping[str, str]) -> dict[str, str]:
+    """The environment of a compose client: ours, without the user's own settings for compose, and `variables`."""
+    # The user's own settings for compose are meant for other projects.
+    return {name: value for name, value in os.environ.items() if not name.startswith("COMPOSE_")} | dict(variables)
+
+
+def start_containers(engine: Engine, plan: ClusterSpec, owner: str, log: Path) -> None:
+    """Start a cluster, and wait until the master has all workers.
+
+    Raises
+    ------
+    ClusterError
+        Names the container that is missing, or what compose says.
+    """
+    check_size(plan.workers, plan.cores, plan.memory)
+    if plan.cores > engine.cores:
+        raise ClusterError(f"workers of {plan.cores} cores cannot be had: the Docker engine has {engine.cores}")
+    needed = plan.workers * plan.worker_limit / 1024
+    if needed > engine.memory_gib:
+        raise ClusterError(
+            f"{plan.workers} workers need {needed:.1f} GiB, the Docker engine has {engine.memory_gib:.1f}: "
+            "take fewer, or give it more"
+        )
+    folder = state_folder(plan.name)
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    folder.chmod(0o700)
+    (folder / "secret").unlink(missing_ok=True)
+    # Others are kept out by the folder. The file itself is mounted into containers, whose user is not this one.
+    (folder / "secret").write_text(new_secret())
+    (folder / "secret").chmod(0o444)
+    services = ["master", "worker", *(["history"] if plan.pages else [])]
+    command = [*compose_command(engine, plan), "up", "-d", "--no-build", "--scale", f"worker={plan.workers}", *services]
+    deadline = time.monotonic() + COMPOSE_START_SECONDS
+    wanted = plan.workers + len(services) - 1
+    with running_client(command, log, client_environment(plan.variables(engine, owner))) as client:
+        while True:
+            said = log.read_text(errors="replace")
+            if client.poll():
+                raise ClusterError(explain_failed_start(said, log))
+            states = [container_state(container) for container in engine.containers(plan.name)]
+            if broken := [f"{who} {what}" for who, what in states if what not in ("healthy", "starting", "created")]:
+                raise ClusterError(f"the cluster did not start: {', '.join(broken)}: see {log}")
+            healthy = sum(what == "healthy" for _, what in states)
+            if healthy == wanted and client.poll() == 0:
+                return
+            if time.monotonic() > deadline:
+                missing = [f"{who} is {what}" for who, what in states if what != "healthy"]
+                if len(states) < wanted:
+                    missing.append(f"{wanted - len(states)} were not made")
+                raise ClusterError(
+                    f"{healthy} of {wanted} containers came up in {COMPOSE_START_SECONDS:g} seconds "
+                    f"({', '.join(missing)}): see {log}"
+                )
+            time.sleep(0.3)
+
+
+def explain_failed_start(said: str, log: Path) -> str:
+    """Why compose could not start the cluster, from what it said: one line with the remedy or the log's name."""
+    if taken := re.search(
+        r"(?:Bind for|listen tcp4?|bind for)\D*(\d+\.\d+\.\d+\.\d+:\d+)\D.*already (?:allocated|in use)", said
+    ):
+        return (
+            f"the cluster did not start: {taken[1]} is taken by another program: end it, or choose another port by "
+            "FOLDOUT_MASTER_PAGE or FOLDOUT_HISTORY_PAGE"
+        )
+    errors = [line for line in said.splitlines() if "error" in line.lower()]
+    return f"the cluster did not start: {last_line((errors or [said])[-1])}: see {log}"
+
+
+def container_state(container: Mapping[str, Any]) -> tuple[str, str]:
+    """Who a container is, and how it is, in a word or a few."""
+    labels = container["Config"]["Labels"]
+    who = labels.get("com.docker.compose.service", "?")
+    if who == "worker":
+        who += f" {labels.get('com.docker.compose.container-number', '?')}"
+    state = container["State"]
+    if state["OOMKilled"]:
+        return who, "ran out of memory"
+    if state["Status"] in ("running", "paused"):
+        died = container["RestartCount"] > 0
+        return who, "died" if died else "paused" if state["Paused"] else state.get("Health", {}).get(
+            "Status", "running"
+        )
+    if state["Status"] == "created":
+        return who, "created"
+    return who, f"ended with exit code {state['ExitCode']}"
+
+
+def remove_cluster(engine: Engine, name: str) -> None:
+    """Remove all containers, networks and volumes with the label of a cluster, and its secret.
+
+    By label and not through compose, so it works for what a killed process left behind as well.
+
+    Raises
+    ------
+    ClusterError
+        Something cannot be removed.
+    """
+    deadline = time.monotonic() + CLIENT_SECONDS
+    quiet = 0
+    while quiet < 2:
+        left = _remove_once(engine, f"label={NAME_LABEL}={name}")
+        # A client that was stopped may have one more request on its way.
+        quiet = 0 if left else quiet + 1
+        if time.monotonic() > deadline:
+            raise ClusterError(f"cannot remove {left}: see `docker ps -a --filter label={NAME_LABEL}={name}`")
+        time.sleep(0.3)
+    shutil.rmtree(state_folder(name), ignore_errors=True)
+
+
+def _remove_once(engine: Engine, label: str) -> list[str]:
+    found = engine.ask("ps", "-aq", "--filter", label).split()
+    if found:
+        engine.ask("rm", "-f", "-v", *found, may_fail=True)
+    for kind in ("network", "volume"):
+        ids = engine.ask(kind, "ls", "-q", "--filter", label).split()
+        if ids:
+            engine.ask(kind, "rm", *ids, may_fail=True)
+        found += ids
+    return found
+
+
+def remove_orphans(engine: Engine) -> list[str]:
+    """Remove the clusters whose owner is dead; their names. Those of others, and by hand, are left alone."""
+    names: set[str] = set()
+    template = f'{{{{.Label "{NAME_LABEL}"}}}} {{{{.Label "{OWNER_LABEL}"}}}}'
+    for kind in (["ps", "-a"], ["network", "ls"], ["volume", "ls"]):
+        shown = engine.ask(*kind, "--filter", f"label={OWNER_LABEL}", "--format", template)
+        pairs = [line.split(" ", 1) for line in shown.splitlines() if " " in line]
+        names |= {name for name, owner in pairs if is_orphaned(owner)}
+    # A process that died before its first container was made has left a secret that opens nothing.
+    for folder in state_folder(KEPT).parent.glob(f"{KEPT}-*"):
+        number = folder.name.removeprefix(f"{KEPT}-")
+        if number.isdigit() and not psutil.pid_exists(int(number)):
+            shutil.rmtree(folder, ignore_errors=True)
+    for name in sorted(names):
+        remove_cluster(engine, name)
+    return sorted(names)
+
+
+def save_logs(engine: Engine, name: str, folder: Path) -> None:
+    """Write what each container said to a file of its own."""
+    for container in engine.containers(name):
+        who = container_state(container)[0].replace(" ", "-")
+        done = call_client(["docker", "logs", container["Id"]])
+        (folder / f"{who}.log").write_text(done.stdout + done.stderr)
+
+
+@contextlib.contextmanager
+def temporary_cluster(engine: Engine, plan: ClusterSpec, logs: Path) -> Iterator[None]:
+    """Run a cluster for as long as the block lasts; its containers' logs are in `logs` afterwards."""
+    try:
+        start_containers(engine, plan, this_owner(), logs / "compose.log")
+        yield
+    finally:
+        with defer_signals():
+            try:
+                save_logs(engine, plan.name, logs)
+            finally:
+                remove_cluster(engine, plan.name)
+
+
+def cluster_up(plan: ClusterSpec | None = None) -> int:
+    """Start a cluster that stays, in place of an earlier one; the exit code.
+
+    Parameters
+    ----------
+    plan : Plan, optional
+        By default two workers of one core.
+    """
+    plan = plan or ClusterSpec(KEPT)
+    engine = find_engine()
+    remove_orphans(engine)
+    logs = Path(tempfile.mkdtemp(prefix="foldout-logs-"))
+    print("building the image (minutes the first time, seconds after)", flush=True)
+    build_image(engine, logs / "build.log")
+    remove_cluster(engine, plan.name)
+    print(f"starting a master and {plan.workers} workers", flush=True)
+    try:
+        start_containers(engine, plan, "kept", logs / "compose.log")
+        (state_folder(plan.name) / "plan.json").write_text(json.dumps(asdict(plan)))
+    except BaseException as error:
+        with defer_signals():
+            save_logs(engine, plan.name, logs)
+            remove_cluster(engine, plan.name)
+        if isinstance(error, InterruptError):
+            shutil.rmtree(logs, ignore_errors=True)
+        raise
+    shutil.rmtree(logs, ignore_errors=True)
+    cluster_status()
+    print("\nnow: python -m suite bench --master compose; in the end: python -m suite cluster down")
+    return 0
+
+
+def cluster_status() -> int:
+    """Print what there is of ours; 0 where the cluster is complete and well, else 1."""
+    engine = find_engine()
+    containers = engine.containers(KEPT)
+    if not containers:
+        print("no cluster: start one by `python -m suite cluster up`")
+        return 1
+    well = True
+    for container in sorted(containers, key=lambda one: container_state(one)[0]):
+        who, what = container_state(container)
+        ports = container["NetworkSettings"]["Ports"] or {}
+        pages = [f"http://{to['HostIp']}:{to['HostPort']}" for bound in ports.values() for to in bound or []]
+        print(f"{who:<12} {what:<24} {' '.join(pages)}".rstrip())
+        well &= what in ("healthy", "running")
+    return 0 if well else 1
+
+
+def cluster_down() -> int:
+    """Remove the cluster of `cluster up`, and what dead processes left behind; the exit code."""
+    engine = find_engine()
+    with defer_signals():
+        remove_cluster(engine, KEPT)
+        for name in remove_orphans(engine):
+            print(f"removed {name}, which a killed process had left behind")
+    print("no cluster is left")
+    return 0
+
+
+def kept_cluster(engine: Engine) -> ClusterSpec | None:
+    """The cluster of `cluster up`, where it is well."""
+    file = state_folder(KEPT) / "plan.json"
+    containers = engine.containers(KEPT)
+    if not containers or not file.exists():
+        return None
+    if unwell := [
+        f"{who} {what}" for who, what in map(container_state, containers) if what not in ("healthy", "created")
+    ]:
+        raise ClusterError(f"the cluster that is up is not well ({', '.join(unwell)}): python -m suite cluster up")
+    return ClusterSpec(**json.loads(file.read_text()))

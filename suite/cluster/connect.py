@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where a benchmark runs: `with connect(master) as ready:` starts what `master` names, and ends it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from suite.cluster.description import Cluster
+from suite.cluster.standalone import standalone
+from suite.spark.session import is_local
+
+
+@contextlib.contextmanager
+def connect(
+    master: str,
+    workers: int = 2,
+    cores: int = 1,
+    memory: str = "1g",
+    *,
+    logs: Path,
+    encrypt: bool | None = None,
+) -> Iterator[Cluster]:
+    """Offer a master to run on.
+
+    Parameters
+    ----------
+    master : str
+        `standalone` starts master and workers as local processes, and ends them with the block. Any other is
+        taken as a master that Spark knows and that is there already.
+    workers, cores, memory, encrypt
+        See `standalone.standalone`; they mean nothing to a master that is there already.
+    logs : Path
+        Folder for logs of what is started.
+
+    Yields
+    ------
+    Cluster
+
+    Raises
+    ------
+    ClusterError
+        The cluster did not start.
+    """
+    if master == "standalone":
+        with standalone(workers, cores, memory, logs=logs, encrypt=encrypt) as ready:
+            yield ready
+    else:
+        yield existing_cluster(master)
+
+
+def existing_cluster(master: str) -> Cluster:
+    """A cluster that is there already.
+
+    Inside the `bench` container, what the suite outside knows of its own cluster comes in a variable.
+    """
+    told = os.environ.get("FOLDOUT_CLUSTER")
+    known = Cluster(**json.loads(told)) if told else None
+    ready = known if known and known.url == master else Cluster(url=master, label=master)
+    # Settings for local mode are the suite's own; a cluster that is somewhere else needs the user's.
+    if not is_local(master) and (folder := os.environ.get("SPARK_CONF_DIR")):
+        ready.environment["SPARK_CONF_DIR"] = folder
+    return ready

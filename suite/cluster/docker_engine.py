@@ -1,0 +1,185 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The Docker engine and its clients: found, asked, and told to build the image."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from suite.cluster.description import ClusterError
+from suite.machine.environment import ROOT
+from suite.machine.signals import defer_signals
+
+IMAGE = "foldout:local"
+NAME_LABEL = "foldout.cluster"
+
+CLIENT_SECONDS = 60.0  # for a question to the engine
+BUILD_SECONDS = 3600.0
+
+# Variables that the image's build may need behind a company's proxy: handed on by name where they are set, so that
+# their values, often with a password in them, are on no command line.
+BUILD_VARIABLES = (
+    *("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy"),
+    *("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_DEFAULT_TIMEOUT"),
+)
+
+
+@dataclass(frozen=True)
+class Engine:
+    """A Docker engine that answers.
+
+    Attributes
+    ----------
+    compose : tuple of str
+        How its compose client is called.
+    cores : int
+    memory_gib : float
+        What the engine has, which on macOS is less than the machine's.
+    """
+
+    compose: tuple[str, ...]
+    cores: int
+    memory_gib: float
+
+    def ask(self, *words: str, may_fail: bool = False) -> str:
+        """The output of a docker command.
+
+        Raises
+        ------
+        ClusterError
+            It failed, or took longer than `CLIENT_SECONDS`.
+        """
+        done = call_client(["docker", *words])
+        if done.returncode and not may_fail:
+            raise ClusterError(f"docker {words[0]} failed: {last_line(done.stderr)}")
+        return done.stdout
+
+    def containers(self, name: str) -> list[dict[str, Any]]:
+        """What the engine says of the containers of a cluster."""
+        ids = self.ask("ps", "-aq", "--filter", f"label={NAME_LABEL}={name}").split()
+        # One may be gone by now; the others are described all the same.
+        return json.loads(self.ask("inspect", *ids, may_fail=True) or "[]") if ids else []
+
+
+def find_engine() -> Engine:
+    """The Docker engine and its clients.
+
+    Raises
+    ------
+    ClusterError
+        No client, no engine behind it, no permission, or no compose: each with its remedy.
+    """
+    instead = "or leave Docker out: --master standalone, or local[N]"
+    if shutil.which("docker") is None:
+        raise ClusterError(
+            f"no `docker` on the PATH: install Docker (https://docs.docker.com/engine/install), {instead}"
+        )
+    done = call_client(["docker", "info", "--format", "{{.NCPU}} {{.MemTotal}}"])
+    said = done.stderr.strip()
+    found = re.match(r"(\d+) (\d+)", done.stdout)
+    if not found or found[1] == "0":
+        where = os.environ.get("DOCKER_HOST") or "its usual socket"
+        if "permission denied" in said.lower():
+            raise ClusterError(
+                f"this user may not use the Docker engine at {where}: `sudo usermod -aG docker $USER` and log in "
+                f"again, {instead}"
+            )
+        raise ClusterError(
+            f"no Docker engine answers at {where}: start it (`sudo systemctl start docker`, or Docker Desktop), "
+            f"check DOCKER_HOST, {instead} (docker says: {last_line(said)})"
+        )
+    for compose in (("docker", "compose"), ("docker-compose",)):
+        if shutil.which(compose[0]) and call_client([*compose, "version"]).returncode == 0:
+            return Engine(compose, int(found[1]), int(found[2]) / 2**30)
+    raise ClusterError(
+        "Docker is here, but neither `docker compose` nor `docker-compose`: install the package "
+        f"docker-compose-plugin (or docker-compose), {instead}"
+    )
+
+
+def call_client(command: Sequence[str], seconds: float | None = None) -> subprocess.CompletedProcess[str]:
+    """Run a client to its end and return what it said.
+
+    Raises
+    ------
+    ClusterError
+        It took longer than `seconds` (default: `CLIENT_SECONDS`).
+    """
+    seconds = seconds or CLIENT_SECONDS
+    # In a session of its own: a terminal's Ctrl-C is for us to handle, and must not end what cleans up.
+    try:
+        return subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=seconds,
+            start_new_session=True,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        shown = " ".join(command[:2])
+        raise ClusterError(
+            f"`{shown}` got no answer from the Docker engine in {seconds:g} seconds: restart it"
+        ) from None
+
+
+def last_line(text: str) -> str:
+    """The last line that is not blank, where an error is usually named."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[-1] if lines else "nothing"
+
+
+def build_image(engine: Engine, log: Path, image: str = IMAGE) -> None:
+    """Build the image; some seconds where only code has changed.
+
+    Raises
+    ------
+    ClusterError
+        With the name of the log.
+    """
+    handed = [word for name in BUILD_VARIABLES if os.environ.get(name) for word in ("--build-arg", name)]
+    # Without --force-rm, an interrupted build leaves its last container behind (BuildKit has none).
+    command = ["docker", "build", "--force-rm", "-t", image, *handed]
+    command += ["-f", str(ROOT / "docker" / "Dockerfile"), str(ROOT)]
+    with running_client(command, log) as client:
+        try:
+            code = client.wait(BUILD_SECONDS)
+        except subprocess.TimeoutExpired:
+            raise ClusterError(f"the image was not built in {BUILD_SECONDS:g} seconds: see {log}") from None
+    if code:
+        raise ClusterError(f"the image could not be built: {last_line(log.read_text(errors='replace'))}: see {log}")
+
+
+@contextlib.contextmanager
+def running_client(
+    command: Sequence[str], log: Path, environment: Mapping[str, str] | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A client that writes to a log, and does not outlive the block."""
+    with defer_signals(), log.open("ab") as out:
+        client = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            env=environment,
+            start_new_session=True,
+        )
+    try:
+        yield client
+    finally:
+        if client.poll() is None:
+            client.terminate()
+            try:
+                client.wait(10)
+            except subprocess.TimeoutExpired:
+                client.kill()
+                client.wait()

@@ -1,0 +1,182 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The two sides of a comparison: recipes of a revision, packages of a lock, settings of Spark."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+
+from suite.errors import UsageError
+from suite.machine.environment import ROOT
+
+WORKING_TREE = "."
+LOCK = Path("requirements/run.txt")
+RUNNER = ("pytest", "pytest-benchmark", "psutil")  # what the harness needs in every environment
+SIDES = ("base", "head")
+
+
+@dataclass(frozen=True)
+class Side:
+    """One side of a comparison.
+
+    Attributes
+    ----------
+    revision : str
+        A commit, or `.` for the files as they are.
+    scenarios : Path
+        Its recipes.
+    lock : Path or None
+        Its locked packages; None for those of the harness itself.
+    python : str
+        The interpreter that has them.
+    conf : dict
+        Settings of Spark on top of the cluster's.
+    """
+
+    revision: str
+    scenarios: Path
+    lock: Path | None
+    python: str
+    conf: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def packages(self) -> str | None:
+        """What tells its lock from another's: a hash of its content."""
+        return None if self.lock is None else hashlib.sha256(self.lock.read_bytes()).hexdigest()[:12]
+
+
+@contextlib.contextmanager
+def check_out(revision: str, scenarios: Path) -> Iterator[tuple[str, Path, Path | None]]:
+    """Recipes and lock of a revision, for as long as the block lasts.
+
+    Parameters
+    ----------
+    revision : str
+        Anything that git knows in the repository of `scenarios`, or `.` for the files as they are.
+    scenarios : Path
+        The folder of recipes, in the working tree.
+
+    Yields
+    ------
+    commit : str
+        In full, or `.`.
+    scenarios : Path
+    lock : Path or None
+        The revision's `requirements/run.txt`, where it has one.
+
+    Raises
+    ------
+    UsageError
+        No repository, no such revision, or no such folder in it.
+    """
+    scenarios = scenarios.resolve()
+    if not scenarios.is_dir():
+        raise UsageError(f"--scenarios {scenarios} is no folder")
+    top = _git(scenarios, "rev-parse", "--show-toplevel")
+    if revision == WORKING_TREE:
+        lock = Path(top) / LOCK if top else None
+        yield WORKING_TREE, scenarios, lock if lock and lock.is_file() else None
+        return
+    if top is None:
+        raise UsageError(f"{scenarios} is in no git repository, so it has no revision {revision!r}")
+    commit = _git(scenarios, "rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}")
+    if commit is None:
+        raise UsageError(f"{revision!r} is no revision of {top} (`git fetch` may bring it)")
+    inside = scenarios.relative_to(Path(top).resolve())
+    with tempfile.TemporaryDirectory(prefix="foldout-revision-") as folder:
+        _extract(Path(top), commit, inside, Path(folder))
+        if not (Path(folder) / inside).is_dir():
+            raise UsageError(f"revision {revision} has no folder {inside}")
+        _extract(Path(top), commit, LOCK, Path(folder))
+        lock = Path(folder) / LOCK
+        yield commit, Path(folder) / inside, lock if lock.is_file() else None
+
+
+def _git(where: Path, *words: str) -> str | None:
+    """What git answers, or None where it cannot."""
+    try:
+        done = subprocess.run(["git", "-C", str(where), *words], capture_output=True, text=True, check=False)
+    except OSError as error:
+        raise UsageError("there is no `git` on the PATH, which a revision needs") from error
+    return None if done.returncode else done.stdout.strip()
+
+
+def _extract(top: Path, commit: str, path: Path, into: Path) -> None:
+    """A file or folder of a commit; nothing where it has none."""
+    archive = subprocess.Popen(
+        ["git", "-C", str(top), "archive", "--format=tar", commit, path.as_posix()],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    )
+    with archive, contextlib.suppress(tarfile.ReadError), tarfile.open(fileobj=archive.stdout, mode="r|") as members:
+        members.extractall(into, filter="data")
+
+
+def make_interpreter(lock: Path | None) -> str:
+    """A Python with exactly the packages of a lock; this one where the lock is the harness's own.
+
+    Made once and kept in the user's cache, since it takes a minute or two.
+
+    Raises
+    ------
+    UsageError
+        They cannot be installed.
+    """
+    if lock is None or lock.read_bytes() == (ROOT / LOCK).read_bytes():
+        return sys.executable
+    if not lock.is_file():
+        raise UsageError(f"there is no lock {lock}")
+    named = f"{lock.read_text()}\n{sys.version}\n{_runner()}"
+    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "foldout" / "environments"
+    base.mkdir(parents=True, exist_ok=True)
+    folder = base / hashlib.sha256(named.encode()).hexdigest()[:16]
+    with (base / f"{folder.name}.lock").open("w") as mutex:
+        fcntl.flock(mutex, fcntl.LOCK_EX)
+        if not (folder / "complete").exists():
+            print(f"installing the packages of {lock.name} (once; some minutes)", flush=True)
+            shutil.rmtree(folder, ignore_errors=True)
+            _install(lock, folder)
+            (folder / "complete").touch()
+    return str(folder / "bin" / "python")
+
+
+def _runner() -> list[str]:
+    return [f"{name}=={metadata.version(name)}" for name in RUNNER]
+
+
+def _install(lock: Path, folder: Path) -> None:
+    python = str(folder / "bin" / "python")
+    # uv where there is one: seconds in place of minutes.
+    uv = shutil.which("uv", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]))
+    if uv:
+        make: list[str] = [uv, "venv", "--quiet", "--python", sys.executable, str(folder)]
+        install = [uv, "pip", "install", "--quiet", "--python", python]
+    else:
+        make = [sys.executable, "-m", "venv", str(folder)]
+        install = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    _must(make)
+    _must([*install, "-r", str(lock)])
+    # Somebody else's lock need not have what runs the cells; only what it lacks is added.
+    has = "import sys, importlib.metadata as m; print({d.metadata['Name'].lower() for d in m.distributions()})"
+    there = subprocess.run([python, "-c", has], capture_output=True, text=True, check=True).stdout
+    if missing := [pin for pin in _runner() if f"'{pin.split('==')[0]}'" not in there]:
+        _must([*install, *missing])
+    _must([python, "-m", "compileall", "-q", str(folder / "lib")], may_fail=True)
+
+
+def _must(command: Sequence[str], *, may_fail: bool = False) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode and not may_fail:
+        lines = (done.stderr or done.stdout).strip().splitlines() or ["no reason given"]
+        raise UsageError(f"{Path(command[0]).name} {command[1]} failed: {lines[-1]}")

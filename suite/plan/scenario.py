@@ -1,0 +1,247 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Finds the recipes and reads from each file what it offers: variants, factors, sizes, checks."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.machinery
+import importlib.util
+import inspect
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from suite.machine.signals import InterruptError
+
+SCENARIOS = Path(__file__).resolve().parents[2] / "scenarios"
+MARKER = "# --- benchmark: delete from here on when copying"
+SIZE_NAMES = ("smoke", "ci", "full", "gate")
+SCHEDULES = ("serial", "folds", "pool")
+
+
+class ScenarioError(Exception):
+    """A file that cannot serve as a scenario; the text says why in one line."""
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One way to do the job.
+
+    Attributes
+    ----------
+    name : str
+        The function's name without `run_`.
+    label : str
+        First line of its docstring, the name in charts.
+    function : callable
+    takes : frozenset of str
+        The factors that its signature asks for; `spark` and `data` among them where it has them.
+    on_spark : bool
+        Whether it needs a session: it takes `spark`, or `make_data` cannot do without.
+    """
+
+    name: str
+    label: str
+    function: Callable[..., Any]
+    takes: frozenset[str]
+    on_spark: bool
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """A loaded scenario file."""
+
+    name: str
+    path: Path
+    sha256: str
+    title: str
+    about: str
+    workload: str
+    parallelism: str
+    refit: bool
+    schedule: Mapping[str, str]
+    sizes: Mapping[str, Mapping[str, Any]]
+    variants: tuple[Variant, ...]
+    make_data: Callable[..., Any]
+    check: Callable[[Any, Any], None]
+    prepare: Callable[..., Any] | None = None
+    validate: Callable[..., None] | None = None
+    unequal: bool = False
+    gated: tuple[str, ...] | None = None
+    module: ModuleType | None = field(default=None, repr=False, compare=False)
+
+
+def keyword_names(function: Callable[..., Any]) -> frozenset[str]:
+    """Names of the parameters that a function can be given by name."""
+    kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    return frozenset(
+        name for name, parameter in inspect.signature(function).parameters.items() if parameter.kind in kinds
+    )
+
+
+def matching_kwargs(function: Callable[..., Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """The entries of `values` that the function takes."""
+    return {name: value for name, value in values.items() if name in keyword_names(function)}
+
+
+def load_scenario(path: Path) -> Scenario:
+    """Import a scenario file under its own name, as a copy of it would be, and read its contract.
+
+    Parameters
+    ----------
+    path : Path
+        A Python file. Its folder stays on `sys.path`, so that it may import its sibling and workers can unpickle
+        its classes by name.
+
+    Raises
+    ------
+    ScenarioError
+        Where it does not import or breaks the contract.
+    """
+    path = path.resolve()
+    module = _import(path)
+    return _read(module, path)
+
+
+def _import(path: Path) -> ModuleType:
+    name = path.stem
+    if not name.isidentifier():
+        raise ScenarioError(f"the file's name {path.name!r} is no Python name: rename it")
+    loaded = sys.modules.get(name)
+    if loaded is not None and Path(getattr(loaded, "__file__", None) or "").resolve() == path:
+        return loaded
+    if str(path.parent) in sys.path:
+        sys.path.remove(str(path.parent))
+    # First, a name that something else already answers to: workers would import that instead.
+    found = importlib.util.find_spec(name) if loaded is None else loaded.__spec__
+    if found is not None and (found.origin is None or Path(found.origin).resolve() != path):
+        raise ScenarioError(f"{name!r} is also the name of {found.origin or 'a package'}: rename the file")
+    sys.path.insert(0, str(path.parent))
+    importlib.invalidate_caches()
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise ScenarioError("it is no Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException as error:
+        sys.modules.pop(name, None)
+        if isinstance(error, (KeyboardInterrupt, InterruptError)):
+            raise
+        raise ScenarioError(f"it does not import: {one_line(error)}") from error
+    return module
+
+
+def one_line(error: BaseException) -> str:
+    """An exception as one line of at most 300 characters: its type and the first line of what it says."""
+    text = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
+    name = type(error).__name__
+    return f"{name}: {text}"[:300] if text else name
+
+
+def _read(module: ModuleType, path: Path) -> Scenario:
+    def want(name: str, kind: type | tuple[type, ...], what: str) -> Any:
+        value = getattr(module, name, None)
+        if not isinstance(value, kind):
+            raise ScenarioError(f"it has no {what}")
+        return value
+
+    text = path.read_bytes()
+    if MARKER.encode() not in text:
+        raise ScenarioError(f"it has no line that begins with {MARKER!r}")
+    about = inspect.cleandoc(module.__doc__ or "")
+    if not about:
+        raise ScenarioError("it has no docstring that says what it is for")
+    sizes = want("SIZES", dict, "SIZES: {'smoke': {...}, 'ci': {...}, 'full': {...}}")
+    if bad := [name for name in sizes if name not in SIZE_NAMES or not isinstance(sizes[name], dict)]:
+        raise ScenarioError(f"SIZES has {bad[0]!r}: it takes a dictionary for each of {', '.join(SIZE_NAMES)}")
+    if empty := [f"{size}.{name}" for size, spec in sizes.items() for name, value in spec.items() if value == ()]:
+        raise ScenarioError(f"SIZES has nothing to sweep at {empty[0]}")
+    parallelism = getattr(module, "PARALLELISM", "threads")
+    if parallelism not in ("slots", "threads"):
+        raise ScenarioError(f"PARALLELISM is {parallelism!r}: it is 'slots' or 'threads'")
+    gated = getattr(module, "GATED", None)
+    callables = (type(_import), type(len))
+    make_data = want("make_data", callables, "function make_data(*, ...)")
+    spark = inspect.signature(make_data).parameters.get("spark")
+    needs_spark = spark is not None and spark.default is inspect.Parameter.empty
+    variants = tuple(
+        _variant(name, function, needs_spark) for name, function in vars(module).items() if _is_variant(name, function)
+    )
+    if not variants:
+        raise ScenarioError("it has no function run_<variant>(data, *, ...)")
+    schedule = getattr(module, "SCHEDULE", {})
+    for name, kind in schedule.items():
+        if name not in {variant.name for variant in variants} or kind not in SCHEDULES:
+            raise ScenarioError(f"SCHEDULE has {name!r}: {kind!r}, which is no variant with one of {SCHEDULES}")
+    names = {variant.name for variant in variants}
+    if gated is not None and (odd := [name for name in gated if name not in names]):
+        raise ScenarioError(f"GATED has {odd[0]!r}, which is no variant: there are {', '.join(sorted(names))}")
+    if schedule and any("candidates" not in spec for spec in sizes.values()):
+        raise ScenarioError("it has SCHEDULE but no 'candidates' in each of SIZES, which the bound needs")
+    return Scenario(
+        name=path.stem,
+        path=path,
+        sha256=hashlib.sha256(text).hexdigest(),
+        title=about.splitlines()[0].rstrip("."),
+        about=about,
+        workload=str(getattr(module, "WORKLOAD", path.stem)),
+        parallelism=parallelism,
+        refit=bool(getattr(module, "REFIT", False)),
+        unequal=bool(getattr(module, "UNEQUAL_FITS", False)),
+        gated=None if gated is None else tuple(gated),
+        schedule=schedule,
+        sizes=sizes,
+        variants=variants,
+        make_data=make_data,
+        check=want("check", callables, "function check(reference, answer)"),
+        prepare=getattr(module, "prepare", None),
+        validate=getattr(module, "validate", None),
+        module=module,
+    )
+
+
+def _is_variant(name: str, function: object) -> bool:
+    return name.startswith("run_") and inspect.isfunction(function)
+
+
+def _variant(name: str, function: Callable[..., Any], needs_spark: bool) -> Variant:
+    parameters = keyword_names(function)
+    if "data" not in parameters:
+        raise ScenarioError(f"{name} does not take `data`")
+    first = inspect.cleandoc(function.__doc__ or "").split("\n")[0].rstrip(".")
+    return Variant(
+        name=name.removeprefix("run_"),
+        label=first or name.removeprefix("run_").replace("_", " "),
+        function=function,
+        takes=parameters,
+        on_spark=needs_spark or "spark" in parameters,
+    )
+
+
+def discover(folder: Path) -> tuple[list[Scenario], dict[str, str]]:
+    """Load every scenario file of a folder.
+
+    Returns
+    -------
+    scenarios : list of Scenario
+        By name.
+    broken : dict of str to str
+        File name to the reason why it is none; a broken file does not stop the others.
+    """
+    return load_scenarios(path for path in sorted(folder.glob("*.py")) if not path.name.startswith("_"))
+
+
+def load_scenarios(paths: Iterable[Path]) -> tuple[list[Scenario], dict[str, str]]:
+    """Load the files; see `discover`."""
+    scenarios, broken = [], {}
+    for path in paths:
+        try:
+            scenarios.append(load_scenario(path))
+        except ScenarioError as error:
+            broken[path.name] = str(error)
+    return scenarios, broken

@@ -1,0 +1,212 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Runs a plan: todo = plan - records, so a first run, a retry, a resume and the rest after a crash are one loop."""
+
+from __future__ import annotations
+
+import fcntl
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from suite import records
+from suite.cluster.description import Cluster
+from suite.errors import UsageError
+from suite.plan.cells import Cell, group_cells
+from suite.records import OUT_OF_TIME
+from suite.run.assignment import Assignment
+from suite.run.child_process import Child, start_child
+from suite.run.progress import Progress
+from suite.spark.java import Java
+
+GRACE_SECONDS = 30.0  # seconds that a child gets to stop its session when its last cell is done
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """A run folder and what is to be run in it.
+
+    With `turns`, its processes wait for their turn before each timed call and after the last.
+    """
+
+    directory: Path
+    name: str
+    java: Java
+    files: Sequence[Path]
+    cells: Sequence[Cell]
+    cluster: Cluster
+    timeout: float
+    python: str = sys.executable
+    turns: bool = False
+
+    @property
+    def records(self) -> Path:
+        """The one store."""
+        return self.directory / "records.jsonl"
+
+    def good(self) -> set[str]:
+        """Ids of the cells that need not run again."""
+        return {record["id"] for record in records.read(self.records) if record["status"] == "ok"}
+
+    def group(self, name: str, cells: list[Cell]) -> Assignment:
+        """Cells as they are handed to a child."""
+        return Assignment(
+            name=name,
+            run=self.name,
+            directory=str(self.directory),
+            master=self.cluster.url,
+            conf=self.cluster.conf,
+            files=[str(file) for file in self.files],
+            cells=cells,
+            pipe=-1,
+            turns=self.turns,
+        )
+
+
+@contextmanager
+def lock_run_folder(directory: Path) -> Iterator[None]:
+    """Keep a second `bench` out of the folder; the lock goes with the process, however it ends."""
+    with (directory / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise UsageError(f"another bench is writing to {directory}: wait for it, or name another --out") from error
+        yield
+
+
+class Turn(NamedTuple):
+    """What a process waits for: a timed call of a cell, or to go on after the last. Less is earlier."""
+
+    order: int  # of the cell
+    call: int  # from 0
+
+
+# A block as it runs: a `Turn` that its process waits for, or None where it has begun what is not timed and works on by
+# itself.
+Turns = Generator[Turn | None, None, None]
+
+
+class Loop:
+    """Runs every cell that has no good record yet, and sees to it that each gets one.
+
+    Parameters
+    ----------
+    run : Run
+        Its folder exists.
+    say : callable
+        Takes progress, a piece of a line at a time.
+    minutes : float, optional
+        Blocks that would end later than so long after the start are left out, all but the first.
+    """
+
+    def __init__(self, run: PlannedRun, say: Callable[[str], None], minutes: float | None = None):
+        good = run.good()
+        self.run = run
+        self.seconds = None if minutes is None else 60 * minutes
+        self.todo = [cell for cell in run.cells if cell.id not in good]
+        self.settled: set[str] = set()
+        self.running: Cell | None = None
+        self.drivers: dict[str, Any] = {}  # the state of the first child before its cells, and of the last one after
+        self.executors: dict[str, Any] = {}  # of a cluster, at the end of the last session
+        self.progress = Progress(run.cells, self.todo, say, self.seconds)
+
+    def execute(self) -> None:
+        """Run what is to be done; where a signal ends it, call `give_up`."""
+        begin = time.monotonic()
+        longest = 0.0
+        for block in dict.fromkeys(cell.block for cell in self.todo):
+            begun = time.monotonic()
+            if self.seconds and longest and begun - begin + longest > self.seconds:
+                self.leave_out()
+                return
+            for _ in self.run_block(block):
+                pass  # it is always its turn
+            longest = max(longest, time.monotonic() - begun)
+
+    def run_block(self, block: int) -> Turns:
+        """Run what is to be done of a block; yields as `Turns` says."""
+        todo = [cell for cell in self.todo if cell.block == block]
+        self.write([cell for cell in todo if cell.skip], "skipped", lambda cell: str(cell.skip))
+        for group in group_cells(todo):
+            while waiting := self.waiting(group):
+                yield from self.run_group(waiting)
+
+    def leave_out(self) -> None:
+        """Write records of the blocks for which there is no time."""
+        why = f"{OUT_OF_TIME} within {(self.seconds or 0) / 60:g} minutes"
+        self.write(self.waiting(self.todo), "skipped", lambda _: why, aloud=False)
+
+    def give_up(self, why: str) -> None:
+        """Write the record of the cell that was running, and of those that did not come to it."""
+        if self.running:
+            self.write([self.running], "failed", lambda _: why)
+        self.write(self.waiting(self.todo), "skipped", lambda _: f"not started: {why}")
+
+    def waiting(self, cells: Iterable[Cell]) -> list[Cell]:
+        """Those without a record of this attempt."""
+        return [cell for cell in cells if cell.id not in self.settled]
+
+    def write(self, cells: Sequence[Cell], status: str, reason: Callable[[Cell], str], *, aloud: bool = True) -> None:
+        """Settle cells that the child could not settle itself; only called while no child is alive."""
+        # The child may have written a result in its last moment, which counts.
+        good = self.run.good()
+        lost = [cell for cell in cells if cell.id not in good]
+        made = [records.blank(asdict(cell), run=self.run.name, status=status, reason=reason(cell)) for cell in lost]
+        if made:
+            records.append(self.run.records, made)
+        self.settled.update(cell.id for cell in cells)
+        self.running = None
+        for record in made if aloud else ():
+            self.progress.done(record)
+
+    def run_group(self, cells: list[Cell]) -> Turns:
+        """Run cells in one child until it is through with them, dies, or one overstays the deadline."""
+        name = f"b{cells[0].block}-{'nospark' if cells[0].session is None else f'spark{cells[0].session}'}"
+        log = self.run.directory / "logs" / f"{name}.log"
+        before = len(self.settled)
+        variables = {**self.run.cluster.environment, "JAVA_HOME": str(self.run.java.home)}
+        with start_child(self.run.group(name, cells), self.run.python, variables, log) as process:
+            if self.run.turns:
+                yield None
+            late = yield from self._listen(process, cells)
+            how = f"no result after {self.run.timeout:g} s" if late else process.how_it_ended()
+        # A child that ends between two cells has its reasons (its JVM died with the last one), and the rest go into a
+        # fresh one. But each child must settle something, or this would go on for ever.
+        stuck = self.running or (self.waiting(cells)[0] if len(self.settled) == before else None)
+        if stuck:
+            self.write([stuck], "timeout" if late else "failed", lambda _: f"{how}: see logs/{log.name}")
+
+    def _listen(self, process: Child, cells: list[Cell]) -> Generator[Turn | None, None, bool]:
+        """Follow the child to its end; True where it went silent for too long."""
+        turns: Counter[str] = Counter()
+        by_id = {cell.id: cell for cell in cells}
+        while True:
+            through = not self.waiting(cells)
+            try:
+                news = process.news(GRACE_SECONDS if through else self.run.timeout)
+            except EOFError:
+                return False
+            if news is None:
+                return not through
+            if "started" in news:
+                self.running = by_id[news["started"]]
+                self.progress.started(self.running)
+            elif "turn" in news:
+                cell = by_id[news["turn"]]
+                yield Turn(cell.order, turns[cell.id])
+                process.go_on()
+                if turns[cell.id] == cell.calls:
+                    yield None
+                turns[cell.id] += 1
+            elif "driver" in news:
+                self.drivers = {"before": self.drivers.get("before", news["driver"]), "after": news["driver"]}
+            elif "executors" in news:
+                self.executors = news["executors"]
+            elif "done" in news:
+                self.settled.add(news["done"]["id"])
+                self.running = None
+                self.progress.done(news["done"])

@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`plan.json`: what a run was asked to do; written once, read again by `--resume`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from suite.errors import UsageError
+from suite.machine import environment
+from suite.plan.cells import Cell, Request, base_cases, sweep_centre
+from suite.plan.scenario import Scenario
+from suite.records import now
+
+PLAN_SCHEMA = 1
+
+
+def plan_record(
+    run: str,
+    command: str,
+    options: Mapping[str, Any],
+    request: Request,
+    master: str,
+    scenarios: Sequence[Scenario],
+    cells: Sequence[Cell],
+) -> dict[str, Any]:
+    """The content of `plan.json`."""
+    return {
+        "schema": PLAN_SCHEMA,
+        "run": run,
+        "created": now(),
+        "command": command,
+        "options": dict(options),
+        "size": request.size,
+        "master": master,
+        "blocks": request.blocks,
+        "cores": request.cores,
+        "seed": request.seed,
+        "scenarios": {
+            scenario.name: {
+                "title": scenario.title,
+                "workload": scenario.workload,
+                "parallelism": scenario.parallelism,
+                "centre": sweep_centre(scenario, request),
+                "path": _shown_path(scenario.path),
+                "sha256": scenario.sha256,
+            }
+            for scenario in scenarios
+        },
+        "bases": {workload: list(base) for workload, base in base_cases(scenarios).items()},
+        "cells": [asdict(cell) for cell in cells],
+    }
+
+
+def _shown_path(path: Path) -> str:
+    # Runs are published: a path says nothing of the machine where it can be avoided.
+    for folder in (environment.ROOT, Path.cwd()):
+        if path.is_relative_to(folder):
+            return str(path.relative_to(folder))
+    return path.name
+
+
+# What makes a plan; given beside --resume, they must ask for the plan that the folder holds.
+PLAN_OPTIONS = ("scenario", "size", "master", "slots", "parallelism", "folds", "blocks", "seed", "scenarios", "workers")
+
+
+def read_plan(directory: Path) -> dict[str, Any]:
+    """Read `plan.json` of a run folder.
+
+    Raises
+    ------
+    UsageError
+        There is none, or this version of the suite did not write it.
+    """
+    try:
+        held: dict[str, Any] = json.loads((directory / "plan.json").read_text())
+    except OSError as error:
+        raise UsageError(f"{directory} holds no run to resume: it has no plan.json") from error
+    except ValueError as error:
+        raise UsageError(f"{directory / 'plan.json'} is no plan: {error}") from error
+    if held.get("schema") != PLAN_SCHEMA or "options" not in held:
+        raise UsageError(f"{directory / 'plan.json'} was written by another version of the suite: start a new run")
+    return held
+
+
+def plan_options(options: argparse.Namespace) -> dict[str, Any]:
+    """The options that make the plan, as JSON."""
+    values = {name: getattr(options, name) for name in PLAN_OPTIONS}
+    return {name: str(value) if isinstance(value, Path) else value for name, value in values.items()}
+
+
+def fill_options(options: argparse.Namespace, held: dict[str, Any]) -> None:
+    """What the user leaves out of a resume is as it was."""
+    for name in PLAN_OPTIONS:
+        old = held["options"][name]
+        if not getattr(options, name) and old is not None:
+            setattr(
+                options,
+                name,
+                Path(old) if name == "scenarios" else tuple(old) if isinstance(old, list) else old,
+            )
+
+
+def check_same_plan(
+    directory: Path, held: dict[str, Any], scenarios: Sequence[Scenario], cells: Sequence[Cell]
+) -> None:
+    """Refuse to go on with a run whose plan or recipes have changed.
+
+    Raises
+    ------
+    UsageError
+        With what has changed.
+    """
+    if {cell.id for cell in cells} != {cell["id"] for cell in held["cells"]}:
+        raise UsageError(f"{directory} holds a run of another plan ({held['command']}): name another --out")
+    for scenario in scenarios:
+        if scenario.sha256 != held["scenarios"][scenario.name]["sha256"]:
+            raise UsageError(f"{scenario.path.name} has changed since the run in {directory} began: start a new run")

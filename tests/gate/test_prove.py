@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The proof of the gate: its cases can be made, its extra work is what it says, its decisions are those of the gate."""
+
+import inspect
+import json
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from suite.plan.scenario import load_scenario
+
+GATE = Path(__file__).resolve().parents[2] / "results" / "gate"
+sys.path.insert(0, str(GATE))
+
+import decisions  # noqa: E402 - found on the path that was just set
+import prove  # noqa: E402
+import verdicts  # noqa: E402
+
+
+@contextmanager
+def alone(*names):
+    """Files of these names can be loaded, though others of the same name have been."""
+    kept = {name: sys.modules.pop(name) for name in names if name in sys.modules}
+    path = list(sys.path)
+    sys.path[:] = [folder for folder in path if not any((Path(folder) / f"{name}.py").exists() for name in names)]
+    try:
+        yield
+    finally:
+        sys.path[:] = path
+        for name in names:
+            sys.modules.pop(name, None)
+        sys.modules.update(kept)
+
+
+@pytest.mark.parametrize("name", verdicts.CASES)
+def test_both_sides_of_each_case_are_recipes_that_differ_as_they_should(name, tmp_path):
+    case = verdicts.CASES[name]
+    texts = []
+    for number, side in enumerate((case.base, case.head)):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        verdicts._write(folder, case.recipe, side)
+        file = folder / f"{case.recipe}.py"
+        assert file.exists() == (side is not None)
+        if side is not None:
+            with alone(case.recipe):
+                load_scenario(file)
+            texts.append(file.read_text())
+    same = name in ("nothing changed", "busy neighbour", "going first")
+    assert len(set(texts)) == (1 if same or len(texts) == 1 else 2)
+    assert set(case.expected) <= {"pass", "regression", "inconclusive"}
+
+
+@pytest.mark.parametrize("injection", prove.INJECTIONS, ids=lambda injection: injection.cell)
+def test_extra_work_changes_neither_the_signature_nor_the_label(injection, tmp_path):
+    scenario, variant = injection.cell.split(".")
+    injection.write(tmp_path / "slower", 3)
+    found = []
+    for folder in (prove.SCENARIOS, tmp_path / "slower"):
+        with alone(scenario):
+            found += [each for each in load_scenario(folder / f"{scenario}.py").variants if each.name == variant]
+    one, other = found
+    assert one.label == other.label
+    assert one.takes == other.takes
+    assert inspect.signature(one.function) == inspect.signature(other.function)
+    assert one.function.__code__ != other.function.__code__
+
+
+def test_extra_work_is_as_much_as_takes_a_share_of_the_recipes_time(monkeypatch):
+    lines = [{"part": "A/A", "seconds": {"a.pool": {"base": 1.0, "head": 1.02}}}] * 3
+    injection = prove.Injection("a.pool", (5, 20), "pass")
+    monkeypatch.setattr(prove, "written", lambda: lines)
+    monkeypatch.setattr(prove.Injection, "cost", lambda self: 0.01)
+    assert prove.units_of(injection) == {"+5 %": 5, "+20 %": 20}
+
+
+def blocks(part, sides, number, rng):
+    """Made-up times of two recipes, of which the second is as slow as its side says."""
+    return [
+        {
+            "part": part,
+            "block": block,
+            "machine": "made up",
+            "revision": None,
+            "order": list(sides),
+            "seconds": {
+                name: {
+                    side: float(np.exp(rng.normal(0, 0.03))) * (ratio if name == "b.pool" else 1)
+                    for side, ratio in sides.items()
+                }
+                for name in (("a.pool", "b.pool") if part == "A/A" else ("b.pool",))
+            },
+        }
+        for block in range(number)
+    ]
+
+
+def test_decisions_on_made_up_blocks(tmp_path, monkeypatch, capsys):
+    rng = np.random.default_rng(0)
+    lines = blocks("A/A", {"base": 1, "head": 1}, 40, rng)
+    lines += blocks("b.pool", {"base": 1, "+5 %": 1.05, "+20 %": 1.2}, 20, rng)
+    monkeypatch.setattr(decisions, "HERE", tmp_path)
+    monkeypatch.setattr(decisions, "TIMES", tmp_path / "times.jsonl")
+    (tmp_path / "times.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert decisions.decisions(many=200, outer=10)
+    proof = json.loads((tmp_path / "proof.json").read_text())
+    assert proof["A/A"]["blocks"] == 40
+    assert proof["A/A"]["regression"] == 0
+    assert proof["power"]["b.pool"]["+20 %"]["regression"] >= 0.95
+    assert proof["power"]["b.pool"]["+5 %"]["regression"] <= 0.05
+    assert (tmp_path / "power.png").stat().st_size > 0
+    assert "A/A, 40 blocks: 0.00% alarms" in capsys.readouterr().out
+    # A proof that does not hold says so.
+    proof["A/A"]["regression"] = 0.02
+    assert not decisions.told(proof)
+    proof["A/A"]["regression"] = 0.0
+    proof["power"]["b.pool"]["+20 %"]["regression"] = 0.9
+    assert not decisions.told(proof)
+    proof["power"] = {}
+    assert not decisions.told(proof)
+
+
+def test_nothing_measured_proves_nothing(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(decisions, "TIMES", tmp_path / "times.jsonl")
+    assert not decisions.decisions(many=10, outer=1)
+    assert "measure first" in capsys.readouterr().out
+
+
+def test_a_block_that_lacks_a_recipe_is_left_out():
+    lines = blocks("A/A", {"base": 1, "head": 1}, 3, np.random.default_rng(0))
+    del lines[1]["seconds"]["a.pool"]["head"]
+    assert {name: len(values) for name, values in decisions.differences(lines, "A/A", "head").items()} == {
+        "a.pool": 2,
+        "b.pool": 2,
+    }

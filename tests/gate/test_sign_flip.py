@@ -1,0 +1,176 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The sign-flip test of the gate against exact enumeration, scipy, and the properties that its theorems promise."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+import scipy.stats
+from hypothesis import given
+from hypothesis import strategies as st
+
+from suite.gate.sign_flip import decide_word, flag_slower, judge, shift_interval, sign_flip_p
+
+matrices = st.integers(1, 4).flatmap(
+    lambda scenarios: st.lists(
+        st.lists(st.integers(-20, 20).map(lambda n: n / 20), min_size=scenarios, max_size=scenarios),
+        min_size=1,
+        max_size=7,
+    )
+)
+
+
+def enumerate_p(d):
+    """The definition, written slowly; the root rounds, so ties have slack."""
+    blocks, scenarios = len(d), len(d[0])
+    scale = [math.sqrt(sum(row[s] ** 2 for row in d) / blocks) or 1.0 for s in range(scenarios)]
+    own = [math.fsum(row[s] for row in d) / scale[s] / blocks for s in range(scenarios)]
+    reached = [0] * scenarios
+    for signs in itertools.product([1, -1], repeat=blocks):
+        largest = max(
+            math.fsum(sign * row[s] for sign, row in zip(signs, d, strict=True)) / scale[s] / blocks
+            for s in range(scenarios)
+        )
+        for s in range(scenarios):
+            reached[s] += largest >= own[s] - 1e-12
+    return [count / 2**blocks for count in reached]
+
+
+@given(matrices)
+def test_sign_flip_p_is_its_enumeration(d):
+    assert sign_flip_p(np.array(d)).tolist() == enumerate_p(d)
+
+
+@given(st.lists(st.floats(-1, 1).filter(lambda x: abs(x) > 1e-3), min_size=2, max_size=8))
+def test_one_scenario_is_scipys_exact_permutation_test(d):
+    expected = scipy.stats.permutation_test(
+        (np.array(d),),
+        lambda x: x.mean(),
+        permutation_type="samples",
+        alternative="greater",
+        n_resamples=np.inf,
+    ).pvalue
+    assert sign_flip_p(np.array(d)[:, None])[0] == pytest.approx(expected)
+
+
+@given(matrices, st.integers(0, 3), st.sampled_from([0.25, 3.0, 100.0]))
+def test_p_does_not_depend_on_a_scenarios_scale_or_on_the_order_of_blocks(d, which, factor):
+    d = np.array(d)
+    scaled = d.copy()
+    scaled[:, which % d.shape[1]] *= factor
+    assert sign_flip_p(scaled[::-1]).tolist() == sign_flip_p(d).tolist()
+
+
+@given(matrices)
+def test_correction_over_scenarios_never_lowers_p(d):
+    d = np.array(d)
+    alone = [sign_flip_p(d[:, [s]])[0] for s in range(d.shape[1])]
+    assert (sign_flip_p(d) >= np.array(alone)).all()
+
+
+def test_false_alarms_over_all_flips_are_at_most_the_level():
+    # Under the null every flip of the data is as likely as the data: count how many of them would raise any
+    # alarm.
+    rng = np.random.default_rng(0)
+    d = rng.normal(size=(6, 5)) * [0.01, 0.05, 0.05, 0.1, 1.0]
+    for level in (1 / 64, 3 / 64, 8 / 64):
+        alarms = [
+            (sign_flip_p(d * np.array(signs)[:, None]) <= level).any() for signs in itertools.product([1, -1], repeat=6)
+        ]
+        assert np.mean(alarms) <= level
+
+
+@pytest.mark.parametrize("d", [np.zeros(3), np.array([[0.1, math.nan]]), np.zeros((0, 2)), np.zeros((17, 1))])
+def test_sign_flips_refuse_what_they_cannot_judge(d):
+    with pytest.raises(ValueError, match=r"missing values|1 to 16 blocks"):
+        sign_flip_p(d)
+
+
+@given(st.lists(st.floats(-1, 1), min_size=6, max_size=9, unique=True))
+def test_shift_interval_holds_the_shifts_that_the_test_accepts(d):
+    low, high = shift_interval(d)
+    k = math.floor(0.025 * 2 ** len(d))
+
+    def share(shift):  # two one-sided sign-flip tests of "the centre is `shift`"
+        shifted = np.array(d)[:, None] - shift
+        return min(sign_flip_p(shifted)[0], sign_flip_p(-shifted)[0])
+
+    width = (high - low) or 1.0
+    assert share((low + high) / 2) > k / 2 ** len(d)
+    assert share(high + 0.01 * width) <= k / 2 ** len(d)
+    assert share(low - 0.01 * width) <= k / 2 ** len(d)
+
+
+@pytest.mark.parametrize("blocks", [6, 8])
+def test_shift_interval_covers_what_it_promises(blocks):
+    rng = np.random.default_rng(blocks)
+    draws = rng.standard_t(3, size=(4000, blocks)) * 0.1 + 0.3
+    held = np.mean([low <= 0.3 <= high for low, high in map(shift_interval, draws)])
+    promised = 1 - 2 * math.floor(0.025 * 2**blocks) / 2**blocks
+    assert held == pytest.approx(promised, abs=3.5 * math.sqrt(promised * (1 - promised) / 4000))
+
+
+def test_too_few_blocks_have_no_shift_interval_and_never_pass():
+    assert shift_interval([0.0] * 5) == (-math.inf, math.inf)
+    assert decide_word(judge({"a": [0.0] * 5})) == "inconclusive"
+
+
+def test_judge_names_uneven_blocks_and_takes_none():
+    with pytest.raises(ValueError, match="same blocks"):
+        judge({"a": [0.1, 0.1], "b": [0.1]})
+    assert judge({}) == {}
+
+
+def steady(ratio, noise=0.01):
+    """Eight block differences around a ratio; the noise sums to zero."""
+    return [math.log(ratio) + noise * sign for sign in (1, -1, 0.5, -0.5, 1, -1, 0.3, -0.3)]
+
+
+def test_verdict_of_each_kind():
+    calm, slow = steady(1.0), steady(1.3)
+    assert decide_word(judge({"a": calm, "b": steady(1.05)})) == "pass"
+    screened = judge({"a": calm, "b": slow})
+    assert flag_slower(screened) == ["b"]
+    assert decide_word(screened, judge({"b": slow})) == "regression"
+    # Not seen again: the new blocks decide, and clear it.
+    assert decide_word(screened, judge({"b": calm})) == "pass"
+    # Not confirmed, yet not shown to be below the bound either.
+    wide = [0.5, -0.4, 0.6, -0.3, 0.5, -0.2, 0.4, -0.1]
+    assert decide_word(screened, judge({"b": wide})) == "inconclusive"
+    assert decide_word(judge({"a": wide, "b": calm})) == "inconclusive"
+
+
+def test_verdict_ignores_small_but_certain_slowdowns_and_all_speedups():
+    assert decide_word(judge({"a": steady(1.08)})) == "pass"
+    assert decide_word(judge({"a": steady(0.5)})) == "pass"
+
+
+def test_a_noisy_scenario_does_not_hide_a_slow_one():
+    noisy = [2.0, -2.0, 1.5, -1.8, 2.0, -2.2, 1.0, -0.9]
+    assert flag_slower(judge({"noisy": noisy, "slow": steady(1.2)})) == ["slow"]
+
+
+def test_verdict_needs_something_to_judge_and_all_that_was_flagged():
+    with pytest.raises(ValueError, match="no scenario"):
+        decide_word({})
+    with pytest.raises(ValueError, match="not measured again: b"):
+        decide_word(judge({"b": steady(1.3)}), {})
+
+
+def decide(rng, slowdown, sd, scenarios=5, blocks=8):
+    def blocks_of(names):
+        return {n: rng.normal(math.log(slowdown) if n == 0 else 0.0, sd, blocks).tolist() for n in names}
+
+    screened = judge(blocks_of(range(scenarios)))
+    again = flag_slower(screened)
+    return decide_word(screened, judge(blocks_of(again)))
+
+
+def test_power_and_false_alarms_on_simulated_blocks():
+    """The gate as a whole; seeded, so it either holds or does not."""
+    rng = np.random.default_rng(1)
+    caught = [decide(rng, 1.20, 0.05) for _ in range(300)].count("regression")
+    alarms = [decide(rng, 1.00, 0.08) for _ in range(300)].count("regression")
+    assert caught >= 0.95 * 300
+    assert alarms <= 0.01 * 300

@@ -1,0 +1,276 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The plan is complete, random within blocks, and the same for the same request."""
+
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from suite.errors import UsageError
+from suite.plan.cells import GATE_CALLS, Request, base_cases, doublings, group_cells, plan_cells, sweep_centre
+from suite.plan.scenario import Scenario, Variant, keyword_names
+
+REQUEST = Request(size="ci", slots=None, parallelism=None, folds=None, blocks=2, cores=4)
+
+
+def scenario(name="one", *, parallelism="threads", sizes=None, variants=None, **more) -> Scenario:
+    def run_serial(data, *, spark, folds): ...
+
+    def run_pool(data, *, spark, parallelism, folds): ...
+
+    functions = variants or (run_serial, run_pool)
+    return Scenario(
+        name=name,
+        path=Path(f"{name}.py"),
+        sha256="",
+        title=name,
+        about=name,
+        workload=more.pop("workload", name),
+        parallelism=parallelism,
+        refit=more.pop("refit", False),
+        schedule=more.pop("schedule", {}),
+        sizes=sizes or {"ci": {"rows": 10, "folds": (3, 6), "candidates": 4}},
+        variants=tuple(
+            Variant(f.__name__.removeprefix("run_"), f.__name__, f, keyword_names(f), "spark" in keyword_names(f))
+            for f in functions
+        ),
+        make_data=lambda *, rows: rows,
+        check=lambda reference, answer: None,
+        **more,
+    )
+
+
+def described(cells):
+    return Counter((c.variant, c.factors["parallelism"], c.factors["folds"]) for c in cells)
+
+
+@pytest.mark.parametrize(
+    ("size", "swept"),
+    # A quick run leaves 1 to the base case; a full one goes to twice the four slots.
+    [("ci", (2, 4)), ("full", (1, 2, 4, 8))],
+)
+def test_one_factor_at_a_time_around_the_centre(size, swept):
+    sizes = {size: {"rows": 10, "folds": (3, 6), "candidates": 4}}
+    cells = plan_cells([scenario(sizes=sizes)], replace(REQUEST, blocks=1, size=size))
+    assert described(cells) == Counter(
+        {
+            ("serial", None, 3): 1,
+            ("serial", None, 6): 1,
+            **{("pool", p, 3): 1 for p in swept},
+            # folds are swept at parallelism 4 alone
+            ("pool", 4, 6): 1,
+        }
+    )
+    assert {c.session for c in cells} == {4}
+
+
+def test_where_parallelism_is_slots_each_value_has_its_session():
+    def run_loky(data, *, parallelism): ...
+
+    def run_udf(data, *, spark): ...
+
+    cells = plan_cells(
+        [scenario(parallelism="slots", sizes={"full": {"rows": 10}}, variants=(run_loky, run_udf))],
+        replace(REQUEST, blocks=1, size="full"),
+    )
+    assert {(c.variant, c.session, c.factors["slots"], c.factors["parallelism"]) for c in cells} == {
+        *(("loky", None, None, p) for p in (1, 2, 4)),
+        *(("udf", p, p, p) for p in (1, 2, 4)),
+    }
+    assert all(c.needs == c.session for c in cells)
+
+
+@given(
+    blocks=st.integers(1, 4),
+    seed=st.integers(0, 9),
+    folds=st.lists(st.integers(2, 9), min_size=1, max_size=3, unique=True),
+    parallelism=st.lists(st.integers(1, 9), min_size=1, max_size=3, unique=True),
+)
+def test_every_block_holds_every_cell_once_and_ids_are_unique(blocks, seed, folds, parallelism):
+    request = replace(REQUEST, blocks=blocks, seed=seed, folds=tuple(folds), parallelism=tuple(parallelism))
+    scenarios = [scenario("one"), scenario("two", workload="one")]
+    cells = plan_cells(scenarios, request)
+    assert len({c.id for c in cells}) == len(cells)
+    assert [c.order for c in cells] == list(range(len(cells)))
+    per_block = [
+        Counter((c.scenario, c.variant, str(c.factors)) for c in cells if c.block == block) for block in range(blocks)
+    ]
+    assert all(block == per_block[0] and max(block.values()) == 1 for block in per_block)
+    assert cells == plan_cells(scenarios, request)
+    assert sum(len(group) for group in group_cells(cells)) == len(cells)
+    for group in group_cells(cells):
+        assert len({(c.block, c.session) for c in group}) == 1
+
+
+def test_the_same_cell_has_the_same_id_whatever_the_order():
+    first, second = (plan_cells([scenario()], replace(REQUEST, seed=seed)) for seed in (1, 2))
+    assert [c.id for c in first] != [c.id for c in second]
+    assert {c.id for c in first} == {c.id for c in second}
+
+
+def test_block_0_runs_the_base_case_of_every_question_first():
+    for seed in range(10):
+        asked = set()
+        for cell in plan_cells([scenario()], replace(REQUEST, seed=seed)):
+            assert cell.base or cell.key in asked
+            asked.add(cell.key)
+
+
+def test_a_base_case_without_spark_comes_before_every_session():
+    def run_serial(data): ...
+
+    def run_udf(data, *, spark): ...
+
+    for seed in range(10):
+        files = [scenario("a"), scenario("b", parallelism="slots", variants=(run_serial, run_udf))]
+        asked = set()
+        for cell in plan_cells(files, replace(REQUEST, seed=seed, blocks=1)):
+            assert cell.base or cell.key in asked
+            asked.add(cell.key)
+
+
+def test_later_blocks_are_in_another_order():
+    cells = plan_cells([scenario()], replace(REQUEST, blocks=6))
+    orders = {tuple((c.variant, str(c.factors)) for c in cells if c.block == block) for block in range(1, 6)}
+    assert len(orders) > 1
+
+
+def test_the_base_case_of_a_workload_is_the_serial_one_of_all_its_files():
+    def run_joblib_spark(data, *, spark, parallelism): ...
+
+    def run_serial(data): ...
+
+    files = [
+        scenario("a", workload="search", variants=(run_joblib_spark,)),
+        scenario("b", workload="search", variants=(run_serial, run_joblib_spark)),
+    ]
+    assert base_cases(files) == {"search": ("b", "serial")}
+
+
+def test_fits_that_differ_have_a_schedule_but_no_bound_beforehand():
+    def run_pool(data, *, spark, parallelism): ...
+
+    asked = {"schedule": {"pool": "pool"}, "variants": (run_pool,)}
+    (equal, *_), (unequal, *_) = (plan_cells([scenario(**asked, unequal=value)], REQUEST) for value in (False, True))
+    assert equal.schedule == unequal.schedule == "pool"
+    assert equal.bound is not None
+    assert unequal.bound is None
+    assert equal.needs == unequal.needs
+
+
+def test_bounds_and_needs_follow_the_schedule():
+    def run_serial(data, *, spark): ...
+
+    def run_folds(data, *, spark, parallelism): ...
+
+    def run_pool(data, *, spark, parallelism): ...
+
+    one = scenario(
+        variants=(run_serial, run_folds, run_pool),
+        sizes={"ci": {"rows": 1, "folds": 3, "candidates": 2, "slots": 32, "parallelism": (8,)}},
+        schedule={"serial": "serial", "folds": "folds", "pool": "pool"},
+    )
+    by_variant = {c.variant: c for c in plan_cells([one], replace(REQUEST, blocks=1))}
+    assert {name: (c.bound, c.needs, c.session) for name, c in by_variant.items()} == {
+        "serial": (1.0, 1, 32),
+        "folds": (2.0, 2, 32),
+        "pool": (6.0, 3, 32),
+    }
+    assert not any(c.oversubscribed or c.skip for c in by_variant.values())
+
+
+def test_a_cluster_gives_the_slots_that_it_has():
+    def run_serial(data, *, spark): ...
+
+    def run_pool(data, *, spark, parallelism): ...
+
+    one = scenario(
+        variants=(run_serial, run_pool),
+        sizes={"ci": {"rows": 1, "folds": 3, "candidates": 2, "slots": 32, "parallelism": (16, 1, 8)}},
+        schedule={"serial": "serial", "pool": "pool"},
+    )
+    cells = plan_cells([one], replace(REQUEST, blocks=1, local=False))
+    assert {(c.variant, c.session, c.factors["parallelism"], c.skip) for c in cells} == {
+        ("serial", 4, None, None),
+        ("pool", 4, 4, None),
+        ("pool", 4, 1, None),
+    }
+    # What was asked for by hand, and is more than there is, is left out by name.
+    asked = plan_cells([scenario(parallelism="slots")], replace(REQUEST, blocks=1, local=False, slots=(8,)))
+    assert {c.skip for c in asked} == {"it needs 8 slots and the cluster has 4"}
+
+
+def test_more_slots_than_cores_are_marked():
+    cells = plan_cells([scenario(parallelism="slots")], replace(REQUEST, slots=(4, 8), blocks=1))
+    assert {c.session: c.oversubscribed for c in cells} == {4: False, 8: True}
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ({"size": "huge"}, "one has no size 'huge': it has ci"),
+        ({"folds": (3, 99)}, "one: 99 folds of 10 rows"),
+        ({"folds": (0,)}, "folds is 0"),
+    ],
+)
+def test_what_the_data_cannot_give_is_refused_before_anything_runs(asked, message):
+    def validate(*, rows, folds):
+        if folds > rows:
+            raise ValueError(f"{folds} folds of {rows} rows")
+
+    with pytest.raises(UsageError, match=message):
+        plan_cells([scenario(validate=validate)], replace(REQUEST, **asked))
+
+
+def test_doublings_end_at_the_most():
+    assert [doublings(most) for most in (1, 2, 6, 8)] == [(1,), (1, 2), (1, 2, 4, 6), (1, 2, 4, 8)]
+    assert [doublings(most, 2) for most in (1, 2, 3, 8)] == [(1,), (2,), (2, 3), (2, 4, 8)]
+
+
+def test_the_centre_is_the_first_value_of_each_factor():
+    sizes = {"ci": {"folds": (4, 2), "slots": 8, "parallelism": (8,), "rows": 10}}
+    assert sweep_centre(scenario(sizes=sizes), REQUEST) == {"folds": 4, "rows": 10}
+    assert sweep_centre(scenario(sizes=sizes), replace(REQUEST, folds=(3, 6))) == {"folds": 3, "rows": 10}
+
+
+def test_a_gate_runs_what_is_under_test_at_the_centre():
+    sizes = {"ci": {"folds": (4, 2), "rows": 10}}
+    request = replace(REQUEST, size="gate", gate=True, blocks=1)
+    (cell,) = plan_cells([scenario(sizes=sizes)], request)
+    assert (cell.variant, cell.factors) == ("pool", {"slots": 4, "parallelism": 4, "folds": 4, "rows": 10})
+    gated = scenario(sizes={**sizes, "gate": {"folds": 3, "rows": 20}}, gated=("serial",))
+    (cell,) = plan_cells([gated], request)
+    assert (cell.variant, cell.factors) == ("serial", {"slots": 4, "parallelism": None, "folds": 3, "rows": 20})
+
+
+def test_timed_calls_of_a_gate_come_from_the_size_and_shape_nothing():
+    sizes = {"gate": {"rows": 10, "folds": 3, "candidates": 4, "calls": 4}, "ci": {"rows": 10, "folds": 3}}
+    gate = replace(REQUEST, size="gate", gate=True)
+    one, two = scenario("one", sizes=sizes), scenario("two", sizes={"ci": sizes["ci"]})
+    cells = plan_cells([one, two], gate)
+    assert {(c.scenario, c.calls) for c in cells} == {("one", 4), ("two", GATE_CALLS)}
+    assert all("calls" not in c.factors for c in cells)
+    assert "calls" not in sweep_centre(one, gate)
+    # A benchmark calls each cell once cold and once warm, whatever a size says.
+    assert {c.calls for c in plan_cells([one], replace(gate, gate=False))} == {1}
+
+
+@pytest.mark.parametrize("calls", [0, (2, 4), "two"])
+def test_a_size_without_a_sound_number_of_calls_is_refused(calls):
+    sizes = {"gate": {"rows": 10, "folds": 3, "candidates": 4, "calls": calls}}
+    with pytest.raises(UsageError, match=r"one: calls is .* number of timed calls"):
+        plan_cells([scenario("one", sizes=sizes)], replace(REQUEST, size="gate", gate=True))
+
+
+def test_a_gate_shuffles_its_first_block_as_any_other():
+    # There is no base case among its cells whose answer the others would wait for.
+    def run_loky(data, *, parallelism): ...
+
+    def run_udf(data, *, spark): ...
+
+    each = scenario(parallelism="slots", sizes={"ci": {"rows": 10}}, variants=(lambda data: data, run_loky, run_udf))
+    firsts = {plan_cells([each], replace(REQUEST, seed=seed, gate=True))[0].variant for seed in range(9)}
+    assert firsts == {"loky", "udf"}

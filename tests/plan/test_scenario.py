@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A file that breaks the contract says how, and hurts no other."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from suite.plan.scenario import MARKER, ScenarioError, discover, load_scenario
+
+GOOD = f'''"""Adds up.
+
+At length.
+"""
+{MARKER} ---
+SIZES = {{"ci": {{"rows": 3}}}}
+
+def make_data(*, rows):
+    return rows
+
+def run_first(data, *, folds=1):
+    """The first one."""
+
+def run_second(data):
+    pass
+
+def check(reference, answer):
+    pass
+'''
+
+
+@pytest.fixture
+def written(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    before = set(sys.modules)
+
+    def write(text: str, name: str = "recipe_under_test.py") -> Path:
+        path = tmp_path / name
+        path.write_text(text)
+        return path
+
+    yield write
+    for name in set(sys.modules) - before:
+        del sys.modules[name]
+
+
+def test_what_a_file_offers(written):
+    scenario = load_scenario(written(GOOD))
+    assert (scenario.name, scenario.title, scenario.workload) == ("recipe_under_test", "Adds up", "recipe_under_test")
+    assert [(v.name, v.label, sorted(v.takes)) for v in scenario.variants] == [
+        ("first", "The first one", ["data", "folds"]),
+        ("second", "second", ["data"]),
+    ]
+    assert scenario.parallelism == "threads"
+    assert not any(variant.on_spark for variant in scenario.variants)
+    assert load_scenario(scenario.path).module is scenario.module
+
+
+def test_who_needs_a_session(written):
+    text = GOOD.replace("run_first(data, *,", "run_first(data, *, spark,")
+    assert [v.on_spark for v in load_scenario(written(text, "takes_it.py")).variants] == [True, False]
+    text = GOOD.replace("make_data(*,", "make_data(*, spark,")
+    assert [v.on_spark for v in load_scenario(written(text, "data_by_spark.py")).variants] == [True, True]
+    text = GOOD.replace("make_data(*, rows", "make_data(*, rows, spark=None")
+    assert [v.on_spark for v in load_scenario(written(text, "data_by_either.py")).variants] == [False, False]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "reason"),
+    [
+        (MARKER, "# nothing", "no line that begins with"),
+        ('"""Adds up.\n\nAt length.\n"""', "", "no docstring"),
+        ("SIZES =", "SAZES =", "has no SIZES"),
+        ('"ci"', '"big"', "SIZES has 'big'"),
+        ('"rows": 3', '"rows": ()', "nothing to sweep at ci.rows"),
+        ("def make_data", "def make", "no function make_data"),
+        ("def check", "def chock", "no function check"),
+        ("(data):", "(dota):", "run_second does not take `data`"),
+        ("def run_", "def ran_", "no function run_<variant>"),
+        (f"{MARKER} ---", f"{MARKER}\nPARALLELISM = 'cores'", "PARALLELISM is 'cores'"),
+        (f"{MARKER} ---", f"{MARKER}\nSCHEDULE = {{'third': 'pool'}}", "SCHEDULE has 'third'"),
+        (f"{MARKER} ---", f"{MARKER}\nSCHEDULE = {{'first': 'pool'}}", "no 'candidates' in each of SIZES"),
+        (f"{MARKER} ---", f"{MARKER}\n1 / 0", "does not import: ZeroDivisionError: division by zero"),
+        (f"{MARKER} ---", f"{MARKER}\nimport sys; sys.exit(3)", "does not import: SystemExit: 3"),
+        (f"{MARKER} ---", f"{MARKER}\ndef x(:", "does not import: SyntaxError"),
+    ],
+)
+def test_each_breach_has_its_reason(written, old, new, reason):
+    assert old in GOOD
+    with pytest.raises(ScenarioError) as error:
+        load_scenario(written(GOOD.replace(old, new)))
+    assert reason in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(("name", "reason"), [("numpy.py", "is also the name of"), ("two words.py", "no Python name")])
+def test_a_name_that_workers_would_resolve_otherwise_is_refused(written, name, reason):
+    with pytest.raises(ScenarioError, match=reason):
+        load_scenario(written(GOOD, name))
+
+
+def test_two_files_of_one_name_are_refused(written, tmp_path):
+    load_scenario(written(GOOD))
+    (tmp_path / "other").mkdir()
+    with pytest.raises(ScenarioError, match="is also the name of"):
+        load_scenario(written(GOOD, "other/recipe_under_test.py"))
+
+
+def test_broken_files_do_not_stop_the_others(written, tmp_path):
+    written(GOOD, "a_good_one.py")
+    written("1 / 0", "a_bad_one.py")
+    written("not looked at", "_private.py")
+    scenarios, broken = discover(tmp_path)
+    assert [scenario.name for scenario in scenarios] == ["a_good_one"]
+    assert list(broken) == ["a_bad_one.py"]

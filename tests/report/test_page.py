@@ -1,0 +1,283 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The report of made-up runs: nothing planned is left out, nothing is fetched, nothing slips in as HTML."""
+
+import re
+from html.parser import HTMLParser
+
+import pytest
+import synthetic
+
+from suite.report.findings import losses, setting_words
+from suite.report.page import write_report
+from suite.report.points import read_run
+from suite.report.terminal import summary
+
+VOID = {"meta", "img", "br"}
+ATTACK = "<script>alert('x')</script> & \"quoted\""
+
+
+class Page(HTMLParser):
+    """What a reader gets of a page: tables by caption, headings, links and sources; fails on unbalanced tags."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.tables, self.headings, self.links, self.sources = [], {}, [], [], []
+        self.ids, self.alts, self.text, self.row = set(), [], "", []
+        self.feed(text)
+        self.close()
+        assert not self.open, self.open
+
+    def handle_starttag(self, tag, attrs):
+        attrs = dict(attrs)
+        assert not any(name.startswith("on") for name in attrs)
+        if "id" in attrs:
+            assert attrs["id"] not in self.ids
+            self.ids.add(attrs["id"])
+        self.links += [attrs["href"]] if "href" in attrs else []
+        self.sources += [attrs["src"]] if "src" in attrs else []
+        if tag == "img":
+            self.alts.append(attrs["alt"])
+        if tag not in VOID:
+            self.open.append(tag)
+        if tag == "tr":
+            self.row = []
+        if tag in ("th", "td"):
+            self.row.append("")
+        if tag == "caption":
+            self.tables[""] = []
+        if tag in ("h1", "h2", "h3"):
+            self.headings.append("")
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+        if tag == "tr":
+            list(self.tables.values())[-1].append(self.row)
+
+    def handle_data(self, data):
+        inside = self.open[-1] if self.open else ""
+        if inside != "style":
+            self.text += data
+        if inside == "caption":
+            self.tables[data] = self.tables.pop("")
+        if inside in ("th", "td"):
+            self.row[-1] += data
+        if inside in ("h1", "h2", "h3"):
+            self.headings[-1] += data
+
+
+def made(folder, **how):
+    synthetic.write(folder, **how)
+    write_report(folder)
+    return Page((folder / "report.html").read_text())
+
+
+def fail(record, status="failed", reason="it broke"):
+    return {**record, "status": status, "reason": reason, "seconds": None, "cold_seconds": None, "answer": None}
+
+
+def rows(page, caption):
+    """A table as a list of dicts, headers as keys."""
+    head, *body = page.tables[caption]
+    assert all(len(row) == len(head) for row in body)
+    return [dict(zip(head, row, strict=True)) for row in body]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return synthetic.write(tmp_path_factory.mktemp("run"))
+
+
+@pytest.fixture(scope="module")
+def page(folder):
+    write_report(folder)
+    return Page((folder / "report.html").read_text())
+
+
+def test_the_page_needs_no_other_file(page):
+    assert page.links
+    assert all(link.startswith("#") and link[1:] in page.ids for link in page.links)
+    assert len(page.sources) == 5
+    assert all(source.startswith("data:image/svg+xml;base64,") for source in page.sources)
+    assert all(page.alts)
+
+
+def test_the_summary_comes_first_and_losing_cases_before_all_charts(page):
+    assert page.headings[:5] == ["Foldout report", "Losing cases", "Cells without a time", "Charts", "Tables"]
+    assert "366 cells planned, 366 written: 366 ok." in page.text
+    assert page.text.index("366 cells") < page.text.index("Settings that took longer")
+    assert "One host." in page.text
+    assert "None: every planned cell has a time." in page.text
+    assert "python -m suite bench --size ci" in page.text
+    for said in ("machine.cpu", "Example CPU @ 2.50GHz", "versions.pyspark", "4.3.0", "How to read it"):
+        assert said in page.text
+
+
+def test_every_planned_variant_and_setting_is_in_a_table(page, folder):
+    run = read_run(folder)
+    for workload, points in run.workloads.items():
+        table = rows(page, f"{workload}: every variant and setting")
+        assert len(table) == len(points)
+        settings = {(row["Variant"].removesuffix(" (base case)"), row["Setting"]) for row in table}
+        assert settings == {(point.label, setting_words(run, point)) for point in points}
+        assert len(settings) == len(points)
+
+
+def test_a_row_has_all_figures(page):
+    table = rows(page, "flight demand CV: every variant and setting")
+    (row,) = [row for row in table if (row["Variant"], row["Setting"]) == ("Fold after fold", "4 threads, 2 slots")]
+    figure = r"\d+\.\d+ \[\d+\.\d+, \d+\.\d+\]"
+    assert re.fullmatch(figure, row["Warm s"])
+    assert re.fullmatch(figure, row["Speedup"].replace("×", ""))
+    assert row["Bound"] == "1.50×"
+    assert row["Efficiency"].endswith("%")
+    assert float(row["Cold s"]) > float(row["Warm s"].split()[0])
+    assert float(row["Session start s"]) == 3.5
+    assert float(row["Core-seconds"]) > 0
+    assert row["Slots engaged"] == "2"
+    # Two fits can run at once, whatever the number of threads: e = (1/S - 1/2) / (1 - 1/2).
+    speedup = float(row["Speedup"].split("×")[0])
+    assert float(row["Karp-Flatt e"]) == pytest.approx(2 / speedup - 1, abs=0.03)
+
+
+def test_where_the_time_went_is_told_of_spark_recipes_alone(page):
+    table = rows(page, "flight demand CV: where the time went, medians")
+    (row,) = [row for row in table if (row["Variant"], row["Setting"]) == ("Fold after fold", "4 threads, 2 slots")]
+    assert float(row["Session start s"]) == 3.5
+    assert float(row["Driver alone s"]) == pytest.approx(0.1 * float(row["Warm s"]), rel=0.05)
+    assert float(row["Tasks, slot-s"]) + float(row["Idle, slot-s"]) == pytest.approx(2 * float(row["Warm s"]), rel=0.02)
+    assert row["Refit s"] == "–"
+    without = rows(page, "svc grid search: where the time went, medians")
+    assert {row["Variant"] for row in without} == {"joblib-spark, a job per batch"}
+
+
+def test_figures_that_do_not_exist_are_left_out_not_made_up(page):
+    table = rows(page, "svc grid search: every variant and setting")
+    serial = next(row for row in table if row["Setting"] == "serial")
+    assert serial["Speedup"] == "1× (base)"
+    names = ("Session start s", "Bound", "Efficiency", "Karp-Flatt e", "Core-seconds", "Slots engaged")
+    assert {serial[name] for name in names} == {"–"}
+
+
+def test_losing_cases_name_both_times(page):
+    table = rows(page, "Losing at the central parallelism, the slowest first")
+    found = {(row["Variant"], row["Setting"], row["Slower than"].split(":")[0]) for row in table}
+    assert ("Row-at-a-time UDF", "2 slots", "base case") in found
+    assert ("joblib-spark, a job per batch", "2 slots", "best without Spark") in found
+    assert ("joblib-spark, a job per batch", "2 slots", "base case") in found
+    for row in table:
+        assert re.match(r"\d", row["Warm s"])
+        assert re.match(r"\d", row["which takes s"])
+        assert float(row["Speed against it"].split("×")[0]) < 1
+    others = rows(page, "Losing at other values of parallelism, the slowest first")
+    assert all("2 slots" not in row["Setting"] or "thread" in row["Setting"] for row in others)
+
+
+def test_losses_are_sure_only_where_the_interval_says_so(tmp_path):
+    def change(record):
+        if record["variant"] == "arrow":
+            record["seconds"] = 0.8 if record["block"] % 2 else 0.2  # half the blocks lose
+        if record["variant"] == "driver":
+            record["seconds"] = 0.38
+        return record
+
+    run = read_run(synthetic.write(tmp_path, change=change, only=["svc inference"]))
+    sure = {(loss.point.variant, loss.point.place): loss.sure for loss in losses(run)}
+    assert sure["row_udf", "2 slots"] == "yes"
+    assert sure.get("arrow", "2 slots") != "yes"
+
+
+def test_cells_without_a_time_are_listed_with_their_reasons(tmp_path):
+    def change(record):
+        if record["variant"] == "loky":
+            return None
+        if record["variant"] == "joblib_spark" and record["block"] < 2:
+            return fail(record, ["timeout", "invalid"][record["block"]], f"reason {record['block']}")
+        return record
+
+    page = made(tmp_path, change=change, only=["svc grid search"])
+    assert "78 cells planned, 48 written: 38 ok, 5 timeout, 5 invalid. 30 never ran." in page.text
+    table = rows(page, "40 of 78 cells have no time, and why")
+    assert len(table) == 5 + 2 * 5
+    run = read_run(tmp_path)
+    listed = sum(len(row["Blocks"].split(",")) for row in table)
+    assert listed == sum(cell["status"] != "ok" for cell in run.cells) == 40
+    reasons = {(row["Status"], row["Reason"]) for row in table}
+    assert reasons == {("timeout", "reason 0"), ("invalid", "reason 1"), ("not run", "the run ended before it")}
+    (row,) = [row for row in rows(page, "svc grid search: every variant and setting") if row["Setting"] == "4 slots"]
+    assert row["Notes"].startswith("1 invalid, 1 timeout; more workers than cores; only 4 blocks")
+
+
+def test_nothing_that_a_scenario_says_becomes_html(tmp_path, monkeypatch):
+    name = "time_series_cv"
+    title, _, *rest, variants = synthetic.SCENARIOS[name]
+    hostile = {key: (f"{ATTACK} {key}", *others) for key, (_, *others) in variants.items()}
+    monkeypatch.setattr(synthetic, "SCENARIOS", {name: (title, ATTACK, *rest, hostile)})
+
+    def change(record):
+        record["warnings"] = [ATTACK]
+        return fail(record, reason=ATTACK) if record["block"] == 0 else record
+
+    page = made(tmp_path, change=change, command=ATTACK, blocks=2)
+    text = (tmp_path / "report.html").read_text()
+    assert "<script" not in text
+    assert page.headings.count(ATTACK) == 1
+    (caption,) = [caption for caption in page.tables if caption.endswith("and why")]
+    assert {row["Reason"] for row in rows(page, caption)} == {ATTACK}
+    assert "<script" not in (tmp_path / "charts" / "seconds.svg").read_text()
+
+
+def test_fewer_than_six_blocks_have_no_interval(tmp_path):
+    page = made(tmp_path, blocks=3, only=["svc grid search"])
+    assert "3 blocks, no interval" in page.text
+    for row in rows(page, "svc grid search: every variant and setting"):
+        assert "[" not in row["Warm s"] + row["Speedup"]
+        assert row["Warm s"].endswith("(3 blocks)")
+        assert "only 3 blocks, no 95 % interval" in row["Notes"]
+    losing = rows(page, "Losing at the central parallelism, the slowest first")
+    assert {row["Sure?"] for row in losing} == {"no interval (3 blocks)"}
+    assert "[" not in summary(tmp_path)
+
+
+def test_the_same_records_give_the_same_page(tmp_path):
+    made(tmp_path / "one", only=["svc inference"])
+    made(tmp_path / "two", only=["svc inference"])
+    assert (tmp_path / "one" / "report.html").read_bytes() == (tmp_path / "two" / "report.html").read_bytes()
+
+
+def test_a_run_without_records_and_environment_has_a_page(tmp_path):
+    synthetic.write(tmp_path, change=lambda record: None, only=["svc grid search"], blocks=1)
+    (tmp_path / "records.jsonl").unlink()
+    (tmp_path / "environment.json").unlink()
+    write_report(tmp_path)
+    page = Page((tmp_path / "report.html").read_text())
+    assert "13 cells planned, 0 written: none. 13 never ran." in page.text
+    assert "Not recorded" in page.text
+    assert "No setting was slower" in page.text
+    assert "13 of 13 cells have no time:" in summary(tmp_path)
+
+
+def test_summary_fits_a_terminal_and_names_what_matters(folder, tmp_path):
+    text = summary(folder)
+    assert text.startswith("366 cells planned, 366 written: 366 ok.")
+    assert max(map(len, text.splitlines())) <= 100
+    for _, workload, _, _, _, variants in synthetic.SCENARIOS.values():
+        assert f"\n{workload}: " in text
+        for label, _, _ in variants.values():
+            assert f"\n  {label}" in text
+    assert "slower than the base case or than the best without Spark" in text
+    assert "Row-at-a-time UDF, 2 slots (2k rows)" in text
+
+    def change(record):
+        return fail(record, reason="long " * 50) if record["variant"] in ("folds", "pool") else record
+
+    synthetic.write(tmp_path, change=change)
+    text = summary(tmp_path)
+    assert max(map(len, text.splitlines())) <= 100
+    assert "failed: All folds and candidates in one pool, 1 thread, 2 slots, blocks 0, 1, 2, 3, 4, 5: long" in text
+    assert "more, in the report" in text
+    assert re.search(r"Fold after fold, 2 threads +no time", text)
+
+
+def test_a_folder_without_a_plan_is_an_error(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        write_report(tmp_path)

@@ -1,0 +1,303 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The run loop from outside: whatever a recipe does, each planned cell gets its record and nothing stays behind."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from suite import records
+
+ROOT = Path(__file__).resolve().parents[2]
+RECIPES = ROOT / "tests" / "recipes"
+BROKEN = "broken.py: it does not import: ModuleNotFoundError: No module named 'no_such_package'"
+
+
+class Bench:
+    """Runs `bench` with a temporary folder of its own, so that what it leaves there can be seen."""
+
+    def __init__(self, folder: Path):
+        self.out = folder / "out"
+        self.temporary = folder / "tmp"
+        self.temporary.mkdir()
+        self.environment = {**os.environ, "TMPDIR": str(self.temporary)}
+
+    def start(self, *words: str) -> subprocess.Popen:
+        command = [sys.executable, "-m", "suite", "bench", *words, "--out", str(self.out)]
+        return subprocess.Popen(
+            command,
+            cwd=ROOT,
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+
+    def run(self, *words: str) -> tuple[int, str]:
+        process = self.start(*words)
+        said, _ = process.communicate(timeout=300)
+        return process.returncode, said
+
+    def records(self) -> list[dict]:
+        return records.read(self.out / "records.jsonl")
+
+    def by_variant(self) -> dict[str, dict]:
+        return {record["variant"]: record for record in self.records()}
+
+    def planned(self) -> set[str]:
+        return {cell["id"] for cell in json.loads((self.out / "plan.json").read_text())["cells"]}
+
+    def left_behind(self) -> list[str]:
+        """Processes that belong to this run, and files in its temporary folder."""
+        mine = []
+        for process in psutil.process_iter():
+            try:
+                if str(self.temporary) in process.environ().get("TMPDIR", "") and process.status() != "zombie":
+                    mine.append(" ".join(process.cmdline())[:100])
+            except psutil.Error:
+                continue
+        return mine + [path.name for path in self.temporary.iterdir() if not path.name.startswith("hsperfdata")]
+
+
+@pytest.fixture
+def tame(tmp_path) -> Path:
+    """The plain recipe without what misbehaves."""
+    text = (RECIPES / "plain.py").read_text()
+    for bad in ("raises", "wrong", "not_json", "hangs", "dies"):
+        text = text.replace(f"def run_{bad}", f"def unused_{bad}")
+    recipe = tmp_path / "recipes" / "tame.py"
+    recipe.parent.mkdir()
+    recipe.write_text(text)
+    return recipe
+
+
+@pytest.fixture
+def bench(tmp_path):
+    bench = Bench(tmp_path)
+    yield bench
+    assert bench.left_behind() == []
+
+
+def test_blocks_without_time_are_left_out_and_resumed(bench, tame):
+    code, said = bench.run(str(tame), "--size", "smoke", "--blocks", "3", "--minutes", "0.001")
+    assert code == 0
+    found = bench.records()
+    assert {record["id"] for record in found} == bench.planned()
+    assert {record["status"] for record in found if record["block"] == 0} == {"ok"}
+    later = [record for record in found if record["block"] > 0]
+    assert {record["status"] for record in later} == {"skipped"}
+    assert {record["reason"] for record in later} == {"left out: no time for another block within 0.001 minutes"}
+    assert {tuple(record.get("caveats", ())) for record in later} == {()}
+    # Not shown as cells that failed, but as blocks that there are not.
+    assert "2 blocks of 3 left out for lack of time" in said
+    assert "have no time" not in said
+    assert f"python -m suite bench --resume --out {bench.out}" in said
+    code, said = bench.run("--resume")
+    assert code == 0
+    assert {record["status"] for record in bench.records()} == {"ok"}
+    assert "left out" not in said
+    # What all blocks tell of a cell is told anew when there are more.
+    assert {record["caveats"][0] for record in bench.records()} == {"only 3 blocks, no 95 % interval"}
+
+
+def test_what_the_driver_had_is_recorded_before_and_after(bench, tame):
+    assert bench.run(str(tame), "--size", "smoke", "--blocks", "1")[0] == 0
+    drivers = json.loads((bench.out / "environment.json").read_text())["drivers"]
+    for when in ("before", "after"):
+        # Of the child itself, not of the parent that starts it.
+        assert set(drivers[when]["threads"].values()) == {"1"}
+        assert set(drivers[when]["pools"].values()) <= {1}
+        assert drivers[when]["versions"]["pytest"]
+        assert {"load_average", "steal_seconds", "mhz", "cpu_quota", "memory_limit_gib"} <= drivers[when].keys()
+    # What only all blocks together tell is in the records too.
+    assert {tuple(record["caveats"]) for record in bench.records()} == {("only 1 block, no 95 % interval",)}
+
+
+def test_every_way_to_misbehave_without_spark_gets_its_record(bench):
+    code, said = bench.run(str(RECIPES / "plain.py"), "--size", "smoke", "--blocks", "1", "--timeout", "15")
+    assert code == 1
+    found = bench.by_variant()
+    assert {record["id"] for record in bench.records()} == bench.planned()
+    assert {name: record["status"] for name, record in found.items()} == {
+        "good": "ok",
+        "processes": "ok",
+        "raises": "failed",
+        "wrong": "invalid",
+        "not_json": "invalid",
+        "hangs": "timeout",
+        "dies": "failed",
+    }
+    assert found["raises"]["reason"] == "RuntimeError: the cause"
+    assert "differs from that of plain.good: AssertionError: total is" in found["wrong"]["reason"]
+    assert "not plain JSON" in found["not_json"]["reason"]
+    assert found["hangs"]["reason"] == "no result after 15 s: see logs/b0-nospark.log"
+    assert found["dies"]["reason"] == "its process ended with exit code 3: see logs/b0-nospark.log"
+    assert "RuntimeError: the cause" in (bench.out / "logs" / "b0-nospark.log").read_text()
+    # A time only where the answer is right.
+    assert all((record["seconds"] is not None) == (record["status"] == "ok") for record in bench.records())
+    assert "Traceback" not in said
+
+
+@pytest.mark.spark
+def test_every_way_to_misbehave_on_spark_gets_its_record(bench):
+    recipe = str(RECIPES / "sparkling.py")
+    code, _ = bench.run(recipe, "--size", "smoke", "--blocks", "1", "--slots", "2", "--timeout", "120")
+    assert code == 1
+    found = bench.by_variant()
+    assert {name: record["status"] for name, record in found.items()} == {
+        "base": "ok",
+        "one_task": "invalid",
+        "leaks": "ok",
+        "kills_jvm": "failed",
+    }
+    assert found["one_task"]["reason"] == "only 1 of the 2 slots that it needs were busy at once"
+    # Whether other programs kept the machine busy meanwhile is not ours to say.
+    (left,) = (warning for warning in found["leaks"]["warnings"] if warning.startswith("it left"))
+    assert left in ("it left 1 cached data sets behind", "it left 2 cached data sets behind")
+    base = found["base"]["engaged"]
+    assert (base["slots"], base["executors"], base["tasks"], base["jobs"], base["stages"]) == (2, 1, 4, 1, 1)
+    assert found["base"]["session"]["seconds"] > 0
+    assert found["base"]["cold_seconds"] > 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("moment", ["start", "cell", "later"])
+def test_a_signal_at_any_point_leaves_records_and_a_run_that_resumes(bench, tame, number, moment):
+    words = (str(tame), "--size", "ci", "--blocks", "2")
+    process = bench.start(*words)
+    seen = ""
+    wanted = {"start": "cells, ", "cell": "good  ", "later": "[4/"}[moment]
+    while wanted not in seen:
+        piece = process.stdout.readline(20) if moment == "start" else process.stdout.read(1)
+        assert piece, seen
+        seen += piece
+    if moment == "cell":
+        time.sleep(0.3)
+    os.kill(process.pid, number)
+    said = seen + process.communicate(timeout=60)[0]
+    assert process.returncode == 130, said
+    assert f"stopped by {number.name}" in said
+    assert "--resume --out" in said
+    assert "Traceback" not in said
+    assert bench.left_behind() == []
+    assert {record["id"] for record in bench.records()} == bench.planned()
+    good = {record["id"]: record["at"] for record in bench.records() if record["status"] == "ok"}
+    code, said = bench.run("--resume")
+    assert code == 0, said
+    assert {record["id"] for record in bench.records()} == bench.planned()
+    assert {record["status"] for record in bench.records()} == {"ok"}
+    # What was measured before the signal was not measured again.
+    assert all(record["at"] == good[record["id"]] for record in bench.records() if record["id"] in good)
+
+
+@pytest.mark.spark
+def test_ctrl_c_while_spark_runs_leaves_no_jvm(bench):
+    process = bench.start(str(RECIPES / "sparkling.py"), "--size", "smoke", "--blocks", "1", "--slots", "2")
+    seen = ""
+    while "sparkling.base" not in seen:
+        seen += process.stdout.read(1)
+    deadline = time.monotonic() + 60
+    while not any("java" in line for line in bench.left_behind()) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert any("java" in line for line in bench.left_behind())
+    os.kill(process.pid, signal.SIGINT)
+    process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert bench.left_behind() == []
+    assert {record["status"] for record in bench.records()} == {"failed", "skipped"}
+
+
+def test_when_the_parent_is_killed_the_child_goes_too(bench, tame):
+    process = bench.start(str(tame), "--size", "ci", "--blocks", "1")
+    seen = ""
+    while "tame." not in seen:
+        seen += process.stdout.read(1)
+    process.kill()
+    process.communicate()
+    deadline = time.monotonic() + 20
+    while [line for line in bench.left_behind() if "test_cell.py" in line] and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not [line for line in bench.left_behind() if "test_cell.py" in line]
+    # Nobody was left to clear the folder; that much a kill -9 costs.
+    for path in bench.temporary.iterdir():
+        subprocess.run(["rm", "-rf", str(path)], check=True)
+    assert bench.run("--resume")[0] == 0
+    assert {record["id"] for record in bench.records()} == bench.planned()
+
+
+def test_a_broken_file_is_named_and_the_rest_runs(bench, tame):
+    (tame.parent / "broken.py").write_text((RECIPES / "broken.py").read_text())
+    code, said = bench.run("--scenarios", str(tame.parent), "--size", "smoke", "--blocks", "1")
+    assert code == 1
+    assert BROKEN in said
+    assert {record["status"] for record in bench.records()} == {"ok"}
+
+
+REFUSED = {
+    "unknown scenario": (["no_such"], "no scenario 'no_such' in"),
+    "no such file": (["./nowhere.py"], "there is no file ./nowhere.py"),
+    "broken by name": ([str(RECIPES / "broken.py")], "does not import"),
+    "size": (["--size", "huge"], "invalid choice: 'huge'"),
+    "size it lacks": ([str(RECIPES / "sparkling.py"), "--size", "full"], "sparkling has no size 'full'"),
+    "master": (["--master", "lokal[2]"], "--master 'lokal[2]' is none that Spark knows"),
+    "no slots": (["--master", "local[0]"], "say how many slots"),
+    "parallelism": (["--parallelism", "0"], "0 is less than 1"),
+    "folds": (["--folds", "two"], "'two' is no list of whole numbers"),
+    "folds of the data": ([str(RECIPES / "plain.py"), "--size", "full"], "plain: there are 1000 rows, not 5000"),
+    "timeout": (["--timeout", "-1"], "-1 is not above zero"),
+    "blocks": (["--blocks", "1,2"], "more than one number"),
+    "folder": (["--scenarios", "/nonexistent"], "is no folder"),
+    "remote slots": (["--master", "spark://127.0.0.1:1"], "--slots is needed"),
+    "nothing to resume": (["--resume"], "holds no run to resume"),
+}
+
+
+@pytest.mark.parametrize(("words", "message"), REFUSED.values(), ids=REFUSED.keys())
+def test_bad_input_is_one_clear_line_and_nothing_is_written(bench, words, message):
+    code, said = bench.run(*words)
+    assert code == 2
+    assert message in said.splitlines()[-1]
+    assert "Traceback" not in said
+    assert not bench.out.exists()
+
+
+def test_a_folder_that_cannot_be_written_is_refused(bench, tmp_path):
+    bench.out = tmp_path / "file" / "out"
+    (tmp_path / "file").write_text("in the way")
+    code, said = bench.run(str(RECIPES / "plain.py"), "--size", "smoke")
+    assert code == 2
+    assert "cannot write to" in said
+
+
+def test_a_folder_with_a_run_is_not_overwritten_and_another_plan_is_refused(bench, tame):
+    words = (str(tame), "--size", "smoke", "--blocks", "1")
+    assert bench.run(*words)[0] == 0
+    before = {path.name: path.read_bytes() for path in bench.out.glob("*.json*")}
+    code, said = bench.run(*words)
+    assert (code, "holds a run already" in said) == (2, True)
+    code, said = bench.run(*words[:-1], "3", "--resume")
+    assert (code, "holds a run of another plan" in said) == (2, True)
+    tame.write_text(tame.read_text() + "\n")
+    code, said = bench.run("--resume")
+    assert (code, "tame.py has changed since the run" in said) == (2, True)
+    assert {path.name: path.read_bytes() for path in bench.out.glob("*.json*")} == before
+
+
+def test_the_export_is_accepted_by_pytest_benchmark(bench, tame, tmp_path):
+    assert bench.run(str(tame), "--size", "smoke", "--blocks", "2")[0] == 0
+    shown = subprocess.run(
+        [sys.executable, "-m", "pytest_benchmark", "compare", str(bench.out / "benchmark.json")],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+    )
+    assert shown.returncode == 0, shown.stderr
+    assert "good[" in shown.stdout
+    assert "rows=20" in shown.stdout

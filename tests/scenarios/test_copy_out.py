@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A recipe works alone: copied into an empty folder it runs, and cut at the marker it imports.
+
+`FOLDOUT_COPY_OUT=isolated` makes an environment for each recipe with only what its header declares; CI sets it.
+"""
+
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from suite.plan.scenario import MARKER, SCENARIOS, discover
+
+ISOLATED = os.environ.get("FOLDOUT_COPY_OUT") == "isolated"
+ROOT = SCENARIOS.parent
+RECIPES = sorted(SCENARIOS.glob("*.py"))
+
+
+def header(text: str) -> dict:
+    """The PEP 723 block of a file."""
+    block = re.search(r"(?m)^# /// script$\s(?P<content>(^#(| .*)$\s)+)^# ///$", text)
+    assert block, "no `# /// script` block"
+    return tomllib.loads("".join(line[2:] or "\n" for line in block["content"].splitlines(keepends=True)))
+
+
+def copied(recipe: Path, folder: Path) -> Path:
+    """The recipe, and the one sibling that it may import, in another folder."""
+    text = recipe.read_text()
+    imported = re.findall(r"(?m)^\s*(?:from|import) (\w+)", text)
+    siblings = [path for path in RECIPES if path.stem in imported]
+    assert len(siblings) <= 1, f"{recipe.name} imports {siblings}"
+    for path in (recipe, *siblings):
+        (folder / path.name).write_text(path.read_text())
+    assert all(path.name in text.partition('"""')[2].partition('"""')[0] for path in siblings), "sibling not named"
+    return folder / recipe.name
+
+
+@pytest.fixture(scope="session")
+def environments(tmp_path_factory) -> dict[tuple[str, ...], str]:
+    """Interpreters by what is installed for them; recipes that need the same share one."""
+    return {}
+
+
+def interpreter(recipe: Path, environments: dict, folder: Path) -> str:
+    """An interpreter with what the recipe declares, in the locked versions, and nothing else of the project."""
+    if not ISOLATED:
+        return sys.executable
+    needed = tuple(sorted(header(recipe.read_text())["dependencies"]))
+    if needed not in environments:
+        python = folder / "environment" / "bin" / "python"
+        subprocess.run(["uv", "venv", "-q", "-p", sys.executable, folder / "environment"], check=True)
+        locked = ROOT / "requirements" / "run.txt"
+        constraints = folder / "constraints.txt"
+        lines = [line.split(" \\")[0] for line in locked.read_text().splitlines() if line[:1].isalnum()]
+        constraints.write_text("\n".join(lines) + "\n")
+        subprocess.run(
+            ["uv", "pip", "install", "-q", "--compile-bytecode", "-p", python, "-c", constraints, *needed], check=True
+        )
+        environments[needed] = str(python)
+    return environments[needed]
+
+
+def test_every_file_is_a_scenario():
+    scenarios, broken = discover(SCENARIOS)
+    assert broken == {}
+    assert [scenario.path for scenario in scenarios] == RECIPES
+    for scenario in scenarios:
+        assert {"smoke", "ci", "full"} <= set(scenario.sizes)
+        assert all(len(variant.label) < 40 for variant in scenario.variants)
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
+def test_header_names_python_and_dependencies(recipe):
+    declared = header(recipe.read_text())
+    assert declared["requires-python"] == ">=3.11"
+    assert declared["dependencies"]
+    assert "SPDX-License-Identifier: Apache-2.0" in recipe.read_text()
+    assert f"python {recipe.name}" in recipe.read_text()
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
+def test_no_import_of_the_project(recipe):
+    assert not re.findall(r"(?m)^\s*(?:from|import) (?:suite|scenarios)\b", recipe.read_text())
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
+def test_main_is_ten_lines_at_most(recipe):
+    main = recipe.read_text().partition('if __name__ == "__main__":')[2]
+    assert 0 < len([line for line in main.splitlines() if line.strip()]) <= 10
+
+
+@pytest.mark.spark
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
+def test_copied_alone_it_runs_and_cut_it_imports(recipe, tmp_path, environments):
+    copy = copied(recipe, tmp_path)
+    python = interpreter(recipe, environments, tmp_path)
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "PYSPARK"))}
+    ran = subprocess.run(
+        [python, copy.name], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300
+    )
+    assert ran.returncode == 0, ran.stderr[-3000:]
+    assert ran.stdout.strip(), "it prints nothing of what it found"
+    cut, marker, _ = copy.read_text().partition(MARKER)
+    assert marker
+    copy.write_text(cut)
+    imported = subprocess.run(
+        [python, "-W", "error::SyntaxWarning", "-c", f"import {copy.stem}"],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert imported.returncode == 0, imported.stderr[-3000:]

