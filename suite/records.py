@@ -7,38 +7,114 @@ import datetime
 import json
 import os
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 SCHEMA = 1
 STATUSES = ("ok", "failed", "timeout", "skipped", "invalid")
 OUT_OF_TIME = "left out: no time for another block"  # how the reason of a cell begins that `--minutes` left out
-FIELDS = [
-    "schema",
-    "id",
-    "run",
-    "scenario",
-    "variant",
-    "label",
-    "workload",
-    "base",
-    "factors",
-    "block",
-    "order",
-    "status",
-    "reason",
-    "seconds",
-    "cold_seconds",
-    "answer",
-    "engaged",
-    "warnings",
-    "bound",
-    "oversubscribed",
-    "session",
-    "at",
-]
 
-Record = dict[str, Any]
+
+def now() -> str:
+    """The time in UTC, to the second, in ISO 8601."""
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
+@dataclass(frozen=True)
+class Record:
+    """What became of a cell: a line of `records.jsonl`.
+
+    Attributes
+    ----------
+    id, scenario, variant, label, workload, base, factors, block, order, needs, schedule, bound, oversubscribed
+        Of the cell; see `plan.cells.Cell`. Records from before September 2026 lack `needs` and `schedule`, which the
+        plan of their run has.
+    status : str
+        One of `STATUSES`.
+    run : str
+        Name of the run, which `plan.json` has too.
+    reason : str or None
+        Why there is no time; None where there is one.
+    seconds : float or None
+        Median of the warm calls. None unless the status is `ok`: no time without the right answer.
+    warm_seconds : list of float
+        Each warm call, in order.
+    cold_seconds : float or None
+        The variant's first call in its process, where it was timed.
+    answer : object
+        What the variant returned, as plain JSON.
+    engaged : dict or None
+        What ran in the last call, the fields of `spark.event_log.Engaged`; None without Spark.
+    overhead : dict or None
+        Where the time of the last call went, as `run.measure.overhead` says; None without Spark.
+    warnings : list of str
+        What a reader has to know of this cell.
+    caveats : list of str
+        What only all blocks together tell of it: they are too few, spread, drift.
+    spent : dict or None
+        Seconds of `preparing` the data, of the `calls`, and of the `harness` itself.
+    session : dict or None
+        `id` of the process, `seconds` that its Spark session took to start, `position` of the cell in it, from 0.
+    schema : int
+        Version of this list.
+    at : str
+        When it was written, in UTC.
+    """
+
+    id: str
+    scenario: str
+    variant: str
+    label: str
+    workload: str
+    base: bool
+    factors: dict[str, Any]
+    block: int
+    order: int
+    status: str
+    run: str = ""
+    reason: str | None = None
+    seconds: float | None = None
+    warm_seconds: list[float] = field(default_factory=list)
+    cold_seconds: float | None = None
+    answer: Any = None
+    engaged: dict[str, Any] | None = None
+    overhead: dict[str, Any] | None = None
+    warnings: list[str] = field(default_factory=list)
+    caveats: list[str] = field(default_factory=list)
+    needs: int | None = None
+    schedule: str | None = None
+    bound: float | None = None
+    oversubscribed: bool = False
+    session: dict[str, Any] | None = None
+    spent: dict[str, float] | None = None
+    schema: int = SCHEMA
+    at: str = field(default_factory=now)
+
+    @classmethod
+    def of_cell(cls, cell: Mapping[str, Any], *, status: str, **values: Any) -> Record:
+        """A record of a cell, as `plan.json` has it; the cell's `session`, a number of slots, is not the record's."""
+        kept = {name: cell[name] for name in FIELDS if name in cell and name != "session"}
+        return cls(**{**kept, "status": status, **values})
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Record:
+        """The inverse of `dataclasses.asdict`. What an older version did not write has its default.
+
+        Raises
+        ------
+        TypeError
+            It is no record.
+        """
+        return cls(**{name: value for name, value in values.items() if name in FIELDS})
+
+    @property
+    def name(self) -> str:
+        """`scenario.variant`."""
+        return f"{self.scenario}.{self.variant}"
+
+
+FIELDS = tuple(each.name for each in fields(Record))
 
 
 def append(path: Path, records: Iterable[Record]) -> None:
@@ -48,19 +124,14 @@ def append(path: Path, records: Iterable[Record]) -> None:
     ----------
     path : Path
         The file; made where it is missing.
-    records : iterable of dict
-        Objects with at least `FIELDS`.
+    records : iterable of Record
 
     Raises
     ------
-    ValueError
-        Where a record lacks a field or holds a value that JSON has no word for (NaN included).
+    ValueError, TypeError
+        Where a record holds a value that JSON has no word for (NaN included). Nothing is written then.
     """
-    lines = []
-    for record in records:
-        if missing := [field for field in FIELDS if field not in record]:
-            raise ValueError(f"a record lacks {', '.join(missing)}")
-        lines.append(json.dumps(record, allow_nan=False, ensure_ascii=False) + "\n")
+    lines = [json.dumps(asdict(record), allow_nan=False, ensure_ascii=False) + "\n" for record in records]
     with path.open("ab+") as file:
         _drop_torn_line(file.fileno())
         file.write("".join(lines).encode())
@@ -95,10 +166,6 @@ def read(path: Path) -> list[Record]:
     ----------
     path : Path
         `records.jsonl`; a missing file reads as no records.
-
-    Returns
-    -------
-    list of dict
     """
     if not path.exists():
         return []
@@ -106,45 +173,11 @@ def read(path: Path) -> list[Record]:
     complete, _, _torn = path.read_bytes().rpartition(b"\n")
     for line in complete.split(b"\n"):
         try:
-            record = json.loads(line)
-        except ValueError:
+            record = Record.from_json(json.loads(line))
+        except (ValueError, TypeError, AttributeError):
             continue
-        if isinstance(record, dict) and isinstance(record.get("id"), str):
-            found[record["id"]] = record
+        found[record.id] = record
     return list(found.values())
-
-
-def blank(
-    cell: dict[str, Any], *, run: str, status: str, reason: str | None, session: dict[str, Any] | None = None
-) -> Record:
-    """A record with every field, without time and answer.
-
-    Parameters
-    ----------
-    cell : dict
-        As in `plan.json`.
-    run : str
-    status : str
-        One of `STATUSES`.
-    reason : str or None
-    session : dict, optional
-        Its id, the seconds that its start took, and the cell's position in it.
-    """
-    kept = {name: cell[name] for name in FIELDS if name in cell}
-    return {
-        "schema": SCHEMA,
-        "run": run,
-        **kept,
-        "status": status,
-        "reason": reason,
-        "seconds": None,
-        "cold_seconds": None,
-        "answer": None,
-        "engaged": None,
-        "warnings": [],
-        "session": session,
-        "at": now(),
-    }
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -152,13 +185,3 @@ def write_json(path: Path, value: Any) -> None:
     draft = path.with_name(f".{path.name}.draft")
     draft.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n")
     draft.replace(path)
-
-
-def cell_name(cell: Mapping[str, Any]) -> str:
-    """`scenario.variant` of a cell or a record."""
-    return f"{cell['scenario']}.{cell['variant']}"
-
-
-def now() -> str:
-    """The time in UTC, to the second, in ISO 8601."""
-    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")

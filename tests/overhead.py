@@ -18,7 +18,7 @@ from suite import records
 
 def share(directory: Path) -> tuple[float, float]:
     """Seconds of the harness and of the timed calls, over all cells of a run that have a time."""
-    spent = [record["spent"] for record in records.read(directory / "records.jsonl") if record.get("spent")]
+    spent = [record.spent for record in records.read(directory / "records.jsonl") if record.spent]
     return sum(each["harness"] for each in spent), sum(each["calls"] for each in spent)
 
 

@@ -24,7 +24,7 @@ sys.path.insert(0, str(ROOT))
 from suite import records, stats
 from suite.cli import count
 from suite.machine import environment
-from suite.records import cell_name, write_json
+from suite.records import write_json
 from suite.spark.java import find_java
 
 SIDES = {"clear": "", "encrypted": "1"}
@@ -40,7 +40,7 @@ def seconds(side: str, folder: Path) -> dict[str, float]:
         env={**os.environ, "FOLDOUT_ENCRYPT": SIDES[side]},
         check=True,
     )
-    return {cell_name(record): record["seconds"] for record in records.read(folder / "records.jsonl")}
+    return {record.name: record.seconds for record in records.read(folder / "records.jsonl")}
 
 
 def main() -> None:

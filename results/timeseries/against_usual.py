@@ -30,9 +30,9 @@ def times() -> dict[tuple, dict[str, dict[int, float]]]:
     """Seconds by point of the sweep, variant and block."""
     found: dict[tuple, dict[str, dict[int, float]]] = defaultdict(lambda: defaultdict(dict))
     for record in records.read(HERE / "records.jsonl"):
-        if record["status"] == "ok":
-            point = tuple(record["factors"][name] for name in SHOWN)
-            found[point][record["variant"]][record["block"]] = record["seconds"]
+        if record.status == "ok":
+            point = tuple(record.factors[name] for name in SHOWN)
+            found[point][record.variant][record.block] = record.seconds
     return {point: each for point, each in sorted(found.items(), key=str) if USUAL in each}
 
 

@@ -36,10 +36,11 @@ from suite.machine.interference import OTHERS, STOLEN, settle
 from suite.machine.signals import INTERRUPTED, InterruptError
 from suite.plan.cells import Cell, Request
 from suite.plan.scenario import SCENARIOS
-from suite.records import cell_name, now, write_json
+from suite.records import now, write_json
 from suite.run.command import check_master, make_request, new_run_folder, workers_wanted
-from suite.run.loop import Loop, PlannedRun, Turn, Turns, lock_run_folder
+from suite.run.loop import Loop, PlannedRun, lock_run_folder
 from suite.run.progress import duration
+from suite.run.turns import take_turns
 from suite.spark.java import Java, find_java
 from suite.spark.session import is_local
 
@@ -108,7 +109,7 @@ class Comparison:
             begin, before = time.monotonic(), environment.machine_load()
             about = f", about {duration(statistics.mean(took) * (blocks - block))} left" if took else ""
             print(f"{stage} block {block + 1}/{blocks}: {', '.join(order)}{about}", flush=True)
-            _take_turns([loops[name].run_block(block) for name in order])
+            take_turns([loops[name].run_block(block) for name in order], settle)
             took.append(time.monotonic() - begin)
             self.loads.append({"stage": stage, "block": block, "before": before, "after": environment.machine_load()})
         for name, loop in loops.items():
@@ -135,6 +136,7 @@ class Comparison:
             python=one.python,
             # On a cluster, one side's executors would take the slots that the other waits for.
             turns=is_local(self.ready.url),
+            compared=True,
         )
         return Loop(run, lambda _: None)
 
@@ -157,37 +159,6 @@ class Comparison:
             return said
 
         return compare_records(sides["base"], sides["head"], stage.blocks, complaints, strict=strict)
-
-
-def _take_turns(sides: Sequence[Turns]) -> None:
-    """Run all to their end: what is not timed at the same time, timed calls one by one; none is left half-way."""
-    with contextlib.ExitStack() as stack:
-        going = [stack.enter_context(contextlib.closing(side)) for side in sides]
-        # What each waits for; None while it works by itself.
-        turns: dict[int, Turn | None] = dict.fromkeys(range(len(going)))
-
-        def go_on(number: int) -> None:
-            try:
-                turns[number] = next(going[number])
-            except StopIteration:
-                del turns[number]
-
-        while turns:
-            waiting = [turn for turn in turns.values() if turn]
-            if len(waiting) < len(turns):
-                due = [number for number, turn in turns.items() if turn is None]
-            else:
-                # A side that failed, or lacks a recipe, is ahead of the others and waits for them.
-                first = min(waiting)
-                due = [number for number, turn in turns.items() if turn == first]
-                if first.call == 0:
-                    # A JVM compiles what it has run for some time after.
-                    settle()
-                elif first.call % 2:
-                    # There and back, so that neither a steady drift nor the place in the pair favours a side.
-                    due.reverse()
-            for number in due:
-                go_on(number)
 
 
 def make_plans(
@@ -372,8 +343,8 @@ def seconds_of(stage: Stage) -> dict[str, dict[str, list[float]]]:
     found: dict[str, dict[str, list[float]]] = {}
     for name in stage.order[0]:
         for record in records.read(stage.directory / name / "records.jsonl"):
-            if record["status"] == "ok":
-                found.setdefault(cell_name(record), {}).setdefault(name, []).append(record["seconds"])
+            if record.seconds is not None:
+                found.setdefault(record.name, {}).setdefault(name, []).append(record.seconds)
     return found
 
 
@@ -383,9 +354,9 @@ def timing_warnings(stage: Stage) -> list[str]:
     times = seconds_of(stage)
     for which in SIDES:
         warned = Counter(
-            (cell_name(record), warning)
+            (record.name, warning)
             for record in records.read(stage.directory / which / "records.jsonl")
-            for warning in record["warnings"]
+            for warning in record.warnings
             if warning in (OTHERS, STOLEN)
         )
         said += [f"{name}, {which}: {warning} ({n} of {stage.blocks} blocks)" for (name, warning), n in warned.items()]

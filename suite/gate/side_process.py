@@ -13,15 +13,14 @@ import platform
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from suite.errors import UsageError
 from suite.machine import environment
 from suite.plan.cells import Cell, Request, plan_cells
-from suite.plan.scenario import ScenarioError, discover, load_scenario, one_line
-from suite.records import cell_name
+from suite.plan.scenario import ScenarioError, discover, load_scenario
+from suite.run.answers import find_complaint
 from suite.run.plan_file import plan_record
 
 
@@ -46,10 +45,9 @@ def make_plan(asked: Mapping[str, Any]) -> dict[str, Any]:
     cells = plan_cells(scenarios, request)
     gone: list[str] = []
     if head := asked.get("head"):
-        own = {cell_name(asdict(cell)) for cell in cells}
-        gone = sorted(own - {cell_name(cell) for cell in head["plan"]["cells"]})
-        known = {(scenario.name, variant.name) for scenario in scenarios for variant in scenario.variants}
         same = [Cell(**cell) for cell in head["plan"]["cells"]]
+        gone = sorted({cell.name for cell in cells} - {cell.name for cell in same})
+        known = {(scenario.name, variant.name) for scenario in scenarios for variant in scenario.variants}
         cells = [cell for cell in same if (cell.scenario, cell.variant) in known]
     return {
         "plan": plan_record(asked["run"], asked["command"], {}, request, asked["master"], scenarios, cells),
@@ -74,12 +72,10 @@ def check_answers(asked: Mapping[str, Any]) -> dict[str, Any]:
 
 def _complaint(file: str, base: Any, head: Any) -> str | None:
     try:
-        load_scenario(Path(file)).check(base, head)
+        check = load_scenario(Path(file)).check
     except ScenarioError as error:
         return str(error)
-    except Exception as error:  # noqa: BLE001 - whatever a recipe raises is its complaint
-        return one_line(error)
-    return None
+    return find_complaint(check, base, head)
 
 
 def ask(python: str, what: str, asked: Mapping[str, Any]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from suite import stats
 from suite.gate.sign_flip import CONFIRM_P, RATIO_BOUND, Judgement, decide_word, flag_slower, slower
-from suite.records import Record, cell_name
+from suite.records import Record
 
 Kind = Literal["regression", "unclear", "note"]
 COUNTED = ("jobs", "stages", "tasks")
@@ -87,10 +87,10 @@ def gather_records(answer: Mapping[str, Any], records: Sequence[Record]) -> Side
         As `side.planned` gives it.
     records : sequence of dict
     """
-    planned = {cell_name(cell) for cell in answer["plan"]["cells"]} | set(answer["gone"])
+    planned = {f"{cell['scenario']}.{cell['variant']}" for cell in answer["plan"]["cells"]} | set(answer["gone"])
     found: dict[str, dict[int, Record]] = {name: {} for name in planned}
     for record in records:
-        found.setdefault(cell_name(record), {})[record["block"]] = record
+        found.setdefault(record.name, {})[record.block] = record
     return SideRecords(planned, found, answer["broken"], {"python": answer["python"], **answer["versions"]})
 
 
@@ -129,7 +129,10 @@ def compare_records(
             findings.append(Finding("regression", name, "its answer changed in the last digits: " + _first(one, other)))
             continue
         findings += _counts(name, base.records[name], head.records[name], strict=strict)
-        times = [{block: record["seconds"] for block, record in side.records[name].items()} for side in (head, base)]
+        times = [
+            {block: record.seconds for block, record in side.records[name].items() if record.seconds is not None}
+            for side in (head, base)
+        ]
         differences[name] = list(stats.log_ratios(*times).values())
     return Differences(findings, differences)
 
@@ -174,22 +177,22 @@ def _not_whole(name: str, base: Mapping[int, Record], head: Mapping[int, Record]
         return Finding("unclear", name, f"fails on base: {_why_bad(bad_base, blocks)}")
     if bad_head:
         # What befell the cluster says nothing of the recipe.
-        struck = all(str(record["reason"]).startswith("disturbed") for record in bad_head)
+        struck = all(str(record.reason).startswith("disturbed") for record in bad_head)
         return Finding("unclear" if struck else "regression", name, f"fails on head: {_why_bad(bad_head, blocks)}")
     return None
 
 
 def _bad(side: Mapping[int, Record]) -> list[Record]:
-    return [record for record in side.values() if record["status"] != "ok"]
+    return [record for record in side.values() if record.status != "ok"]
 
 
 def _why_bad(bad: Sequence[Record], blocks: int) -> str:
     often = "" if len(bad) == blocks else f" (in {len(bad)} of {blocks} blocks)"
-    return f"{bad[0]['status']}: {bad[0]['reason']}{often}"
+    return f"{bad[0].status}: {bad[0].reason}{often}"
 
 
 def _answers(side: SideRecords, name: str) -> list[Any]:
-    return [record["answer"] for _, record in sorted(side.records[name].items())]
+    return [record.answer for _, record in sorted(side.records[name].items())]
 
 
 def _constant(values: Sequence[Any]) -> bool:
@@ -215,7 +218,7 @@ def _counts(name: str, base: Mapping[int, Record], head: Mapping[int, Record], *
     more: list[str] = []
     less: list[str] = []
     for what in COUNTED:
-        counts = [{(record.get("engaged") or {}).get(what) for record in side.values()} for side in (base, head)]
+        counts = [{(record.engaged or {}).get(what) for record in side.values()} for side in (base, head)]
         if len(counts[0]) == len(counts[1]) == 1 and counts[0] != counts[1]:
             (before,), (after,) = counts
             if before is not None and after is not None:

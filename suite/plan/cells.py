@@ -78,6 +78,11 @@ class Cell:
     skip: str | None = None
 
     @property
+    def name(self) -> str:
+        """`scenario.variant`."""
+        return f"{self.scenario}.{self.variant}"
+
+    @property
     def key(self) -> str:
         """Cells with the same key must give the same answer."""
         return answer_key(self.workload, self.factors)

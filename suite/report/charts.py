@@ -386,7 +386,7 @@ def replicates(run: MeasuredRun) -> str:
 def without_time(run: MeasuredRun, points: Iterable[Point] | None = None) -> str:
     """'2 of 40 cells have no time', or nothing."""
     cells = run.cells if points is None else [cell for point in points for cell in point.cells]
-    missing = sum(cell["status"] != "ok" for cell in cells)
+    missing = sum(cell.status != "ok" for cell in cells)
     if not missing:
         return ""
     return f"{missing} of {plural(len(cells), 'cell')} {'has' if missing == 1 else 'have'} no time"

@@ -12,11 +12,12 @@ from pytest_benchmark.stats import Stats
 
 from suite import records
 from suite.plan.cells import factor_words
+from suite.records import Record
 
 FORMAT_VERSION = "4.0.0"  # of the file, as pytest-benchmark names it; not of the package
 
 
-def benchmark_entries(found: Iterable[records.Record]) -> list[dict[str, Any]]:
+def benchmark_entries(found: Iterable[Record]) -> list[dict[str, Any]]:
     """One entry per scenario, variant and factors; its rounds are the warm calls of the blocks.
 
     Parameters
@@ -24,26 +25,24 @@ def benchmark_entries(found: Iterable[records.Record]) -> list[dict[str, Any]]:
     found : iterable of dict
         Records; those without a time are left out.
     """
-    samples: dict[tuple[str, str, str], list[records.Record]] = {}
+    samples: dict[tuple[str, str, str], list[Record]] = {}
     for record in found:
-        if record["seconds"] is not None:
-            samples.setdefault((record["scenario"], record["variant"], factor_words(record["factors"])), []).append(
-                record
-            )
+        if record.seconds is not None:
+            samples.setdefault((record.scenario, record.variant, factor_words(record.factors)), []).append(record)
     entries = []
     for (scenario, variant, words), same in sorted(samples.items()):
         stats = Stats()
         for record in same:
-            stats.update(record["seconds"])
+            stats.update(record.seconds)
         name = f"{variant}[{words}]"
         entries.append(
             {
-                "group": same[0]["workload"],
+                "group": same[0].workload,
                 "name": name,
                 "fullname": f"scenarios/{scenario}.py::{name}",
-                "params": same[0]["factors"],
+                "params": same[0].factors,
                 "param": words,
-                "extra_info": {"cold_seconds": [record["cold_seconds"] for record in same]},
+                "extra_info": {"cold_seconds": [record.cold_seconds for record in same]},
                 "options": {
                     "disable_gc": False,
                     "timer": "perf_counter",

@@ -69,8 +69,8 @@ def failures(run: MeasuredRun) -> list[tuple[Point, str, str, list[int]]]:
     found: dict[tuple[int, str, str], tuple[Point, list[int]]] = {}
     for number_of, point in enumerate(run.points):
         for cell in point.problems:
-            key = (number_of, cell["status"], str(cell.get("reason") or "no reason given"))
-            found.setdefault(key, (point, []))[1].append(cell["block"])
+            key = (number_of, cell.status, cell.reason or "no reason given")
+            found.setdefault(key, (point, []))[1].append(cell.block)
     return [(point, status, reason, blocks) for (_, status, reason), (point, blocks) in found.items()]
 
 

@@ -7,16 +7,17 @@ import json
 import statistics
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from suite import records, stats
 from suite.plan.bounds import measured_speedup_bound
+from suite.plan.engagement import why_not_parallel
+from suite.records import Record
 from suite.stats import Interval
 
-Cell = dict[str, Any]
 PARALLEL = ("slots", "parallelism")
 NOT_RUN = "not run"
 
@@ -49,7 +50,7 @@ class Point:
     schedule: str | None
     bound: float | None
     oversubscribed: bool
-    cells: tuple[Cell, ...]
+    cells: tuple[Record, ...]
 
     @property
     def parallelism(self) -> int | None:
@@ -85,7 +86,8 @@ class Point:
         return plural(self.parallelism, "slot")
 
     def _ok(self, field: str) -> dict[int, float]:
-        return {cell["block"]: float(cell[field]) for cell in self.cells if cell["status"] == "ok" and cell.get(field)}
+        found = {cell.block: getattr(cell, field) for cell in self.cells if cell.status == "ok"}
+        return {block: float(value) for block, value in found.items() if value}
 
     @cached_property
     def times(self) -> dict[int, float]:
@@ -106,9 +108,8 @@ class Point:
     def rows(self) -> int | None:
         """Rows that one call scored, where its answer says so."""
         for cell in self.cells:
-            answer = cell.get("answer")
-            if cell["status"] == "ok" and isinstance(answer, dict) and answer.get("rows"):
-                return int(answer["rows"])
+            if cell.status == "ok" and isinstance(cell.answer, dict) and cell.answer.get("rows"):
+                return int(cell.answer["rows"])
         return None
 
     @cached_property
@@ -121,25 +122,25 @@ class Point:
     @cached_property
     def session(self) -> Interval | None:
         """Median seconds that the start of its Spark session took."""
-        starts = {cell["block"]: (cell.get("session") or {}) for cell in self.cells if cell["status"] == "ok"}
         if self.factors.get("slots") is None:
             return None
-        return _interval({b: s["seconds"] for b, s in starts.items() if isinstance(s, dict) and s.get("seconds")})
+        starts = {cell.block: (cell.session or {}).get("seconds") for cell in self.cells if cell.status == "ok"}
+        return _interval({block: seconds for block, seconds in starts.items() if seconds})
 
     def engaged(self, field: str) -> list[float]:
         """A figure of what Spark really used (`slots`, `task_seconds`, ...), for each block that ran."""
-        found = [cell["engaged"].get(field) for cell in self.cells if cell["status"] == "ok" and cell.get("engaged")]
+        found = [cell.engaged.get(field) for cell in self.cells if cell.status == "ok" and cell.engaged]
         return [float(value) for value in found if value is not None]
 
     def overhead(self, part: str) -> Interval | None:
         """Median of a part of `worker.overhead`."""
-        found = {cell["block"]: (cell.get("overhead") or {}).get(part) for cell in self.cells if cell["status"] == "ok"}
+        found = {cell.block: (cell.overhead or {}).get(part) for cell in self.cells if cell.status == "ok"}
         return _interval({block: float(value) for block, value in found.items() if value is not None})
 
     @cached_property
-    def problems(self) -> list[Cell]:
+    def problems(self) -> list[Record]:
         """Its cells without a time."""
-        return [cell for cell in self.cells if cell["status"] != "ok"]
+        return [cell for cell in self.cells if cell.status != "ok"]
 
     @cached_property
     def unstable(self) -> bool:
@@ -156,12 +157,12 @@ class Point:
         """What to know before trusting its times."""
         said = []
         if self.problems:
-            kinds = Counter(cell["status"] for cell in self.problems)
+            kinds = Counter(cell.status for cell in self.problems)
             said.append(", ".join(f"{n} {kind}" for kind, n in sorted(kinds.items())))
         if self.oversubscribed:
             said.append("more workers than cores")
         said += self.caveats
-        warned = Counter(warning for cell in self.cells for warning in cell.get("warnings") or [])
+        warned = Counter(warning for cell in self.cells for warning in cell.warnings)
         said += [warning if n == 1 else f"{warning} ({n} blocks)" for warning, n in sorted(warned.items())]
         return said
 
@@ -199,10 +200,10 @@ class MeasuredRun:
 
     plan: dict[str, Any]
     environment: dict[str, Any]
-    cells: list[Cell]
+    cells: list[Record]
     points: list[Point]
     strays: int
-    left_out: list[Cell] = field(default_factory=list)
+    left_out: list[Record] = field(default_factory=list)
 
     @property
     def blocks(self) -> int:
@@ -212,7 +213,7 @@ class MeasuredRun:
     @property
     def blocks_left_out(self) -> int:
         """Blocks for which there was no time."""
-        return len({cell["block"] for cell in self.left_out})
+        return len({cell.block for cell in self.left_out})
 
     @property
     def master(self) -> str:
@@ -230,7 +231,7 @@ class MeasuredRun:
     @cached_property
     def statuses(self) -> Counter[str]:
         """How many cells ended how."""
-        return Counter(cell["status"] for cell in (*self.cells, *self.left_out))
+        return Counter(cell.status for cell in (*self.cells, *self.left_out))
 
     @cached_property
     def _centres(self) -> dict[tuple[str, str], Any]:
@@ -314,8 +315,8 @@ class MeasuredRun:
             return point.bound
         found = []
         for cell in base.cells:
-            engaged = cell.get("engaged") or {}
-            if cell["status"] == "ok" and engaged.get("fits"):
+            engaged = cell.engaged or {}
+            if cell.status == "ok" and engaged.get("fits"):
                 folds: dict[int, list[float]] = {}
                 for fold, _, seconds in engaged["fits"]:
                     folds.setdefault(fold, []).append(seconds)
@@ -346,18 +347,34 @@ def read_run(directory: Path) -> MeasuredRun:
     plan = json.loads((directory / "plan.json").read_text(encoding="utf-8"))
     about = directory / "environment.json"
     environment = json.loads(about.read_text(encoding="utf-8")) if about.exists() else {}
-    written = {record["id"]: record for record in records.read(directory / "records.jsonl")}
-    cells = []
-    for cell in plan["cells"]:
-        blank = {"status": NOT_RUN, "reason": "the run ended before it", "warnings": []}
-        cells.append({**blank, **cell, **written.pop(cell["id"], {})})
+    written = {record.id: record for record in records.read(directory / "records.jsonl")}
+    cells = [_measured(cell, written.pop(cell["id"], None), plan) for cell in plan["cells"]]
     # A block that was begun before it was left out, by an earlier attempt, is shown as it is.
-    begun = {cell["block"] for cell in cells if cell["status"] == "ok"}
-    out_of_time = [cell for cell in cells if str(cell["reason"]).startswith(records.OUT_OF_TIME)]
-    left_out = [cell for cell in out_of_time if cell["block"] not in begun]
-    gone = {cell["id"] for cell in left_out}
-    kept = [cell for cell in cells if cell["id"] not in gone]
+    begun = {cell.block for cell in cells if cell.status == "ok"}
+    out_of_time = [cell for cell in cells if str(cell.reason).startswith(records.OUT_OF_TIME)]
+    left_out = [cell for cell in out_of_time if cell.block not in begun]
+    gone = {cell.id for cell in left_out}
+    kept = [cell for cell in cells if cell.id not in gone]
     return MeasuredRun(plan, environment, kept, _points(plan, kept), len(written), left_out)
+
+
+def _measured(cell: dict[str, Any], record: Record | None, plan: dict[str, Any]) -> Record:
+    """A planned cell's record. One from before a rule was as strict as it is now is held against it all the same."""
+    if record is None:
+        return Record.of_cell(cell, status=NOT_RUN, reason="the run ended before it")
+    # Older records do not repeat these of their cell.
+    record = replace(
+        record,
+        needs=cell.get("needs") if record.needs is None else record.needs,
+        schedule=record.schedule or cell.get("schedule"),
+    )
+    if record.status != "ok" or not record.engaged or not record.seconds or record.needs is None:
+        return record
+    seconds = record.warm_seconds[-1] if record.warm_seconds else record.seconds
+    threads = plan["scenarios"][record.scenario]["parallelism"] == "threads"
+    slots = record.factors.get("slots") or 1
+    why = why_not_parallel(record.needs, slots, record.engaged, seconds, threads=threads)
+    return record if why is None else replace(record, status="invalid", reason=why, seconds=None, cold_seconds=None)
 
 
 def write_caveats(directory: Path) -> None:
@@ -366,37 +383,37 @@ def write_caveats(directory: Path) -> None:
     Records are appended anew where that has changed, since a later attempt may have added blocks.
     """
     path = directory / "records.jsonl"
-    written = {record["id"]: record for record in records.read(path)}
+    written = {record.id: record for record in records.read(path)}
     changed = []
     for point in read_run(directory).points:
         for cell in point.cells:
-            record = written.get(cell["id"])
-            if record and record["status"] == "ok" and record.get("caveats", []) != point.caveats:
-                changed.append({**record, "caveats": point.caveats})
+            record = written.get(cell.id)
+            if record and record.status == "ok" and record.caveats != point.caveats:
+                changed.append(replace(record, caveats=point.caveats))
     records.append(path, changed)
 
 
-def _points(plan: dict[str, Any], cells: list[Cell]) -> list[Point]:
-    gathered: dict[tuple[str, str, str], list[Cell]] = {}
+def _points(plan: dict[str, Any], cells: list[Record]) -> list[Point]:
+    gathered: dict[tuple[str, str, str], list[Record]] = {}
     for cell in cells:
-        factors = json.dumps(cell["factors"], sort_keys=True)
-        gathered.setdefault((cell["scenario"], cell["variant"], factors), []).append(cell)
+        factors = json.dumps(cell.factors, sort_keys=True)
+        gathered.setdefault((cell.scenario, cell.variant, factors), []).append(cell)
     points = []
     for of_point in gathered.values():
         first = of_point[0]
         points.append(
             Point(
-                workload=first["workload"],
-                scenario=first["scenario"],
-                variant=first["variant"],
-                label=first["label"],
-                base=bool(first["base"]),
-                factors=first["factors"],
-                threads=plan["scenarios"][first["scenario"]]["parallelism"] == "threads",
-                schedule=first.get("schedule"),
-                bound=first.get("bound"),
-                oversubscribed=bool(first.get("oversubscribed")),
-                cells=tuple(sorted(of_point, key=lambda cell: cell["block"])),
+                workload=first.workload,
+                scenario=first.scenario,
+                variant=first.variant,
+                label=first.label,
+                base=first.base,
+                factors=first.factors,
+                threads=plan["scenarios"][first.scenario]["parallelism"] == "threads",
+                schedule=first.schedule,
+                bound=first.bound,
+                oversubscribed=first.oversubscribed,
+                cells=tuple(sorted(of_point, key=lambda cell: cell.block)),
             )
         )
     # Cells come shuffled; this order depends on nothing random. Workloads stay together, base case in front.

@@ -31,6 +31,8 @@ class Assignment:
         File descriptor through which the child tells the parent what happens.
     turns : bool
         Whether it waits for its turn before each timed call and after the last, since another side's process is there.
+    compared : bool
+        Whether it is one side of a comparison, in which no base case runs.
     """
 
     name: str
@@ -42,9 +44,10 @@ class Assignment:
     cells: list[Cell]
     pipe: int
     turns: bool = False
+    compared: bool = False
 
     def dump(self) -> str:
-        """The group as JSON."""
+        """The assignment as JSON."""
         return json.dumps(asdict(self))
 
     @classmethod

@@ -22,10 +22,11 @@ from suite.machine.environment import ROOT, THREAD_LIMITS
 from suite.machine.processes import end_session
 from suite.machine.signals import defer_signals
 from suite.run.assignment import Assignment
+from suite.run.turns import GO_ON
 
 
 class Child:
-    """A running child; made by `spawn`."""
+    """A running child; made by `start_child`."""
 
     def __init__(self, process: subprocess.Popen[bytes], pipe: int):
         self.process = process
@@ -59,7 +60,7 @@ class Child:
         assert self.process.stdin is not None
         # Of a child that has ended, the pipe of its news tells.
         with suppress(BrokenPipeError):
-            self.process.stdin.write(b".")
+            self.process.stdin.write(GO_ON)
 
     def how_it_ended(self) -> str:
         """The end of the process in words, for a record's reason."""
@@ -73,12 +74,12 @@ class Child:
 
 
 @contextmanager
-def start_child(group: Assignment, python: str, variables: Mapping[str, str], log: Path) -> Iterator[Child]:
-    """Start the child of a group; when the block is left, however, the child and all it started are gone.
+def start_child(assignment: Assignment, python: str, variables: Mapping[str, str], log: Path) -> Iterator[Child]:
+    """Start the child of an assignment; when the block is left, however, the child and all it started are gone.
 
     Parameters
     ----------
-    group : Group
+    assignment : Assignment
         Its `pipe` is set here.
     python : str
         The interpreter, which has the packages of the recipes and pytest-benchmark.
@@ -96,8 +97,8 @@ def start_child(group: Assignment, python: str, variables: Mapping[str, str], lo
             reader, writer = os.pipe()
             made.callback(os.close, reader)
             try:
-                handed = temporary / "group.json"
-                handed.write_text(replace(group, pipe=writer).dump())
+                handed = temporary / "assignment.json"
+                handed.write_text(replace(assignment, pipe=writer).dump())
                 log.parent.mkdir(parents=True, exist_ok=True)
                 with log.open("ab") as output:
                     process = _popen(python, handed, writer, variables, output)
@@ -125,7 +126,7 @@ def _popen(
     environment = {
         **os.environ,
         **THREAD_LIMITS,
-        "FOLDOUT_GROUP": str(handed),
+        "FOLDOUT_ASSIGNMENT": str(handed),
         "PYSPARK_PYTHON": python,
         "PYSPARK_DRIVER_PYTHON": python,
         "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]),

@@ -151,7 +151,7 @@ def write_results(directory: Path) -> int:
     print(f"report: {directory / 'report.html'}")
     if read_run(directory).left_out:
         print(f"for the blocks that were left out: {BENCH_COMMAND} --resume --out {directory}")
-    statuses = {record["status"] for record in records.read(directory / "records.jsonl")}
+    statuses = {record.status for record in records.read(directory / "records.jsonl")}
     return int(bool(statuses & {"failed", "timeout", "invalid"}))
 
 

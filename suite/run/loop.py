@@ -11,16 +11,17 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from suite import records
 from suite.cluster.description import Cluster
 from suite.errors import UsageError
 from suite.plan.cells import Cell, group_cells
-from suite.records import OUT_OF_TIME
+from suite.records import OUT_OF_TIME, Record
 from suite.run.assignment import Assignment
 from suite.run.child_process import Child, start_child
 from suite.run.progress import Progress
+from suite.run.turns import Turn, Turns
 from suite.spark.java import Java
 
 GRACE_SECONDS = 30.0  # seconds that a child gets to stop its session when its last cell is done
@@ -30,7 +31,8 @@ GRACE_SECONDS = 30.0  # seconds that a child gets to stop its session when its l
 class PlannedRun:
     """A run folder and what is to be run in it.
 
-    With `turns`, its processes wait for their turn before each timed call and after the last.
+    With `turns`, its processes wait for their turn before each timed call and after the last. With `compared`, it is
+    one side of a comparison.
     """
 
     directory: Path
@@ -42,6 +44,7 @@ class PlannedRun:
     timeout: float
     python: str = sys.executable
     turns: bool = False
+    compared: bool = False
 
     @property
     def records(self) -> Path:
@@ -50,9 +53,9 @@ class PlannedRun:
 
     def good(self) -> set[str]:
         """Ids of the cells that need not run again."""
-        return {record["id"] for record in records.read(self.records) if record["status"] == "ok"}
+        return {record.id for record in records.read(self.records) if record.status == "ok"}
 
-    def group(self, name: str, cells: list[Cell]) -> Assignment:
+    def assignment(self, name: str, cells: list[Cell]) -> Assignment:
         """Cells as they are handed to a child."""
         return Assignment(
             name=name,
@@ -64,6 +67,7 @@ class PlannedRun:
             cells=cells,
             pipe=-1,
             turns=self.turns,
+            compared=self.compared,
         )
 
 
@@ -76,18 +80,6 @@ def lock_run_folder(directory: Path) -> Iterator[None]:
         except OSError as error:
             raise UsageError(f"another bench is writing to {directory}: wait for it, or name another --out") from error
         yield
-
-
-class Turn(NamedTuple):
-    """What a process waits for: a timed call of a cell, or to go on after the last. Less is earlier."""
-
-    order: int  # of the cell
-    call: int  # from 0
-
-
-# A block as it runs: a `Turn` that its process waits for, or None where it has begun what is not timed and works on by
-# itself.
-Turns = Generator[Turn | None, None, None]
 
 
 class Loop:
@@ -155,7 +147,7 @@ class Loop:
         # The child may have written a result in its last moment, which counts.
         good = self.run.good()
         lost = [cell for cell in cells if cell.id not in good]
-        made = [records.blank(asdict(cell), run=self.run.name, status=status, reason=reason(cell)) for cell in lost]
+        made = [Record.of_cell(asdict(cell), run=self.run.name, status=status, reason=reason(cell)) for cell in lost]
         if made:
             records.append(self.run.records, made)
         self.settled.update(cell.id for cell in cells)
@@ -169,7 +161,7 @@ class Loop:
         log = self.run.directory / "logs" / f"{name}.log"
         before = len(self.settled)
         variables = {**self.run.cluster.environment, "JAVA_HOME": str(self.run.java.home)}
-        with start_child(self.run.group(name, cells), self.run.python, variables, log) as process:
+        with start_child(self.run.assignment(name, cells), self.run.python, variables, log) as process:
             if self.run.turns:
                 yield None
             late = yield from self._listen(process, cells)
@@ -207,6 +199,7 @@ class Loop:
             elif "executors" in news:
                 self.executors = news["executors"]
             elif "done" in news:
-                self.settled.add(news["done"]["id"])
+                record = Record.from_json(news["done"])
+                self.settled.add(record.id)
                 self.running = None
-                self.progress.done(news["done"])
+                self.progress.done(record)

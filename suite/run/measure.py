@@ -1,73 +1,63 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A child process's state: its Spark session, its data, the answers it checks against; runs one cell at a time."""
+"""Runs cells in a child process, one at a time: its Spark session, its data, timed calls, checks, a record."""
 
 from __future__ import annotations
 
 import json
 import statistics
-import threading
 import time
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
-
-import psutil
 
 from suite import records
 from suite.cluster import preflight
 from suite.cluster.description import executor_conf
-from suite.machine.interference import Clocks, interference_warnings, read_clocks
-from suite.plan.cells import Cell, answer_key
+from suite.errors import InvalidCellError
+from suite.plan.cells import Cell
+from suite.plan.engagement import why_not_parallel
 from suite.plan.scenario import Scenario, load_scenario, matching_kwargs, one_line
+from suite.records import Record
+from suite.run.answers import References
 from suite.run.assignment import Assignment
+from suite.run.watch import CallWatch, overhead
 from suite.spark import session
-from suite.spark.event_log import Engaged, Event, EventLog, count_engaged
-from suite.spark.failures import disturbance
-
-
-class InvalidCellError(Exception):
-    """The cell ran but its time does not count; the text says why, and `answer` is a right answer where it gave one."""
-
-    def __init__(self, why: str, answer: Any = None):
-        super().__init__(why)
-        self.answer = answer
+from suite.spark.event_log import Engaged, EventLog
 
 
 class CellRunner:
-    """Runs the cells of a group in this process.
+    """Runs the cells of an assignment in this process.
 
     Parameters
     ----------
-    group : Group
+    assignment : Assignment
+
+    Attributes
+    ----------
+    references : References
+        The right answers so far; whoever writes a record has to tell it.
     """
 
-    def __init__(self, group: Assignment):
-        self.group = group
-        self.directory = Path(group.directory)
-        self.scenarios: dict[str, Scenario] = {}
-        for path in group.files:
-            scenario = load_scenario(Path(path))
-            self.scenarios[scenario.name] = scenario
+    def __init__(self, assignment: Assignment):
+        self.assignment = assignment
+        self.directory = Path(assignment.directory)
+        self.scenarios = {
+            scenario.name: scenario for scenario in (load_scenario(Path(path)) for path in assignment.files)
+        }
+        self.references = References(records.read(self.directory / "records.jsonl"), own=assignment.compared)
         self.spark: Any = None
         self.events: EventLog | None = None
         self.session_seconds: float | None = None
         self._no_session: str | None = None
         self._called: set[tuple[str, str]] = set()
         self._data: dict[str, Any] = {}
-        self._references: dict[str, records.Record] = {}
-        for record in records.read(self.directory / "records.jsonl"):
-            self.remember(record)
 
-    def remember(self, record: records.Record) -> None:
-        """Keep the first good answer of block 0 to each question: what later answers are checked against."""
-        if record["block"] == 0 and record["status"] == "ok":
-            self._references.setdefault(answer_key(record["workload"], record["factors"]), record)
-
-    def record(self, cell: Cell, position: int, status: str, reason: str | None) -> records.Record:
+    def record(self, cell: Cell, position: int, status: str, reason: str | None) -> Record:
         """A record of a cell without a time."""
-        of = {"id": self.group.name, "seconds": self.session_seconds, "position": position}
-        return records.blank(asdict(cell), run=self.group.run, status=status, reason=reason, session=of)
+        of = {"id": self.assignment.name, "seconds": self.session_seconds, "position": position}
+        run = self.assignment.run
+        return Record.of_cell(asdict(cell), run=run, status=status, reason=reason, session=of)
 
     def start_session(self, cell: Cell) -> None:
         """Start the session that a cell needs, unless it is there.
@@ -88,7 +78,7 @@ class CellRunner:
             self._no_session = one_line(error)
             raise
 
-    def run(self, cell: Cell, position: int, benchmark: Any, turn: Callable[[], None]) -> records.Record:
+    def run(self, cell: Cell, position: int, benchmark: Any, turn: Callable[[], None]) -> Record:
         """Run a cell, whose session is there: data, cold call, warm calls, checks.
 
         Parameters
@@ -98,12 +88,12 @@ class CellRunner:
             Of the cell in its process, from 0.
         benchmark : pytest_benchmark.fixture.BenchmarkFixture
         turn : callable
-            Returns when it is this process's turn: for a warm call, and to go on after the last.
+            See `CallWatch`.
 
         Raises
         ------
         InvalidCellError
-            Where the answer is wrong, too few slots were busy, or the cluster lost a part of itself meanwhile.
+            Where the answer is wrong, too few or too many slots were busy, or the cluster lost a part of itself.
         Exception
             Whatever the variant raises.
         """
@@ -113,66 +103,43 @@ class CellRunner:
         arguments = matching_kwargs(variant.function, {"spark": self.spark, **cell.factors})
         arguments["data"] = self._data_for(scenario, cell)
         ready = time.perf_counter()
-        cached = session.cached_rdds(self.spark) if self.spark is not None else set()
-        threads: set[threading.Thread] = set()
-        answers: list[Any] = []
-        earlier: list[Event] = []
-        clocks: list[Clocks] = []
-
-        def before_each() -> None:
-            # Untimed. Only what the last call did is counted; and threads that were there after the cold call are a
-            # pool that is kept warm, where a leak would grow with every call.
-            if answers:
-                clocks.append(read_clocks())
-            threads.update(threading.enumerate())
-            if self.events is not None:
-                earlier.extend(self.events.read())
-            if answers:
-                turn()
-            clocks.append(read_clocks())
-
+        watch = CallWatch(lambda: variant.function(**arguments), self.spark, self.events, turn)
         first = (cell.scenario, cell.variant) not in self._called
         self._called.add((cell.scenario, cell.variant))
-        benchmark.pedantic(
-            lambda: answers.append(variant.function(**arguments)),
-            setup=before_each,
-            rounds=1 + cell.calls,
-            iterations=1,
-        )
-        clocks.append(read_clocks())
-        turn()
+        benchmark.pedantic(watch.call, setup=watch.before_call, rounds=1 + cell.calls, iterations=1)
+        watch.after_last_call()
         cold, *warm = benchmark.stats.stats.data
-        happened = self.events.read() if self.events is not None else []
-        ran = count_engaged(happened) if self.events is not None else None
-        warnings = self._leftovers(cached, threads)
-        answer = self._checked(cell, scenario, answers, warnings)
-        if why := disturbance([*earlier, *happened]):
+        ran = watch.engaged()
+        # First of all, which also drops what was left cached.
+        warnings = watch.warnings(ran, machine=ran is None or session.is_local(self.assignment.master))
+        answer = self.references.checked(cell, scenario.check, watch.answers)
+        if why := watch.disturbance():
             raise InvalidCellError(f"disturbed: {why}", answer)
-        if ran is not None and (why := idle_reason(cell.needs or 0, ran, scenario.parallelism == "threads", warm[-1])):
+        if why := self._why_not_parallel(cell, scenario, ran, warm[-1]):
             raise InvalidCellError(why)
-        if ran is not None and ran.failed_tasks:
-            warnings.append(f"{ran.failed_tasks} tasks failed or were killed")
-        if ran is None or session.is_local(self.group.master):
-            # The executors of a cluster are processes of others.
-            warm_calls = list(zip(clocks[2::2], clocks[3::2], strict=True))
-            warnings += interference_warnings(warm_calls, psutil.cpu_count() or 1)
-        return {
-            **self.record(cell, position, "ok", None),
-            "seconds": statistics.median(warm),
-            "warm_seconds": warm,
+        return replace(
+            self.record(cell, position, "ok", None),
+            seconds=statistics.median(warm),
+            warm_seconds=warm,
             # Where sides take turns, they make their cold calls at the same time.
-            "cold_seconds": cold if first and not self.group.turns else None,
-            "answer": answer,
-            "engaged": None if ran is None else asdict(ran),
-            "warnings": warnings,
-            "overhead": None if ran is None else overhead(ran, warm[-1], cell.session or 1, self.session_seconds),
+            cold_seconds=cold if first and not self.assignment.turns else None,
+            answer=answer,
+            engaged=None if ran is None else asdict(ran),
+            warnings=warnings,
+            overhead=None if ran is None else overhead(ran, warm[-1], cell.session or 1, self.session_seconds),
             # What the harness itself cost: events, checks, leftovers. Sessions and data are the recipe's needs.
-            "spent": {
+            spent={
                 "preparing": ready - begin,
                 "calls": cold + sum(warm),
                 "harness": time.perf_counter() - ready - cold - sum(warm),
             },
-        }
+        )
+
+    def _why_not_parallel(self, cell: Cell, scenario: Scenario, ran: Engaged | None, seconds: float) -> str | None:
+        if ran is None:
+            return None
+        threads = scenario.parallelism == "threads"
+        return why_not_parallel(cell.needs or 0, cell.session or 1, asdict(ran), seconds, threads=threads)
 
     def recover(self) -> bool:
         """Make the process fit for the next cell after a failure; False where it cannot be."""
@@ -186,7 +153,7 @@ class CellRunner:
 
     def executors(self) -> dict[str, Any]:
         """Versions, limits and load of a cluster's executors; in local mode the driver is the only one."""
-        if self.spark is None or session.is_local(self.group.master) or not session.is_alive(self.spark):
+        if self.spark is None or session.is_local(self.assignment.master) or not session.is_alive(self.spark):
             return {}
         try:
             return preflight.describe_nodes(preflight.executor_versions(self.spark))
@@ -201,8 +168,8 @@ class CellRunner:
     def _start(self, slots: int) -> None:
         events = self.directory / "logs" / "events"
         events.mkdir(parents=True, exist_ok=True)
-        own = {**self.group.conf, **executor_conf(self.group.conf, slots)}
-        conf = session.spark_conf(self.group.master, slots, events, own)
+        own = {**self.assignment.conf, **executor_conf(self.assignment.conf, slots)}
+        conf = session.spark_conf(self.assignment.master, slots, events, own)
         begin = time.perf_counter()
         self.spark = session.start_session(conf, [scenario.path for scenario in self.scenarios.values()])
         self.session_seconds = time.perf_counter() - begin
@@ -219,81 +186,3 @@ class CellRunner:
                 data = scenario.prepare(data, **matching_kwargs(scenario.prepare, values))
             self._data[key] = data
         return self._data[key]
-
-    def _checked(self, cell: Cell, scenario: Scenario, answers: list[Any], warnings: list[str]) -> Any:
-        try:
-            plain = [json.loads(json.dumps(answer, allow_nan=False)) for answer in answers]
-        except (TypeError, ValueError) as error:
-            raise InvalidCellError(f"its answer is not plain JSON: {error}") from error
-        reference = self._references.get(cell.key)
-        if reference is None:
-            whose, truth = "its own first call", plain[0]
-            if not cell.base:
-                warnings.append("there is no answer of the base case: this one is checked against itself only")
-        else:
-            whose, truth = f"{reference['scenario']}.{reference['variant']}", reference["answer"]
-        for answer in plain:
-            try:
-                scenario.check(truth, answer)
-            except Exception as error:
-                raise InvalidCellError(f"its answer differs from that of {whose}: {one_line(error)}") from error
-        return plain[-1]
-
-    def _leftovers(self, cached: set[int], threads: set[threading.Thread]) -> list[str]:
-        """What a call left behind, in words; cached data is dropped, so that it cannot help the next cell."""
-        warnings = []
-        if self.spark is not None and (left := session.cached_rdds(self.spark) - cached):
-            warnings.append(f"it left {len(left)} cached data sets behind")
-            session.drop_cached(self.spark, left)
-        if more := [thread.name for thread in threading.enumerate() if thread not in threads]:
-            warnings.append(f"it left {len(more)} threads behind: {', '.join(sorted(more)[:3])}")
-        return warnings
-
-
-def overhead(ran: Engaged, seconds: float, slots: int, session_seconds: float | None) -> dict[str, Any]:
-    """Where the time of a call went, in seconds.
-
-    Parameters
-    ----------
-    ran : Engaged
-    seconds : float
-        That the call took.
-    slots : int
-    session_seconds : float or None
-        That the session took to start, in no call's time.
-
-    Returns
-    -------
-    dict
-        `session`; `driver`, when no task ran; of all slots together `tasks`, `shipping` (a part of it) and `idle`;
-        `refit`, where the recipe says which jobs are one.
-    """
-    return {
-        "session": session_seconds,
-        "driver": max(0.0, round(seconds - ran.covered_seconds, 3)),
-        "tasks": ran.task_seconds,
-        "shipping": ran.shipping_seconds,
-        "idle": max(0.0, round(slots * seconds - ran.task_seconds, 3)),
-        "refit": ran.refit_seconds,
-    }
-
-
-def idle_reason(needs: int, ran: Engaged, threads: bool, seconds: float) -> str | None:
-    """Why a cell did not do side by side what it says it does, or None.
-
-    Parameters
-    ----------
-    needs : int
-        What has to run at once: tasks, or the jobs of driver threads.
-    ran : Engaged
-    threads : bool
-        Whether driver threads are what is parallel. Tasks of some milliseconds may then never meet on two slots, which
-        tells nothing; but where tasks fill more than half of the time, those of two threads meet unless a slot is idle.
-    seconds : float
-        That the call took.
-    """
-    if threads and ran.jobs_at_once < needs:
-        return f"only {ran.jobs_at_once} of the {needs} jobs that it needs were in flight at once"
-    if ran.slots < needs and not (threads and ran.task_seconds < seconds / 2):
-        return f"only {ran.slots} of the {needs} slots that it needs were busy at once"
-    return None

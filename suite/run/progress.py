@@ -4,11 +4,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from statistics import mean
-from typing import Any
 
 from suite.plan.cells import Cell, factor_words
+from suite.records import Record
 
 
 def duration(seconds: float) -> str:
@@ -58,17 +58,17 @@ class Progress:
         self.say(f"[{number:>{len(str(self.total))}}/{self.total}] block {cell.block + 1}/{self.blocks}  {words} ... ")
         self.open = True
 
-    def done(self, record: Mapping[str, Any]) -> None:
+    def done(self, record: Record) -> None:
         """Say how it went and what is left."""
         if not self.open:
-            self.started(self.left[record["id"]])
-        cell = self.left.pop(record["id"])
+            self.started(self.left[record.id])
+        cell = self.left.pop(record.id)
         now = time.monotonic()
-        if record["status"] != "skipped":
+        if record.status != "skipped":
             for key in self._keys(cell):
                 self.costs.setdefault(key, []).append(now - self.last)
         self.last = now
-        result = f"{record['seconds']:.2f} s" if record["status"] == "ok" else f"{record['status']}: {record['reason']}"
+        result = f"{record.seconds:.2f} s" if record.status == "ok" else f"{record.status}: {record.reason}"
         self.say(f"{result}{self._remaining()}\n")
         self.open = False
 

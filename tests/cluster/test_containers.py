@@ -191,9 +191,9 @@ def test_a_bench_uses_the_cluster_that_is_up(running, engine, tmp_path):
     assert "using the cluster that is up" in done.stdout
     found = records.read(tmp_path / "out" / "records.jsonl")
     (record,) = [each for each in found if each["variant"] == "shuffled"]
-    assert record["status"] == "ok"
-    assert record["engaged"]["executors"] == 2
-    assert record["engaged"]["slots"] == 2
+    assert record.status == "ok"
+    assert record.engaged["executors"] == 2
+    assert record.engaged["slots"] == 2
     # What would make it again is the command out here.
     made_by = json.loads((tmp_path / "out" / "plan.json").read_text())["command"]
     assert made_by.startswith("python -m suite bench ")

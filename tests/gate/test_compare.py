@@ -15,12 +15,12 @@ from suite.cli import main
 from suite.cluster.connect import existing_cluster
 from suite.errors import UsageError
 from suite.gate import command
-from suite.gate.command import Comparison, _take_turns, make_plans
+from suite.gate.command import Comparison, make_plans
 from suite.gate.sides import Side, check_out, make_interpreter
 from suite.machine.environment import ROOT
 from suite.machine.signals import InterruptError
 from suite.plan.cells import GATE_CALLS, Request
-from suite.run.loop import Turn
+from suite.run.turns import take_turns
 from suite.spark.java import find_java
 
 RECIPE = (Path(__file__).resolve().parents[1] / "recipes" / "gated.py").read_text()
@@ -208,35 +208,6 @@ def test_the_optimizing_compiler_stays_off_where_a_side_says_nothing_else(recipe
     assert conf["head"]["spark.driver.defaultJavaOptions"] == "-Xint"
 
 
-def a_side(name, orders, log, fails=()):
-    """A block as `bench` runs it, without a process; a cell that fails does so in its first timed call."""
-    log.append(f"{name} begins")
-    yield None
-    for order in orders:
-        for call in range(GATE_CALLS):
-            yield Turn(order, call)
-            log.append(f"{name} {order}.{call}")
-            if order in fails:
-                break
-        else:
-            yield Turn(order, GATE_CALLS)
-            log.append(f"{name} goes on")
-            yield None
-
-
-def test_turns_without_processes(monkeypatch):
-    log = []
-    monkeypatch.setattr(command, "settle", lambda: log.append("settle"))
-    # The first fails in cell 0; the second lacks cell 1.
-    _take_turns([a_side("A", [0, 1, 2], log, fails=[0]), a_side("B", [0, 2], log)])
-    assert log == [
-        *["A begins", "B begins"],
-        *["settle", "A 0.0", "B 0.0", "B 0.1", "B goes on"],
-        *["settle", "A 1.0", "A 1.1", "A goes on"],
-        *["settle", "A 2.0", "B 2.0", "B 2.1", "A 2.1", "A goes on", "B goes on"],
-    ]
-
-
 DEATHS = {
     "in its warm-up": ("os._exit(7)", "exit code 7"),
     "in its timed call": ('open(os.environ["CALLS"]).read().count("head") < 2 or os._exit(7)', "exit code 7"),
@@ -267,7 +238,6 @@ def children():
 
 def test_an_interrupt_ends_both_sides(recipes, tmp_path, monkeypatch, capsys):
     noting(recipes, monkeypatch, tmp_path / "calls")
-    whole = _take_turns
 
     def stopped():
         # By then each side has a process.
@@ -275,7 +245,7 @@ def test_an_interrupt_ends_both_sides(recipes, tmp_path, monkeypatch, capsys):
         raise InterruptError("Ctrl-C")
         yield
 
-    monkeypatch.setattr(command, "_take_turns", lambda sides: whole([*sides, stopped()]))
+    monkeypatch.setattr(command, "take_turns", lambda sides, settle: take_turns([*sides, stopped()], settle))
     code = main(["compare", "main", ".", "--scenarios", str(recipes), "--out", str(tmp_path / "out")])
     assert code == 130
     assert "no verdict" in capsys.readouterr().out

@@ -7,8 +7,11 @@ import pytest
 
 from suite.gate.sign_flip import Judgement, flag_slower, judge
 from suite.gate.verdict import Finding, SideRecords, compare_records, decide
+from suite.records import Record
 
 BLOCKS = 8
+CELL = {"id": "", "scenario": "a", "variant": "pool", "label": "", "workload": "", "base": False, "factors": {}}
+CELL |= {"block": 0, "order": 0}
 
 
 def records(seconds=1.0, answer=None, status="ok", reason=None, engaged=None):
@@ -18,13 +21,14 @@ def records(seconds=1.0, answer=None, status="ok", reason=None, engaged=None):
         return value[block] if isinstance(value, list) else value
 
     return {
-        block: {
-            "status": of(status, block),
-            "reason": of(reason, block),
-            "seconds": of(seconds, block),
-            "answer": of({"best": 1} if answer is None else answer, block),
-            "engaged": of(engaged, block),
-        }
+        block: Record.of_cell(
+            CELL,
+            status=of(status, block),
+            reason=of(reason, block),
+            seconds=of(seconds, block),
+            answer=of({"best": 1} if answer is None else answer, block),
+            engaged=of(engaged, block),
+        )
         for block in range(BLOCKS)
     }
 
@@ -71,7 +75,7 @@ def test_a_failure_on_head_is_a_regression_and_one_on_base_is_not():
 def test_idle_slots_on_head_are_a_regression_and_a_lost_worker_is_not():
     idle = records(status="invalid", reason="only 1 of the 2 slots that it needs were busy at once", seconds=None)
     kind, _, text = only(gate0(side(a_of_pool=records()), side(a_of_pool=idle)))
-    assert (kind, text) == ("regression", f"fails on head: invalid: {idle[0]['reason']}")
+    assert (kind, text) == ("regression", f"fails on head: invalid: {idle[0].reason}")
     struck = records(status="invalid", reason="disturbed: executor 1 was lost", seconds=None)
     assert only(gate0(side(a_of_pool=records()), side(a_of_pool=struck)))[0] == "unclear"
 

@@ -200,7 +200,7 @@ def test_cells_without_a_time_are_listed_with_their_reasons(tmp_path):
     assert len(table) == 5 + 2 * 5
     run = read_run(tmp_path)
     listed = sum(len(row["Blocks"].split(",")) for row in table)
-    assert listed == sum(cell["status"] != "ok" for cell in run.cells) == 40
+    assert listed == sum(cell.status != "ok" for cell in run.cells) == 40
     reasons = {(row["Status"], row["Reason"]) for row in table}
     assert reasons == {("timeout", "reason 0"), ("invalid", "reason 1"), ("not run", "the run ended before it")}
     (row,) = [row for row in rows(page, "svc grid search: every variant and setting") if row["Setting"] == "4 slots"]

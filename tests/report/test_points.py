@@ -29,9 +29,9 @@ def point(run, workload, variant, **factors):
 
 
 def test_every_planned_cell_is_in_one_point(run):
-    gathered = [cell["id"] for of_run in run.points for cell in of_run.cells]
+    gathered = [cell.id for of_run in run.points for cell in of_run.cells]
     assert sorted(gathered) == sorted(cell["id"] for cell in run.plan["cells"])
-    assert all([cell["block"] for cell in of_run.cells] == list(range(6)) for of_run in run.points)
+    assert all([cell.block for cell in of_run.cells] == list(range(6)) for of_run in run.points)
     assert run.statuses == {"ok": len(run.plan["cells"])}
     assert run.strays == 0
 
@@ -57,7 +57,7 @@ def test_the_last_record_of_a_cell_wins_and_a_torn_line_is_left_out(tmp_path):
     with (tmp_path / "records.jsonl").open("a") as file:
         file.write(json.dumps(again) + "\n" + written[1][:40])
     run = read_run(tmp_path)
-    assert next(cell for cell in run.cells if cell["id"] == again["id"])["seconds"] == 99.0
+    assert next(cell for cell in run.cells if cell.id == again["id"]).seconds == 99.0
     assert run.statuses == {"ok": len(run.plan["cells"])}
 
 

@@ -13,6 +13,7 @@ import psutil
 import pytest
 
 from suite import records
+from suite.records import Record
 
 ROOT = Path(__file__).resolve().parents[2]
 RECIPES = ROOT / "tests" / "recipes"
@@ -45,11 +46,11 @@ class Bench:
         said, _ = process.communicate(timeout=300)
         return process.returncode, said
 
-    def records(self) -> list[dict]:
+    def records(self) -> list[Record]:
         return records.read(self.out / "records.jsonl")
 
-    def by_variant(self) -> dict[str, dict]:
-        return {record["variant"]: record for record in self.records()}
+    def by_variant(self) -> dict[str, Record]:
+        return {record.variant: record for record in self.records()}
 
     def planned(self) -> set[str]:
         return {cell["id"] for cell in json.loads((self.out / "plan.json").read_text())["cells"]}
@@ -89,22 +90,22 @@ def test_blocks_without_time_are_left_out_and_resumed(bench, tame):
     code, said = bench.run(str(tame), "--size", "smoke", "--blocks", "3", "--minutes", "0.001")
     assert code == 0
     found = bench.records()
-    assert {record["id"] for record in found} == bench.planned()
-    assert {record["status"] for record in found if record["block"] == 0} == {"ok"}
-    later = [record for record in found if record["block"] > 0]
-    assert {record["status"] for record in later} == {"skipped"}
-    assert {record["reason"] for record in later} == {"left out: no time for another block within 0.001 minutes"}
-    assert {tuple(record.get("caveats", ())) for record in later} == {()}
+    assert {record.id for record in found} == bench.planned()
+    assert {record.status for record in found if record.block == 0} == {"ok"}
+    later = [record for record in found if record.block > 0]
+    assert {record.status for record in later} == {"skipped"}
+    assert {record.reason for record in later} == {"left out: no time for another block within 0.001 minutes"}
+    assert {tuple(record.caveats) for record in later} == {()}
     # Not shown as cells that failed, but as blocks that there are not.
     assert "2 blocks of 3 left out for lack of time" in said
     assert "have no time" not in said
     assert f"python -m suite bench --resume --out {bench.out}" in said
     code, said = bench.run("--resume")
     assert code == 0
-    assert {record["status"] for record in bench.records()} == {"ok"}
+    assert {record.status for record in bench.records()} == {"ok"}
     assert "left out" not in said
     # What all blocks tell of a cell is told anew when there are more.
-    assert {record["caveats"][0] for record in bench.records()} == {"only 3 blocks, no 95 % interval"}
+    assert {record.caveats[0] for record in bench.records()} == {"only 3 blocks, no 95 % interval"}
 
 
 def test_what_the_driver_had_is_recorded_before_and_after(bench, tame):
@@ -117,15 +118,15 @@ def test_what_the_driver_had_is_recorded_before_and_after(bench, tame):
         assert drivers[when]["versions"]["pytest"]
         assert {"load_average", "steal_seconds", "mhz", "cpu_quota", "memory_limit_gib"} <= drivers[when].keys()
     # What only all blocks together tell is in the records too.
-    assert {tuple(record["caveats"]) for record in bench.records()} == {("only 1 block, no 95 % interval",)}
+    assert {tuple(record.caveats) for record in bench.records()} == {("only 1 block, no 95 % interval",)}
 
 
 def test_every_way_to_misbehave_without_spark_gets_its_record(bench):
     code, said = bench.run(str(RECIPES / "plain.py"), "--size", "smoke", "--blocks", "1", "--timeout", "15")
     assert code == 1
     found = bench.by_variant()
-    assert {record["id"] for record in bench.records()} == bench.planned()
-    assert {name: record["status"] for name, record in found.items()} == {
+    assert {record.id for record in bench.records()} == bench.planned()
+    assert {name: record.status for name, record in found.items()} == {
         "good": "ok",
         "processes": "ok",
         "raises": "failed",
@@ -134,14 +135,14 @@ def test_every_way_to_misbehave_without_spark_gets_its_record(bench):
         "hangs": "timeout",
         "dies": "failed",
     }
-    assert found["raises"]["reason"] == "RuntimeError: the cause"
-    assert "differs from that of plain.good: AssertionError: total is" in found["wrong"]["reason"]
-    assert "not plain JSON" in found["not_json"]["reason"]
-    assert found["hangs"]["reason"] == "no result after 15 s: see logs/b0-nospark.log"
-    assert found["dies"]["reason"] == "its process ended with exit code 3: see logs/b0-nospark.log"
+    assert found["raises"].reason == "RuntimeError: the cause"
+    assert "differs from that of plain.good: AssertionError: total is" in found["wrong"].reason
+    assert "not plain JSON" in found["not_json"].reason
+    assert found["hangs"].reason == "no result after 15 s: see logs/b0-nospark.log"
+    assert found["dies"].reason == "its process ended with exit code 3: see logs/b0-nospark.log"
     assert "RuntimeError: the cause" in (bench.out / "logs" / "b0-nospark.log").read_text()
     # A time only where the answer is right.
-    assert all((record["seconds"] is not None) == (record["status"] == "ok") for record in bench.records())
+    assert all((record.seconds is not None) == (record.status == "ok") for record in bench.records())
     assert "Traceback" not in said
 
 
@@ -151,20 +152,20 @@ def test_every_way_to_misbehave_on_spark_gets_its_record(bench):
     code, _ = bench.run(recipe, "--size", "smoke", "--blocks", "1", "--slots", "2", "--timeout", "120")
     assert code == 1
     found = bench.by_variant()
-    assert {name: record["status"] for name, record in found.items()} == {
+    assert {name: record.status for name, record in found.items()} == {
         "base": "ok",
         "one_task": "invalid",
         "leaks": "ok",
         "kills_jvm": "failed",
     }
-    assert found["one_task"]["reason"] == "only 1 of the 2 slots that it needs were busy at once"
+    assert found["one_task"].reason == "only 1 of the 2 slots that it needs were busy at once"
     # Whether other programs kept the machine busy meanwhile is not ours to say.
-    (left,) = (warning for warning in found["leaks"]["warnings"] if warning.startswith("it left"))
+    (left,) = (warning for warning in found["leaks"].warnings if warning.startswith("it left"))
     assert left in ("it left 1 cached data sets behind", "it left 2 cached data sets behind")
-    base = found["base"]["engaged"]
+    base = found["base"].engaged
     assert (base["slots"], base["executors"], base["tasks"], base["jobs"], base["stages"]) == (2, 1, 4, 1, 1)
-    assert found["base"]["session"]["seconds"] > 0
-    assert found["base"]["cold_seconds"] > 0
+    assert found["base"].session["seconds"] > 0
+    assert found["base"].cold_seconds > 0
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -187,14 +188,14 @@ def test_a_signal_at_any_point_leaves_records_and_a_run_that_resumes(bench, tame
     assert "--resume --out" in said
     assert "Traceback" not in said
     assert bench.left_behind() == []
-    assert {record["id"] for record in bench.records()} == bench.planned()
-    good = {record["id"]: record["at"] for record in bench.records() if record["status"] == "ok"}
+    assert {record.id for record in bench.records()} == bench.planned()
+    good = {record.id: record.at for record in bench.records() if record.status == "ok"}
     code, said = bench.run("--resume")
     assert code == 0, said
-    assert {record["id"] for record in bench.records()} == bench.planned()
-    assert {record["status"] for record in bench.records()} == {"ok"}
+    assert {record.id for record in bench.records()} == bench.planned()
+    assert {record.status for record in bench.records()} == {"ok"}
     # What was measured before the signal was not measured again.
-    assert all(record["at"] == good[record["id"]] for record in bench.records() if record["id"] in good)
+    assert all(record.at == good[record.id] for record in bench.records() if record.id in good)
 
 
 @pytest.mark.spark
@@ -211,7 +212,7 @@ def test_ctrl_c_while_spark_runs_leaves_no_jvm(bench):
     process.communicate(timeout=60)
     assert process.returncode == 130
     assert bench.left_behind() == []
-    assert {record["status"] for record in bench.records()} == {"failed", "skipped"}
+    assert {record.status for record in bench.records()} == {"failed", "skipped"}
 
 
 def test_when_the_parent_is_killed_the_child_goes_too(bench, tame):
@@ -229,7 +230,7 @@ def test_when_the_parent_is_killed_the_child_goes_too(bench, tame):
     for path in bench.temporary.iterdir():
         subprocess.run(["rm", "-rf", str(path)], check=True)
     assert bench.run("--resume")[0] == 0
-    assert {record["id"] for record in bench.records()} == bench.planned()
+    assert {record.id for record in bench.records()} == bench.planned()
 
 
 def test_a_broken_file_is_named_and_the_rest_runs(bench, tame):
@@ -237,7 +238,7 @@ def test_a_broken_file_is_named_and_the_rest_runs(bench, tame):
     code, said = bench.run("--scenarios", str(tame.parent), "--size", "smoke", "--blocks", "1")
     assert code == 1
     assert BROKEN in said
-    assert {record["status"] for record in bench.records()} == {"ok"}
+    assert {record.status for record in bench.records()} == {"ok"}
 
 
 REFUSED = {

@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whether an answer is right: it is held against the base case's, by the recipe's own `check`."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from suite.errors import InvalidCellError
+from suite.machine.signals import InterruptError
+from suite.plan.cells import Cell, answer_key
+from suite.plan.scenario import one_line
+from suite.records import Record
+
+if not __debug__:
+    raise RuntimeError("a recipe's `check` may use assert, which -O and PYTHONOPTIMIZE remove: run without them")
+
+
+def find_complaint(check: Callable[[Any, Any], Any], reference: Any, answer: Any) -> str | None:
+    """What a recipe's `check` has against an answer, in one line; None where it is content.
+
+    Whatever it raises is a complaint, also what is no `Exception` (`pytest.fail` and `sys.exit` raise such things).
+    So is anything that it returns but None and True: a check is meant to raise.
+    """
+    try:
+        # It may sort or empty what it gets, and later answers are held against the same reference.
+        verdict = check(copy.deepcopy(reference), copy.deepcopy(answer))
+        content = verdict is None or bool(verdict == True)  # noqa: E712 - numpy's True too
+    except (KeyboardInterrupt, InterruptError):
+        raise
+    except BaseException as error:  # noqa: BLE001 - see above
+        return one_line(error)
+    return None if content else f"its check returned {verdict!r}"[:300]
+
+
+def plain_answer(answer: Any) -> Any:
+    """An answer as JSON has it.
+
+    Raises
+    ------
+    InvalidCellError
+        It is None, or JSON has no word for it.
+    """
+    if answer is None:
+        raise InvalidCellError("its answer is None: a variant returns what it found")
+    try:
+        return json.loads(json.dumps(answer, allow_nan=False))
+    except (TypeError, ValueError) as error:
+        raise InvalidCellError(f"its answer is not plain JSON: {error}") from error
+
+
+class References:
+    """The answers of base cases, which all others are held against.
+
+    Parameters
+    ----------
+    records : iterable of Record
+        Of earlier processes.
+    own : bool
+        Whether a variant is held against its own first call: in a comparison, where no base case runs and the two
+        sides' answers are compared in the end.
+    """
+
+    def __init__(self, records: Iterable[Record], *, own: bool):
+        self.own = own
+        self._found: dict[str, Record] = {}
+        for record in records:
+            self.remember(record)
+
+    def remember(self, record: Record) -> None:
+        """Keep a base case's answer, where it is good and the first to its question."""
+        if record.base and record.status == "ok":
+            self._found.setdefault(answer_key(record.workload, record.factors), record)
+
+    def checked(self, cell: Cell, check: Callable[[Any, Any], Any], answers: Iterable[Any]) -> Any:
+        """The last of a cell's answers, when all of them are right.
+
+        Raises
+        ------
+        InvalidCellError
+            One is not, or there is nothing to hold them against.
+        """
+        plain = [plain_answer(answer) for answer in answers]
+        reference = self._found.get(cell.key)
+        if reference is not None:
+            whose, truth = reference.name, reference.answer
+        elif cell.base or self.own:
+            whose, truth = "its own first call", plain[0]
+        else:
+            raise InvalidCellError("the base case gave no right answer to hold this one against")
+        for answer in plain:
+            if complaint := find_complaint(check, truth, answer):
+                raise InvalidCellError(f"its answer differs from that of {whose}: {complaint}")
+        return plain[-1]

@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is looked at before, between and after the calls of a variant: events, clocks, threads, cached data. Untimed."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import psutil
+
+from suite.machine.interference import Clocks, interference_warnings, read_clocks
+from suite.spark import session
+from suite.spark.event_log import Engaged, Event, EventLog, count_engaged
+from suite.spark.failures import disturbance
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+
+class CallWatch:
+    """Watches the calls of one variant.
+
+    Parameters
+    ----------
+    call : callable
+        The variant with its arguments.
+    spark : SparkSession or None
+    events : EventLog or None
+        Of that session.
+    turn : callable
+        Returns when it is this process's turn: for a warm call, and to go on after the last.
+
+    Attributes
+    ----------
+    answers : list
+        What each call returned.
+    """
+
+    def __init__(
+        self, call: Callable[[], Any], spark: SparkSession | None, events: EventLog | None, turn: Callable[[], None]
+    ):
+        self.answers: list[Any] = []
+        self._call = call
+        self._spark = spark
+        self._events = events
+        self._turn = turn
+        self._cached = session.cached_rdds(spark) if spark is not None else set()
+        self._threads: set[threading.Thread] = set()
+        self._earlier: list[Event] = []
+        self._last: list[Event] = []
+        self._clocks: list[Clocks] = []
+
+    def call(self) -> None:
+        """The part that is timed."""
+        self.answers.append(self._call())
+
+    def before_call(self) -> None:
+        """Get ready for a call. Events are counted anew from here, so that only the last call's remain."""
+        warm = bool(self.answers)
+        if warm:
+            self._clocks.append(read_clocks())
+        # Threads that are there after the cold call are a pool that is kept warm; a leak grows with every call.
+        self._threads.update(threading.enumerate())
+        if self._events is not None:
+            self._earlier.extend(self._events.read())
+        if warm:
+            self._turn()
+        self._clocks.append(read_clocks())
+
+    def after_last_call(self) -> None:
+        """Take the last readings, when it is this process's turn to go on."""
+        self._clocks.append(read_clocks())
+        self._turn()
+        if self._events is not None:
+            self._last = self._events.read()
+
+    def engaged(self) -> Engaged | None:
+        """What Spark ran in the last call; None without a session."""
+        return count_engaged(self._last) if self._events is not None else None
+
+    def disturbance(self) -> str | None:
+        """What befell the cluster during any call, in words."""
+        return disturbance([*self._earlier, *self._last])
+
+    def warnings(self, ran: Engaged | None, *, machine: bool) -> list[str]:
+        """What the calls left behind, and what else is to know of them.
+
+        Parameters
+        ----------
+        ran : Engaged or None
+        machine : bool
+            Whether all that computed was this machine, so that its clocks tell who else used it.
+        """
+        said = self._leftovers()
+        if ran is not None and ran.failed_tasks:
+            said.append(f"{ran.failed_tasks} tasks failed or were killed")
+        if machine:
+            warm_calls = list(zip(self._clocks[2::2], self._clocks[3::2], strict=True))
+            said += interference_warnings(warm_calls, psutil.cpu_count() or 1)
+        return said
+
+    def _leftovers(self) -> list[str]:
+        """Cached data, which is dropped so that it cannot help the next cell, and threads."""
+        said = []
+        if self._spark is not None and (left := session.cached_rdds(self._spark) - self._cached):
+            said.append(f"it left {len(left)} cached data sets behind")
+            session.drop_cached(self._spark, left)
+        if more := [thread.name for thread in threading.enumerate() if thread not in self._threads]:
+            said.append(f"it left {len(more)} threads behind: {', '.join(sorted(more)[:3])}")
+        return said
+
+
+def overhead(ran: Engaged, seconds: float, slots: int, session_seconds: float | None) -> dict[str, Any]:
+    """Where the time of a call went, in seconds.
+
+    Parameters
+    ----------
+    ran : Engaged
+    seconds : float
+        That the call took.
+    slots : int
+    session_seconds : float or None
+        That the session took to start, in no call's time.
+
+    Returns
+    -------
+    dict
+        `session`; `driver`, when no task ran; of all slots together `tasks`, `shipping` (a part of it) and `idle`;
+        `refit`, where the recipe says which jobs are one.
+    """
+    return {
+        "session": session_seconds,
+        "driver": max(0.0, round(seconds - ran.covered_seconds, 3)),
+        "tasks": ran.task_seconds,
+        "shipping": ran.shipping_seconds,
+        "idle": max(0.0, round(slots * seconds - ran.task_seconds, 3)),
+        "refit": ran.refit_seconds,
+    }

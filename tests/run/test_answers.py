@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A wrong answer is found out, however a recipe's own `check` says so, and nothing is held against a bad one."""
+
+import os
+import subprocess
+import sys
+import unittest
+from dataclasses import asdict, replace
+
+import numpy as np
+import pytest
+
+from suite.errors import InvalidCellError
+from suite.machine.environment import ROOT
+from suite.machine.signals import InterruptError
+from suite.plan.cells import Cell
+from suite.records import Record
+from suite.run.answers import References, find_complaint, plain_answer
+
+BASE = Cell("1", "s", "serial", "serial", "job", True, {"rows": 3}, 0, 0, None, None, None, None, False)
+OTHER = replace(BASE, id="2", variant="pool", base=False, factors={"rows": 3, "slots": 2})
+
+
+def asserts(reference, answer):
+    assert reference == answer
+
+
+def calls_numpy(reference, answer):
+    np.testing.assert_allclose(reference["x"], answer["x"])
+
+
+def calls_pytest(reference, answer):
+    if reference != answer:
+        pytest.fail("not the same")
+
+
+def calls_unittest(reference, answer):
+    unittest.TestCase().assertEqual(reference, answer)  # noqa: PT009 - what a recipe may use
+
+
+def exits(reference, answer):
+    if reference != answer:
+        sys.exit("not the same")
+
+
+def returns_a_verdict(reference, answer):
+    return reference == answer
+
+
+def returns_numpys(reference, answer):
+    return np.allclose(reference["x"], answer["x"])
+
+
+def returns_words(reference, answer):
+    return None if reference == answer else "not the same"
+
+
+CHECKS = [asserts, calls_numpy, calls_pytest, calls_unittest, exits, returns_a_verdict, returns_numpys, returns_words]
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+def test_a_wrong_answer_is_found_out_whatever_the_check_uses(check):
+    assert find_complaint(check, {"x": 1.0}, {"x": 1.0}) is None
+    complaint = find_complaint(check, {"x": 1.0}, {"x": 2.0})
+    assert complaint
+    assert "\n" not in complaint
+
+
+def test_a_check_cannot_change_what_later_answers_are_held_against():
+    def empties(reference, answer):
+        assert reference.pop("x") == answer.pop("x")
+
+    reference, answer = {"x": 1}, {"x": 1}
+    assert find_complaint(empties, reference, answer) is None
+    assert (reference, answer) == ({"x": 1}, {"x": 1})
+
+
+@pytest.mark.parametrize("stop", [KeyboardInterrupt, InterruptError])
+def test_who_stops_the_run_is_no_complaint(stop):
+    def interrupted(reference, answer):
+        raise stop
+
+    with pytest.raises(stop):
+        find_complaint(interrupted, 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"), [(None, "is None"), ({1, 2}, "not plain JSON"), (float("nan"), "not plain JSON")]
+)
+def test_an_answer_has_to_say_something_that_json_can(answer, said):
+    with pytest.raises(InvalidCellError, match=said):
+        plain_answer(answer)
+
+
+def record(cell, answer, **values):
+    return Record.of_cell(asdict(cell), **{"status": "ok", "answer": answer, **values})
+
+
+def test_answers_are_held_against_the_base_case_and_nothing_else():
+    references = References([record(OTHER, 7)], own=False)
+    with pytest.raises(InvalidCellError, match="the base case gave no right answer to hold this one against"):
+        references.checked(OTHER, asserts, [7, 7])
+    references.remember(record(BASE, 8))
+    with pytest.raises(InvalidCellError, match=r"differs from that of s\.serial: AssertionError"):
+        references.checked(OTHER, asserts, [7, 7])
+    with pytest.raises(InvalidCellError, match="differs"):
+        references.checked(OTHER, asserts, [7, 8])
+    assert references.checked(OTHER, asserts, [8, 8]) == 8
+    # Another question.
+    with pytest.raises(InvalidCellError, match="no right answer"):
+        references.checked(replace(OTHER, factors={"rows": 4}), asserts, [8])
+
+
+@pytest.mark.parametrize("status", ["failed", "invalid", "timeout", "skipped"])
+def test_a_base_case_that_is_not_good_is_no_reference(status):
+    references = References([record(BASE, 8, status=status)], own=False)
+    with pytest.raises(InvalidCellError, match="no right answer"):
+        references.checked(OTHER, asserts, [8])
+
+
+def test_a_base_case_is_held_against_its_own_first_call():
+    references = References([], own=False)
+    assert references.checked(BASE, asserts, [8, 8]) == 8
+    with pytest.raises(InvalidCellError, match="its own first call"):
+        references.checked(BASE, asserts, [8, 9])
+
+
+def test_a_side_of_a_comparison_has_no_base_case():
+    assert References([], own=True).checked(OTHER, asserts, [8, 8]) == 8
+
+
+def test_nothing_is_checked_where_asserts_are_switched_off():
+    done = subprocess.run(
+        [sys.executable, "-O", "-c", "import suite.run.answers"],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith("RuntimeError: a recipe's `check` may use assert")
