@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """`python -m suite`: see `python -m suite --help`."""
 
+import os
 import sys
 
 if sys.version_info < (3, 11):  # noqa: UP036 - says so in one line, before newer syntax fails to parse
@@ -9,6 +10,11 @@ if sys.version_info < (3, 11):  # noqa: UP036 - says so in one line, before newe
 if not sys.platform.startswith(("linux", "darwin")):
     sys.stderr.write("error: foldout runs on Linux and macOS; on Windows use it inside WSL 2\n")
     sys.exit(2)
+
+if sys.flags.optimize:
+    # A recipe's check may use assert, and its description is its docstring: Python without -O and PYTHONOPTIMIZE.
+    os.environ.pop("PYTHONOPTIMIZE", None)
+    os.execv(sys.executable, [sys.executable, "-m", "suite", *sys.argv[1:]])
 
 from suite.cli import main
 

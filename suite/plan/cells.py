@@ -7,7 +7,7 @@ import hashlib
 import json
 import random
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from suite.errors import UsageError
@@ -184,16 +184,25 @@ def plan_cells(scenarios: Sequence[Scenario], request: Request) -> list[Cell]:
         Where a scenario lacks the size, or its data cannot give what is asked.
     """
     base_of = base_cases(scenarios)
-    templates: list[Cell] = []
-    for scenario in scenarios:
-        templates += _templates(scenario, request, base_of[scenario.workload])
+    templates = [
+        template for scenario in scenarios for template in _templates(scenario, request, base_of[scenario.workload])
+    ]
+    if not request.gate:
+        templates = _with_base_or_skipped(templates)
     shuffle = random.Random(request.seed)
     cells: list[Cell] = []
     for block in range(request.blocks):
         for cell in _order(templates, shuffle, bases_first=block == 0 and not request.gate):
             number = cell_id(cell.scenario, cell.variant, cell.factors, block)
-            cells.append(Cell(**{**asdict(cell), "id": number, "block": block, "order": len(cells)}))
+            cells.append(replace(cell, id=number, block=block, order=len(cells)))
     return cells
+
+
+def _with_base_or_skipped(templates: list[Cell]) -> list[Cell]:
+    """Skip what asks a question that no base case is asked: nothing would tell whether its answer is right."""
+    asked = {cell.key for cell in templates if cell.base}
+    why = "its workload's base case does not run with these factors, so there is no answer to hold it against"
+    return [cell if cell.key in asked or cell.skip else replace(cell, skip=why) for cell in templates]
 
 
 def _order(templates: list[Cell], shuffle: random.Random, *, bases_first: bool) -> list[Cell]:
@@ -230,6 +239,7 @@ def _spec(scenario: Scenario, request: Request) -> Factors:
 
 
 def _templates(scenario: Scenario, request: Request, base: tuple[str, str]) -> list[Cell]:
+    """A scenario's cells of one block, without id and place."""
     spec = _spec(scenario, request)
     fixes_slots = "slots" in spec
     calls = spec.pop("calls", GATE_CALLS)
@@ -241,15 +251,17 @@ def _templates(scenario: Scenario, request: Request, base: tuple[str, str]) -> l
         combinations, parallel = combinations[:1], parallel[:1]
     for factors in combinations:
         _validate(scenario, factors)
+    maker = _CellMaker(scenario, request, base, slots, fixes_slots, calls if request.gate else 1)
     cells = []
     for variant in scenario.variants:
         if request.gate and not _is_gated(scenario, variant, base):
             continue
         for number, factors in enumerate(combinations):
+            # Parallelism is swept at the centre of the other factors only.
             values = parallel if number == 0 else parallel[:1]
             for value in values if _is_parallel(scenario, variant) else (None,):
-                cells.append(_cell(scenario, variant, factors, value, slots, base, request, fixes_slots=fixes_slots))
-    return [replace(cell, calls=calls) for cell in cells] if request.gate else cells
+                cells.append(maker.cell(variant, factors, value))
+    return cells
 
 
 def _is_gated(scenario: Scenario, variant: Variant, base: tuple[str, str]) -> bool:
@@ -308,52 +320,59 @@ def _validate(scenario: Scenario, factors: Factors) -> None:
         raise UsageError(f"{scenario.name}: {error}") from error
 
 
-def _cell(
-    scenario: Scenario,
-    variant: Variant,
-    shaping: Factors,
-    value: int | None,
-    slots: int,
-    base: tuple[str, str],
-    request: Request,
-    *,
-    fixes_slots: bool,
-) -> Cell:
-    session = None
-    if variant.on_spark:
-        session = value if scenario.parallelism == "slots" and value else slots
-    factors = {"slots": session, "parallelism": value, **shaping}
-    schedule = scenario.schedule.get(variant.name)
-    at_once = min(value or 1, session or value or 1)
-    wants = session or value or 1
-    skip = None
-    if session is not None and not request.local and wants > request.cores:
-        skip = f"it needs {wants} slots and the cluster has {request.cores}"
-    return Cell(
-        id="",
-        scenario=scenario.name,
-        variant=variant.name,
-        label=variant.label,
-        workload=scenario.workload,
-        base=(scenario.name, variant.name) == base,
-        factors=factors,
-        block=0,
-        order=0,
-        session=session,
-        needs=None if session is None else _needs(scenario, schedule, shaping, at_once, session),
-        schedule=schedule,
-        bound=None
-        if schedule is None or scenario.unequal
-        else speedup_bound(
-            schedule,
-            folds=shaping.get("folds", 1),
-            candidates=shaping["candidates"],
-            parallelism=at_once,
-            refit=scenario.refit,
-        ),
-        oversubscribed=wants > request.cores and not fixes_slots,
-        skip=skip,
-    )
+@dataclass(frozen=True)
+class _CellMaker:
+    """What the cells of a scenario have in common."""
+
+    scenario: Scenario
+    request: Request
+    base: tuple[str, str]
+    slots: int  # of sessions, where parallelism is not what a session has
+    fixes_slots: bool  # whether the recipe says so itself
+    calls: int
+
+    def cell(self, variant: Variant, shaping: Factors, value: int | None) -> Cell:
+        """A variant at one setting; `value` is its parallelism."""
+        scenario = self.scenario
+        session = self._session(variant, value)
+        at_once = min(value or 1, session or value or 1)
+        schedule = scenario.schedule.get(variant.name)
+        wants = session or value or 1
+        return Cell(
+            id="",
+            scenario=scenario.name,
+            variant=variant.name,
+            label=variant.label,
+            workload=scenario.workload,
+            base=(scenario.name, variant.name) == self.base,
+            factors={"slots": session, "parallelism": value, **shaping},
+            block=0,
+            order=0,
+            session=session,
+            needs=None if session is None else _needs(scenario, schedule, shaping, at_once, session),
+            schedule=schedule,
+            bound=self._bound(schedule, shaping, at_once),
+            oversubscribed=wants > self.request.cores and not self.fixes_slots,
+            calls=self.calls,
+            skip=self._skip(session),
+        )
+
+    def _session(self, variant: Variant, value: int | None) -> int | None:
+        if not variant.on_spark:
+            return None
+        return value if self.scenario.parallelism == "slots" and value else self.slots
+
+    def _bound(self, schedule: str | None, shaping: Factors, at_once: int) -> float | None:
+        """For equal fits; of unequal ones the measured times tell, later."""
+        if schedule is None or self.scenario.unequal:
+            return None
+        folds, candidates = shaping.get("folds", 1), shaping["candidates"]
+        return speedup_bound(schedule, folds, candidates, at_once, refit=self.scenario.refit)
+
+    def _skip(self, session: int | None) -> str | None:
+        if session is None or self.request.local or session <= self.request.cores:
+            return None
+        return f"it needs {session} slots and the cluster has {self.request.cores}"
 
 
 def _needs(scenario: Scenario, schedule: str | None, shaping: Factors, at_once: int, session: int) -> int:

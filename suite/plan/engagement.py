@@ -37,10 +37,7 @@ def why_not_parallel(needs: int, session: int, ran: Mapping[str, Any], seconds: 
         return f"only {jobs} of the {needs} jobs that it needs were in flight at once"
     if slots >= needs:
         return None
-    share = ran.get("task_seconds", 0.0) / seconds
-    if threads and share < SHORT:
-        return (
-            f"not shown to be parallel: {slots} of the {needs} slots that it needs were busy at once, and its tasks "
-            f"filled only {share:.0%} of the time"
-        )
-    return f"only {slots} of the {needs} slots that it needs were busy at once"
+    idle = f"only {slots} of the {needs} slots that it needs were busy at once"
+    if threads and ran.get("task_seconds", 0.0) < SHORT * seconds:
+        return f"not shown to be parallel: {idle}, by tasks that filled less than half of the time"
+    return idle

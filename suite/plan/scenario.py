@@ -8,7 +8,7 @@ import importlib.machinery
 import importlib.util
 import inspect
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
@@ -143,46 +143,20 @@ def one_line(error: BaseException) -> str:
     return f"{name}: {text}"[:300] if text else name
 
 
-def _read(module: ModuleType, path: Path) -> Scenario:
-    def want(name: str, kind: type | tuple[type, ...], what: str) -> Any:
-        value = getattr(module, name, None)
-        if not isinstance(value, kind):
-            raise ScenarioError(f"it has no {what}")
-        return value
+CALLABLES = (type(lambda: None), type(len))
 
+
+def _read(module: ModuleType, path: Path) -> Scenario:
+    """Read the contract of an imported file."""
     text = path.read_bytes()
     if MARKER.encode() not in text:
         raise ScenarioError(f"it has no line that begins with {MARKER!r}")
     about = inspect.cleandoc(module.__doc__ or "")
     if not about:
         raise ScenarioError("it has no docstring that says what it is for")
-    sizes = want("SIZES", dict, "SIZES: {'smoke': {...}, 'ci': {...}, 'full': {...}}")
-    if bad := [name for name in sizes if name not in SIZE_NAMES or not isinstance(sizes[name], dict)]:
-        raise ScenarioError(f"SIZES has {bad[0]!r}: it takes a dictionary for each of {', '.join(SIZE_NAMES)}")
-    if empty := [f"{size}.{name}" for size, spec in sizes.items() for name, value in spec.items() if value == ()]:
-        raise ScenarioError(f"SIZES has nothing to sweep at {empty[0]}")
-    parallelism = getattr(module, "PARALLELISM", "threads")
-    if parallelism not in ("slots", "threads"):
-        raise ScenarioError(f"PARALLELISM is {parallelism!r}: it is 'slots' or 'threads'")
-    gated = getattr(module, "GATED", None)
-    callables = (type(_import), type(len))
-    make_data = want("make_data", callables, "function make_data(*, ...)")
-    spark = inspect.signature(make_data).parameters.get("spark")
-    needs_spark = spark is not None and spark.default is inspect.Parameter.empty
-    variants = tuple(
-        _variant(name, function, needs_spark) for name, function in vars(module).items() if _is_variant(name, function)
-    )
-    if not variants:
-        raise ScenarioError("it has no function run_<variant>(data, *, ...)")
-    schedule = getattr(module, "SCHEDULE", {})
-    for name, kind in schedule.items():
-        if name not in {variant.name for variant in variants} or kind not in SCHEDULES:
-            raise ScenarioError(f"SCHEDULE has {name!r}: {kind!r}, which is no variant with one of {SCHEDULES}")
-    names = {variant.name for variant in variants}
-    if gated is not None and (odd := [name for name in gated if name not in names]):
-        raise ScenarioError(f"GATED has {odd[0]!r}, which is no variant: there are {', '.join(sorted(names))}")
-    if schedule and any("candidates" not in spec for spec in sizes.values()):
-        raise ScenarioError("it has SCHEDULE but no 'candidates' in each of SIZES, which the bound needs")
+    make_data = _want(module, "make_data", CALLABLES, "function make_data(*, ...)")
+    sizes = _sizes(module)
+    variants = _variants(module, make_data)
     return Scenario(
         name=path.stem,
         path=path,
@@ -190,19 +164,72 @@ def _read(module: ModuleType, path: Path) -> Scenario:
         title=about.splitlines()[0].rstrip("."),
         about=about,
         workload=str(getattr(module, "WORKLOAD", path.stem)),
-        parallelism=parallelism,
+        parallelism=_parallelism(module),
         refit=bool(getattr(module, "REFIT", False)),
         unequal=bool(getattr(module, "UNEQUAL_FITS", False)),
-        gated=None if gated is None else tuple(gated),
-        schedule=schedule,
+        gated=_gated(module, {variant.name for variant in variants}),
+        schedule=_schedule(module, {variant.name for variant in variants}, sizes),
         sizes=sizes,
         variants=variants,
         make_data=make_data,
-        check=want("check", callables, "function check(reference, answer)"),
+        check=_want(module, "check", CALLABLES, "function check(reference, answer)"),
         prepare=getattr(module, "prepare", None),
         validate=getattr(module, "validate", None),
         module=module,
     )
+
+
+def _want(module: ModuleType, name: str, kind: type | tuple[type, ...], what: str) -> Any:
+    value = getattr(module, name, None)
+    if not isinstance(value, kind):
+        raise ScenarioError(f"it has no {what}")
+    return value
+
+
+def _sizes(module: ModuleType) -> dict[str, dict[str, Any]]:
+    sizes: dict[str, dict[str, Any]] = _want(
+        module, "SIZES", dict, "SIZES: {'smoke': {...}, 'ci': {...}, 'full': {...}}"
+    )
+    if bad := [name for name in sizes if name not in SIZE_NAMES or not isinstance(sizes[name], dict)]:
+        raise ScenarioError(f"SIZES has {bad[0]!r}: it takes a dictionary for each of {', '.join(SIZE_NAMES)}")
+    if empty := [f"{size}.{name}" for size, spec in sizes.items() for name, value in spec.items() if value == ()]:
+        raise ScenarioError(f"SIZES has nothing to sweep at {empty[0]}")
+    return sizes
+
+
+def _parallelism(module: ModuleType) -> str:
+    parallelism = getattr(module, "PARALLELISM", "threads")
+    if parallelism not in ("slots", "threads"):
+        raise ScenarioError(f"PARALLELISM is {parallelism!r}: it is 'slots' or 'threads'")
+    return str(parallelism)
+
+
+def _variants(module: ModuleType, make_data: Callable[..., Any]) -> tuple[Variant, ...]:
+    spark = inspect.signature(make_data).parameters.get("spark")
+    needs_spark = spark is not None and spark.default is inspect.Parameter.empty
+    found = tuple(
+        _variant(name, function, needs_spark) for name, function in vars(module).items() if _is_variant(name, function)
+    )
+    if not found:
+        raise ScenarioError("it has no function run_<variant>(data, *, ...)")
+    return found
+
+
+def _gated(module: ModuleType, variants: Set[str]) -> tuple[str, ...] | None:
+    gated = getattr(module, "GATED", None)
+    if gated is not None and (odd := [name for name in gated if name not in variants]):
+        raise ScenarioError(f"GATED has {odd[0]!r}, which is no variant: there are {', '.join(sorted(variants))}")
+    return None if gated is None else tuple(gated)
+
+
+def _schedule(module: ModuleType, variants: Set[str], sizes: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    schedule: dict[str, str] = getattr(module, "SCHEDULE", {})
+    for name, kind in schedule.items():
+        if name not in variants or kind not in SCHEDULES:
+            raise ScenarioError(f"SCHEDULE has {name!r}: {kind!r}, which is no variant with one of {SCHEDULES}")
+    if schedule and any("candidates" not in spec for spec in sizes.values()):
+        raise ScenarioError("it has SCHEDULE but no 'candidates' in each of SIZES, which the bound needs")
+    return schedule
 
 
 def _is_variant(name: str, function: object) -> bool:

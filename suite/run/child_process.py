@@ -137,7 +137,8 @@ def _popen(
     # Settings that would reach into the child from a user's shell and change what is measured.
     # (Without compiled modules, every Python worker compiles numpy and pandas anew: seconds each.)
     unwanted = "SPARK_HOME", "SPARK_CONF_DIR", "PYSPARK_SUBMIT_ARGS", "PYTEST_ADDOPTS", "SPARK_REMOTE"
-    for name in (*unwanted, "PYTHONDONTWRITEBYTECODE"):
+    # (Asserts check answers.)
+    for name in (*unwanted, "PYTHONDONTWRITEBYTECODE", "PYTHONOPTIMIZE"):
         environment.pop(name, None)
     environment |= variables
     command = [

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pyspark.sql import SparkSession
 
@@ -98,54 +98,78 @@ def count_engaged(events: Iterable[Event]) -> Engaged:
         Parsed lines: `SparkListenerJobStart` and `End`, `SparkListenerStageCompleted`, `SparkListenerTaskEnd`; others
         are passed over.
     """
-    spans: list[tuple[int, int]] = []
-    in_flight: dict[int, tuple[int, int]] = {}
-    described: dict[int, str] = {}
-    lengths: dict[str, tuple[int, int]] = {}
-    executors: set[str] = set()
-    stages = failed = shipping = 0
+    by_kind: dict[str, list[Event]] = {}
     for event in events:
-        kind = event["Event"]
-        if kind == "SparkListenerJobStart":
-            job, begun = event["Job ID"], event["Submission Time"]
-            in_flight[job] = begun, begun
-            if found := FIT.search((event.get("Properties") or {}).get("spark.job.description") or ""):
-                described[job] = found[0]
-                lengths.setdefault(found[0], (begun, begun))
-        elif kind == "SparkListenerJobEnd" and (job := event["Job ID"]) in in_flight:
-            in_flight[job] = in_flight[job][0], event["Completion Time"]
-            if job in described:
-                lengths[described[job]] = lengths[described[job]][0], event["Completion Time"]
-        elif kind == "SparkListenerStageCompleted":
-            stages += 1
-        elif kind == "SparkListenerTaskEnd":
-            task = event["Task Info"]
-            spans.append((task["Launch Time"], min(task["Finish Time"], task["Launch Time"] + _busy(event))))
-            executors.add(task["Executor ID"])
-            failed += bool(task["Failed"] or task["Killed"])
-            metrics = event.get("Task Metrics") or {}
-            shipping += sum(metrics.get(part, 0) for part in SHIPPING)
+        by_kind.setdefault(event["Event"], []).append(event)
+    jobs = _jobs(by_kind.get("SparkListenerJobStart", []), by_kind.get("SparkListenerJobEnd", []))
+    ended = by_kind.get("SparkListenerTaskEnd", [])
+    tasks = [event["Task Info"] for event in ended]
+    spans = [_span(event) for event in ended]
     durations = [(finish - launch) / 1000 for launch, finish in spans]
-    refit = lengths.pop("refit", None)
-    fits = []
-    for fit, (begin, end) in lengths.items():
-        fold, candidate = map(int, re.findall(r"\d+", fit))
-        fits.append((fold, candidate, (end - begin) / 1000))
+    lengths = _fit_seconds(jobs)
+    refit_seconds = lengths.pop("refit", None)
     return Engaged(
         slots=most_at_once(spans),
-        executors=len(executors),
-        tasks=len(spans),
-        jobs=len(in_flight),
-        jobs_at_once=most_at_once(in_flight.values()),
-        stages=stages,
+        executors=len({task["Executor ID"] for task in tasks}),
+        tasks=len(tasks),
+        jobs=len(jobs),
+        jobs_at_once=most_at_once((job.begin, job.end) for job in jobs),
+        stages=len(by_kind.get("SparkListenerStageCompleted", [])),
         task_seconds=round(sum(durations), 3),
         longest_task=max(durations, default=0.0),
-        failed_tasks=failed,
-        shipping_seconds=shipping / 1000,
+        failed_tasks=sum(bool(task["Failed"] or task["Killed"]) for task in tasks),
+        shipping_seconds=sum(map(_shipping, ended)) / 1000,
         covered_seconds=covered(spans) / 1000,
-        fits=sorted(fits),
-        refit_seconds=None if refit is None else (refit[1] - refit[0]) / 1000,
+        fits=sorted((*_fold_and_candidate(fit), seconds) for fit, seconds in lengths.items()),
+        refit_seconds=refit_seconds,
     )
+
+
+class Job(NamedTuple):
+    """A Spark job: milliseconds of the clock, and the fit that its description names, if any.
+
+    One that has not ended yet has no length.
+    """
+
+    begin: int
+    end: int
+    fit: str | None
+
+
+def _jobs(starts: Iterable[Event], ends: Iterable[Event]) -> list[Job]:
+    ended: dict[int, int] = {event["Job ID"]: event["Completion Time"] for event in ends}
+    found = []
+    for event in starts:
+        begin = int(event["Submission Time"])
+        fit = FIT.search((event.get("Properties") or {}).get("spark.job.description") or "")
+        found.append(Job(begin, ended.get(int(event["Job ID"]), begin), fit[0] if fit else None))
+    return found
+
+
+def _fit_seconds(jobs: Iterable[Job]) -> dict[str, float]:
+    """Seconds of each fit, from the start of its first job to the end of its last."""
+    spans: dict[str, tuple[int, int]] = {}
+    for job in jobs:
+        if job.fit is not None:
+            begin, end = spans.get(job.fit, (job.begin, job.end))
+            spans[job.fit] = min(begin, job.begin), max(end, job.end)
+    return {fit: (end - begin) / 1000 for fit, (begin, end) in spans.items()}
+
+
+def _fold_and_candidate(fit: str) -> tuple[int, int]:
+    fold, candidate = map(int, re.findall(r"\d+", fit))
+    return fold, candidate
+
+
+def _span(ended: Event) -> tuple[int, int]:
+    """When a task held its slot, in milliseconds of the clock."""
+    task = ended["Task Info"]
+    return task["Launch Time"], min(task["Finish Time"], task["Launch Time"] + _busy(ended))
+
+
+def _shipping(ended: Event) -> int:
+    metrics = ended.get("Task Metrics") or {}
+    return sum(metrics.get(part, 0) for part in SHIPPING)
 
 
 def _busy(event: Event) -> int:

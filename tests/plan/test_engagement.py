@@ -24,8 +24,8 @@ def ran(slots, jobs_at_once=1, task_seconds=1.0):
             2,
             ran(1, jobs_at_once=2, task_seconds=0.4),
             True,
-            "not shown to be parallel: 1 of the 2 slots that it needs were busy at once, and its tasks filled only "
-            "40% of the time",
+            "not shown to be parallel: only 1 of the 2 slots that it needs were busy at once, by tasks that filled "
+            "less than half of the time",
         ),
         (2, ran(3, jobs_at_once=2), True, "3 slots were busy at once in a session of 2"),
         (2, ran(3), False, "3 slots were busy at once in a session of 2"),

@@ -55,6 +55,10 @@ def run_not_json(data):
     return {"total": float("nan")}
 
 
+def run_nothing(data):
+    """Answers None"""
+
+
 def run_hangs(data):
     """Hangs, with a child that hangs too"""
     if os.fork() == 0:

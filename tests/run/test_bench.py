@@ -71,7 +71,7 @@ class Bench:
 def tame(tmp_path) -> Path:
     """The plain recipe without what misbehaves."""
     text = (RECIPES / "plain.py").read_text()
-    for bad in ("raises", "wrong", "not_json", "hangs", "dies"):
+    for bad in ("raises", "wrong", "not_json", "nothing", "hangs", "dies"):
         text = text.replace(f"def run_{bad}", f"def unused_{bad}")
     recipe = tmp_path / "recipes" / "tame.py"
     recipe.parent.mkdir()
@@ -132,18 +132,52 @@ def test_every_way_to_misbehave_without_spark_gets_its_record(bench):
         "raises": "failed",
         "wrong": "invalid",
         "not_json": "invalid",
+        "nothing": "invalid",
         "hangs": "timeout",
         "dies": "failed",
     }
     assert found["raises"].reason == "RuntimeError: the cause"
     assert "differs from that of plain.good: AssertionError: total is" in found["wrong"].reason
     assert "not plain JSON" in found["not_json"].reason
+    assert "its answer is None" in found["nothing"].reason
     assert found["hangs"].reason == "no result after 15 s: see logs/b0-nospark.log"
     assert found["dies"].reason == "its process ended with exit code 3: see logs/b0-nospark.log"
     assert "RuntimeError: the cause" in (bench.out / "logs" / "b0-nospark.log").read_text()
     # A time only where the answer is right.
     assert all((record.seconds is not None) == (record.status == "ok") for record in bench.records())
     assert "Traceback" not in said
+
+
+BAD_BASES = {
+    "fails": ("time.sleep(pause)", "raise RuntimeError('no base')", "failed", "RuntimeError: no base"),
+    "answers nothing": ('return {"total": total(data)}', "return None", "invalid", "its answer is None"),
+    "varies": (
+        'return {"total": total(data)}',
+        'return {"total": time.monotonic()}',
+        "invalid",
+        "its answer differs from that of its own first call",
+    ),
+}
+
+
+@pytest.mark.parametrize(("old", "new", "status", "reason"), BAD_BASES.values(), ids=BAD_BASES.keys())
+def test_nothing_that_is_held_against_a_bad_base_case_gets_a_time(bench, tame, old, new, status, reason):
+    tame.write_text(tame.read_text().replace(old, new, 1))
+    assert bench.run(str(tame), "--size", "smoke", "--blocks", "2")[0] == 1
+    found = {(record.variant, record.status, str(record.seconds)) for record in bench.records()}
+    assert found == {("good", status, "None"), ("processes", "invalid", "None")}
+    said = {record.variant: record.reason for record in bench.records()}
+    assert reason in said["good"]
+    assert said["processes"] == "the base case gave no right answer to hold this one against"
+
+
+@pytest.mark.parametrize("optimize", ["1", "2"])
+def test_asserts_count_however_python_was_started(bench, optimize):
+    """A wrong answer gets no time where PYTHONOPTIMIZE would remove the `assert` of a recipe's own check."""
+    bench.environment["PYTHONOPTIMIZE"] = optimize
+    bench.run(str(RECIPES / "plain.py"), "--size", "smoke", "--blocks", "1", "--timeout", "15")
+    found = bench.by_variant()
+    assert (found["good"].status, found["wrong"].status) == ("ok", "invalid")
 
 
 @pytest.mark.spark
