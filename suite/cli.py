@@ -17,7 +17,7 @@ WRONG_USAGE = 2
 SIZES = ("smoke", "ci", "full")
 
 
-def counts(text: str) -> tuple[int, ...]:
+def positive_ints(text: str) -> tuple[int, ...]:
     """Comma-separated whole numbers of at least 1, without repeats."""
     try:
         values = tuple(dict.fromkeys(int(part) for part in text.split(",")))
@@ -28,15 +28,15 @@ def counts(text: str) -> tuple[int, ...]:
     return values
 
 
-def count(text: str) -> int:
+def positive_int(text: str) -> int:
     """A whole number of at least 1."""
-    values = counts(text)
+    values = positive_ints(text)
     if len(values) != 1:
         raise argparse.ArgumentTypeError(f"{text!r} is more than one number")
     return values[0]
 
 
-def seconds(text: str) -> float:
+def positive_float(text: str) -> float:
     """A length of time above zero."""
     try:
         value = float(text)
@@ -88,22 +88,24 @@ def parser() -> argparse.ArgumentParser:
         help="local[N] (default: all cores), standalone (a cluster of local processes), compose (of containers), "
         "spark://HOST:PORT or another master",
     )
-    bench.add_argument("--slots", type=counts, metavar="N,N", default=None, help="cores that Spark may use, swept")
-    bench.add_argument("--parallelism", type=counts, metavar="N,N", default=None, help="fits in flight, swept")
-    bench.add_argument("--folds", type=counts, metavar="N,N", default=None, help="numbers of folds, swept")
     bench.add_argument(
-        "--workers", type=count, metavar="N", default=None, help="of one core, for standalone and compose"
+        "--slots", type=positive_ints, metavar="N,N", default=None, help="cores that Spark may use, swept"
+    )
+    bench.add_argument("--parallelism", type=positive_ints, metavar="N,N", default=None, help="fits in flight, swept")
+    bench.add_argument("--folds", type=positive_ints, metavar="N,N", default=None, help="numbers of folds, swept")
+    bench.add_argument(
+        "--workers", type=positive_int, metavar="N", default=None, help="of one core, for standalone and compose"
     )
     bench.add_argument(
         "--blocks",
-        type=count,
+        type=positive_int,
         metavar="N",
         default=None,
         help="repeats of everything; six give intervals (default: 6; smoke: 1)",
     )
     bench.add_argument(
         "--minutes",
-        type=seconds,
+        type=positive_float,
         metavar="N",
         default=None,
         help="leave out blocks that would end later (default for size ci without --blocks: 9.5; else none)",
@@ -111,7 +113,7 @@ def parser() -> argparse.ArgumentParser:
     bench.add_argument("--seed", type=int, metavar="N", default=None, help="of the random order (default: 0)")
     bench.add_argument(
         "--timeout",
-        type=seconds,
+        type=positive_float,
         metavar="SECONDS",
         default=None,
         help="for each cell, both its calls; as long for the start of a session",
@@ -121,13 +123,15 @@ def parser() -> argparse.ArgumentParser:
 
     _add_compare(commands)
 
+    _add_prove(commands)
+
     report = commands.add_parser("report", help="draw the charts and tables of a run folder again")
     report.add_argument("directory", type=Path, metavar="DIR")
 
     cluster = commands.add_parser("cluster", help="a Spark cluster of containers that stays until it is taken down")
     cluster.add_argument("action", choices=("up", "status", "down"))
-    cluster.add_argument("--workers", type=count, metavar="N", default=2, help="(default: 2)")
-    cluster.add_argument("--cores", type=count, metavar="N", default=1, help="of each worker (default: 1)")
+    cluster.add_argument("--workers", type=positive_int, metavar="N", default=2, help="(default: 2)")
+    cluster.add_argument("--cores", type=positive_int, metavar="N", default=1, help="of each worker (default: 1)")
     cluster.add_argument("--memory", metavar="SIZE", default="1g", help="of each worker's executor (default: 1g)")
     cluster.add_argument("--encrypt", action="store_true", help="encrypt what its processes say to one another")
     cluster.add_argument("--pages", action="store_true", help="web pages and history server, on 127.0.0.1")
@@ -168,16 +172,44 @@ def _add_compare(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         )
     compare.add_argument("--size", choices=("gate", *SIZES), default=None, help="(default: gate, else ci)")
     compare.add_argument("--master", metavar="M", default=None, help="as for bench, but not compose")
-    compare.add_argument("--slots", type=counts, metavar="N", default=None, help="cores that Spark may use")
+    compare.add_argument("--slots", type=positive_ints, metavar="N", default=None, help="cores that Spark may use")
     compare.add_argument(
         "--timeout",
-        type=seconds,
+        type=positive_float,
         metavar="SECONDS",
         default=None,
         help="without news from a process: for data and warm-up call together, and for a timed call (default: 300)",
     )
     compare.add_argument("--out", type=Path, metavar="DIR", default=None, help="(default: results/run-DATE)")
-    compare.set_defaults(workers=None, parallelism=None, folds=None, blocks=None, seed=None)
+
+
+def _add_prove(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    prove = commands.add_parser(
+        "prove",
+        help="how often the gate of `compare` errs on this machine",
+        description="Measures blocks of base against itself and against slower recipes, draws decisions from them, and "
+        "runs whole comparisons in which a gate is easily wrong. All of it takes an hour and three quarters on two "
+        "cores, and goes on where it was stopped.",
+        epilog="Exit codes: 0 it comes out as promised, 1 it does not.",
+    )
+    prove.add_argument(
+        "part", nargs="?", choices=("measure", "decide", "verdicts"), help="only this (default: one after the other)"
+    )
+    prove.add_argument("case", nargs="*", metavar="CASE", help="of `verdicts` (default: all)")
+    prove.add_argument("--anew", action="store_true", help="forget what was measured before")
+    prove.add_argument("--blocks", type=positive_int, metavar="N", default=40, help="base against itself (default: 40)")
+    prove.add_argument("--slowed", type=positive_int, metavar="N", default=10, help="slower recipes (default: 10)")
+    prove.add_argument("--decisions", type=positive_int, metavar="N", default=10_000, help="drawn (default: 10,000)")
+    prove.add_argument(
+        "--resamples", type=positive_int, metavar="N", default=200, help="sets of blocks, for intervals (default: 200)"
+    )
+    prove.add_argument("--out", type=Path, metavar="DIR", default=None, help="(default: results/gate)")
+
+    encryption = commands.add_parser("encryption", help="what encryption costs a cluster of local processes")
+    encryption.add_argument(
+        "--blocks", type=positive_int, metavar="N", default=6, help="of two minutes each (default: 6)"
+    )
+    encryption.add_argument("--out", type=Path, metavar="DIR", default=None, help="(default: results/encryption)")
 
 
 def _add_scenarios(command: argparse.ArgumentParser) -> None:
@@ -196,7 +228,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     try:
         with raise_on_signals():
-            return _run(options, arguments)
+            return _run(options, f"python -m suite {shlex.join(arguments)}")
     except UsageError as error:
         print(f"error: {error}", file=sys.stderr)
         return WRONG_USAGE
@@ -205,7 +237,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return INTERRUPTED
 
 
-def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
+def _run(options: argparse.Namespace, command_line: str) -> int:
     if options.command == "list":
         return _list(options)
     if options.command == "doctor":
@@ -217,7 +249,15 @@ def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     if options.command == "compare":
         from suite.gate.command import compare
 
-        return compare(options, f"python -m suite {shlex.join(arguments)}")
+        return compare(options, command_line)
+    if options.command == "prove":
+        from suite.gate.prove import prove
+
+        return prove(options)
+    if options.command == "encryption":
+        from suite.run.encryption_cost import measure_encryption
+
+        return measure_encryption(options.blocks, options.out)
     if options.command == "cluster":
         from suite.cluster import compose
 
@@ -228,8 +268,9 @@ def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
             )
         return compose.cluster_status() if options.action == "status" else compose.cluster_down()
     from suite.run.command import bench
+    from suite.run.options import BenchOptions
 
-    return bench(options, f"python -m suite {shlex.join(arguments)}")
+    return bench(BenchOptions.from_parsed(vars(options)), command_line)
 
 
 def _list(options: argparse.Namespace) -> int:

@@ -13,6 +13,7 @@ import platform
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,18 +22,55 @@ from suite.machine import environment
 from suite.plan.cells import Cell, Request, plan_cells
 from suite.plan.scenario import ScenarioError, discover, load_scenario
 from suite.run.answers import find_complaint
-from suite.run.plan_file import plan_record
+from suite.run.plan_file import describe_plan
 
 
-def make_plan(asked: Mapping[str, Any]) -> dict[str, Any]:
+@dataclass(frozen=True)
+class SidePlan:
     """The plan of a side, and what it was made with.
+
+    Attributes
+    ----------
+    plan : dict
+        The content of `plan.json`.
+    gone : list of str
+        Each `scenario.variant` that the other side no longer has.
+    files : list of str
+        Scenario files.
+    broken : dict of str to str
+        Scenarios that do not import, with the reason.
+    python : str
+        Version.
+    versions : dict
+        Of packages.
+    """
+
+    plan: dict[str, Any]
+    gone: list[str]
+    files: list[str]
+    broken: dict[str, str]
+    python: str
+    versions: dict[str, str | None]
+
+    @property
+    def cells(self) -> list[Cell]:
+        """What the side runs."""
+        return [Cell(**cell) for cell in self.plan["cells"]]
+
+    def knows(self, scenario: str) -> bool:
+        """Whether the side has a scenario of that name, sound or not."""
+        return scenario in self.plan["scenarios"] or scenario in self.broken
+
+
+def make_side_plan(asked: Mapping[str, Any]) -> SidePlan:
+    """Plan a side.
 
     Parameters
     ----------
     asked : mapping
-        `folder` of the recipes; `names` of those wanted, or None; `request`, the fields of a `plan.Request`; `master`;
-        `command`; `run`. For base also `head`, what head answered: both do the same jobs, of head's sizes, though the
-        sizes in the files may have changed.
+        `folder` of the recipes; `names` of those wanted, or None; `request`, the fields of a `plan.cells.Request`;
+        `master`; `command`; `run`. For base also `head`, head's plan: both do the same jobs, of head's sizes, though
+        the sizes in the files may have changed.
     """
     scenarios, broken = discover(Path(asked["folder"]))
     if asked["names"] is not None:
@@ -45,18 +83,18 @@ def make_plan(asked: Mapping[str, Any]) -> dict[str, Any]:
     cells = plan_cells(scenarios, request)
     gone: list[str] = []
     if head := asked.get("head"):
-        same = [Cell(**cell) for cell in head["plan"]["cells"]]
+        same = [Cell(**cell) for cell in head["cells"]]
         gone = sorted({cell.name for cell in cells} - {cell.name for cell in same})
         known = {(scenario.name, variant.name) for scenario in scenarios for variant in scenario.variants}
         cells = [cell for cell in same if (cell.scenario, cell.variant) in known]
-    return {
-        "plan": plan_record(asked["run"], asked["command"], {}, request, asked["master"], scenarios, cells),
-        "gone": gone,
-        "files": [str(scenario.path) for scenario in scenarios],
-        "broken": {Path(name).stem: why for name, why in broken.items()},
-        "python": platform.python_version(),
-        "versions": environment.versions(),
-    }
+    return SidePlan(
+        plan=describe_plan(asked["run"], asked["command"], {}, request, asked["master"], scenarios, cells),
+        gone=gone,
+        files=[str(scenario.path) for scenario in scenarios],
+        broken={Path(name).stem: why for name, why in broken.items()},
+        python=platform.python_version(),
+        versions=environment.versions(),
+    )
 
 
 def check_answers(asked: Mapping[str, Any]) -> dict[str, Any]:
@@ -92,7 +130,7 @@ def ask(python: str, what: str, asked: Mapping[str, Any]) -> dict[str, Any]:
     Raises
     ------
     UsageError
-        With the last line of what it said instead of an answer.
+        With the last line of what it said instead of a reply.
     """
     done = subprocess.run(
         [python, "-m", "suite.gate.side_process", what],
@@ -105,22 +143,28 @@ def ask(python: str, what: str, asked: Mapping[str, Any]) -> dict[str, Any]:
     if done.returncode:
         lines = done.stderr.strip().splitlines() or ["it said nothing"]
         raise UsageError(lines[-1].removeprefix("error: "))
-    answer: dict[str, Any] = json.loads(done.stdout)
-    return answer
+    reply: dict[str, Any] = json.loads(done.stdout)
+    return reply
 
 
-def answer_from_stdin(arguments: Sequence[str]) -> int:
-    """Answer one question."""
+def ask_plan(python: str, asked: Mapping[str, Any]) -> SidePlan:
+    """Ask a side for its plan; see `make_side_plan`."""
+    return SidePlan(**ask(python, "plan", asked))
+
+
+def reply_to_stdin(arguments: Sequence[str]) -> int:
+    """Reply to one question."""
     try:
         # A recipe may print while it is imported.
         with contextlib.redirect_stdout(sys.stderr):
-            answer = {"plan": make_plan, "check": check_answers}[arguments[0]](json.load(sys.stdin))
+            asked = json.load(sys.stdin)
+            reply = asdict(make_side_plan(asked)) if arguments[0] == "plan" else check_answers(asked)
     except UsageError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    json.dump(answer, sys.stdout)
+    json.dump(reply, sys.stdout)
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(answer_from_stdin(sys.argv[1:]))
+    sys.exit(reply_to_stdin(sys.argv[1:]))

@@ -12,6 +12,7 @@ import numpy as np
 from suite.stats import CONFIDENCE
 
 # "Deciding regression" judges by these; the shares are of the 2**8 sign patterns of eight blocks.
+GATE_BLOCKS = 8  # of each gate
 SCREEN_P = 12 / 256
 CONFIRM_P = 2 / 256
 SMALLEST_RATIO = 1.10
@@ -116,37 +117,45 @@ def flag_slower(screened: Mapping[str, Judgement]) -> list[str]:
     return [name for name, judgement in screened.items() if slower(judgement, SCREEN_P)]
 
 
-def decide_word(
-    screened: Mapping[str, Judgement],
-    confirmed: Mapping[str, Judgement] | None = None,
-    bound: float = RATIO_BOUND,
-) -> Literal["pass", "regression", "inconclusive"]:
-    """The verdict, from the screen (gate 1) and from the confirmation of what it flagged (gate 2).
+class Weighed(NamedTuple):
+    """What the times of the two gates come to, by scenario."""
+
+    slow: list[str]  # flagged by the screen, and slower again in new blocks
+    lost: list[str]  # flagged by the screen, and not measured again
+    wide: list[str]  # those whose interval reaches the bound: no pass can be given
+
+    @property
+    def word(self) -> Literal["pass", "regression", "inconclusive"]:
+        """The verdict on the times alone."""
+        if self.slow:
+            return "regression"
+        return "inconclusive" if self.lost or self.wide else "pass"
+
+
+def weigh(screened: Mapping[str, Judgement], confirmed: Mapping[str, Judgement], bound: float = RATIO_BOUND) -> Weighed:
+    """The screen (gate 1) and the confirmation of what it flagged (gate 2) together.
 
     Parameters
     ----------
     screened : mapping of scenario to Judgement
         From `judge` on the first blocks, all scenarios.
-    confirmed : mapping of scenario to Judgement, default=None
-        From `judge` on new blocks of the scenarios that `flagged` names, all of them.
+    confirmed : mapping of scenario to Judgement
+        From `judge` on new blocks of the scenarios that `flag_slower` names.
     bound : float, default=1.20
         A pass says that every ratio lies below it.
 
     Raises
     ------
     ValueError
-        If nothing was screened or a flagged scenario was not measured again.
+        If nothing was screened.
     """
     if not screened:
         raise ValueError("no scenario was compared, so there is no verdict")
-    again = dict(confirmed or {})
-    if missing := [name for name in flag_slower(screened) if name not in again]:
-        raise ValueError(f"flagged by the screen but not measured again: {', '.join(missing)}")
-    if any(slower(again[name], CONFIRM_P) for name in flag_slower(screened)):
-        return "regression"
+    flagged = flag_slower(screened)
+    slow = [name for name in flagged if name in confirmed and slower(confirmed[name], CONFIRM_P)]
+    lost = [name for name in flagged if name not in confirmed]
     # What was flagged is judged by its new blocks alone: the old ones were chosen for being slow. "All ratios
     # lie below" needs no correction for their number: it is wrong only where one of the intervals is (an
     # intersection-union test).
-    if all((again.get(name) or screened[name]).high < bound for name in screened):
-        return "pass"
-    return "inconclusive"
+    wide = [name for name, judgement in screened.items() if confirmed.get(name, judgement).high >= bound]
+    return Weighed(slow, lost, wide)

@@ -3,11 +3,8 @@
 
 from __future__ import annotations
 
-import argparse
 import os
-import re
 import secrets
-import shlex
 import sys
 from datetime import datetime
 from pathlib import Path
@@ -15,11 +12,11 @@ from typing import Any
 
 from suite import records
 from suite.cluster import preflight
-from suite.cluster.connect import connect, existing_cluster
+from suite.cluster.connect import connect
 from suite.errors import UsageError
 from suite.machine import environment
 from suite.machine.signals import INTERRUPTED, InterruptError
-from suite.plan.cells import Request, plan_cells
+from suite.plan.cells import Cell, plan_cells
 from suite.plan.scenario import SCENARIOS, Scenario, discover, load_scenarios
 from suite.records import write_json
 from suite.report import export
@@ -28,29 +25,26 @@ from suite.report.points import read_run, write_caveats
 from suite.report.terminal import summary
 from suite.run.in_container import run_in_containers
 from suite.run.loop import Loop, PlannedRun, lock_run_folder
-from suite.run.plan_file import check_same_plan, fill_options, plan_options, plan_record, read_plan
+from suite.run.options import BenchOptions
+from suite.run.plan_file import check_same_plan, describe_plan, read_plan
+from suite.run.request import check_master, make_request, workers_wanted
 from suite.spark.java import find_java
 from suite.spark.session import is_local
 
 RESULTS = environment.ROOT / "results"
-# Six are the fewest that give a median a 95 % interval without assuming a distribution. A run of size ci takes as many
-# of them as its minutes allow, a smoke run tells whether everything works.
-BLOCKS_OF_SIZE = {"smoke": 1, "ci": 6, "full": 6}
 MINUTES_OF_SIZE = {"ci": 9.5}  # the charts and the report take some seconds more
 TIMEOUT_OF_SIZE = {"smoke": 120.0, "ci": 300.0, "full": 3600.0}
-MASTER_PATTERN = re.compile(r"local|local\[(\*|\d+)\]|standalone|(spark|k8s)://\S+|yarn")
 BENCH_COMMAND = "python -m suite bench"
 
 
-def bench(options: argparse.Namespace, words: str) -> int:
+def bench(options: BenchOptions, command_line: str) -> int:
     """Run `bench`.
 
     Parameters
     ----------
-    options : argparse.Namespace
-        As `cli.parser` makes it.
-    words : str
-        The command line, for the record.
+    options : BenchOptions
+    command_line : str
+        What the user typed, for the record.
 
     Returns
     -------
@@ -63,61 +57,61 @@ def bench(options: argparse.Namespace, words: str) -> int:
         Before anything was written.
     """
     if options.master == "compose":
-        return _in_containers(options, words)
+        _find_scenarios(options)
+        directory = options.out or (_newest_run() if options.resume else _default_run_folder())
+        return run_in_containers(options, command_line, directory, workers_wanted(options))
     java = find_java()
-    directory = _newest_run() if options.resume and options.out is None else options.out
-    held = read_plan(directory) if options.resume else None
-    if held:
-        fill_options(options, held)
-    scenarios, broken = _find_scenarios(options)
-    master = check_master(options.master)
-    request = make_request(options, master)
-    cells = plan_cells(scenarios, request)
-    if held:
-        check_same_plan(directory, held, scenarios, cells)
-    else:
-        directory = new_run_folder(directory)
-        words = os.environ.get("FOLDOUT_WORDS") or words  # inside a container: what was asked outside
-        held = plan_record(secrets.token_hex(4), words, plan_options(options), request, master, scenarios, cells)
+    directory, plan, scenarios, cells, broken = _plan_of(options, command_line)
     for name, reason in broken.items():
         print(f"left out: {name}: {reason}", file=sys.stderr)
-    logs = directory / "logs"
+    master, logs = plan["master"], directory / "logs"
     with lock_run_folder(directory), connect(master, workers_wanted(options), logs=logs) as ready:
-        executors: dict[str, Any] = {}
-        if not is_local(master):
-            slots = max((cell.session or 1 for cell in cells if not cell.skip), default=1)
-            executors["before"] = preflight.describe_nodes(
-                preflight.run_preflight(ready, slots, java, logs / "preflight.log")
-            )
         run = PlannedRun(
             directory=directory,
-            name=held["run"],
+            name=plan["run"],
             java=java,
             files=[scenario.path for scenario in scenarios],
             cells=cells,
             cluster=ready,
-            timeout=options.timeout or TIMEOUT_OF_SIZE[request.size],
+            timeout=options.timeout or TIMEOUT_OF_SIZE[plan["size"]],
         )
-        own = None if options.blocks or options.resume else MINUTES_OF_SIZE.get(request.size)
-        code = _run_plan(run, held, executors, options.minutes or own)
+        own = None if options.blocks or options.resume else MINUTES_OF_SIZE.get(plan["size"])
+        code = _run_plan(run, plan, options.minutes or own)
     return code or int(bool(broken))
 
 
-def _in_containers(options: argparse.Namespace, words: str) -> int:
-    """The same command inside the `bench` container, whose results are brought out."""
-    _find_scenarios(options)
-    directory = options.out or (_newest_run() if options.resume else _default_run_folder())
-    arguments = shlex.split(words)[len(shlex.split(BENCH_COMMAND)) :]
-    return run_in_containers(arguments, directory, workers_wanted(options))
+def _plan_of(
+    options: BenchOptions, command_line: str
+) -> tuple[Path, dict[str, Any], list[Scenario], list[Cell], dict[str, str]]:
+    """Run folder, plan, scenarios, cells, and broken files: of a new run, or of the one that is to go on."""
+    directory = _newest_run() if options.resume and options.out is None else options.out
+    earlier = read_plan(directory) if options.resume and directory else None
+    if earlier:
+        options.fill(earlier["options"])
+    scenarios, broken = _find_scenarios(options)
+    master = check_master(options.master)
+    request = make_request(options, master)
+    cells = plan_cells(scenarios, request)
+    if earlier and directory:
+        check_same_plan(directory, earlier, scenarios, cells)
+        return directory, earlier, scenarios, cells, broken
+    # Inside a container: what was typed outside.
+    typed = os.environ.get("FOLDOUT_COMMAND_LINE") or command_line
+    plan = describe_plan(secrets.token_hex(4), typed, options.of_plan(), request, master, scenarios, cells)
+    return new_run_folder(directory), plan, scenarios, cells, broken
 
 
-def workers_wanted(options: argparse.Namespace) -> int:
-    """Of one core each."""
-    # As many as the machine has, since more would take turns.
-    return options.workers or max(2, environment.cores())
+def _executors_before(run: PlannedRun) -> dict[str, Any]:
+    """Of a cluster: versions and state of its executors, once they are known to fit the driver."""
+    if is_local(run.cluster.url):
+        return {}
+    slots = max((cell.session or 1 for cell in run.cells if not cell.skip), default=1)
+    sides = preflight.run_preflight(run.cluster, slots, run.java, run.directory / "logs" / "preflight.log")
+    return {"before": preflight.describe_nodes(sides)}
 
 
-def _run_plan(run: PlannedRun, held: dict[str, Any], executors: dict[str, Any], minutes: float | None) -> int:
+def _run_plan(run: PlannedRun, plan: dict[str, Any], minutes: float | None) -> int:
+    executors = _executors_before(run)
     label = run.cluster.label or run.cluster.url
     facts = {**environment.describe_environment(label, run.java.facts), "executors": executors}
     loop = Loop(run, lambda text: print(text, end="", flush=True), minutes)
@@ -127,9 +121,9 @@ def _run_plan(run: PlannedRun, held: dict[str, Any], executors: dict[str, Any], 
         write_json(run.directory / "environment.json", {**facts, **seen, **more})
 
     try:
-        write_json(run.directory / "plan.json", held)
+        write_json(run.directory / "plan.json", plan)
         write_facts()
-        print(f"{len(run.cells)} cells, {held['blocks']} blocks, Spark on {label}; run folder: {run.directory}")
+        print(f"{len(run.cells)} cells, {plan['blocks']} blocks, Spark on {label}; run folder: {run.directory}")
         loop.execute()
         executors |= {"after": loop.executors} if loop.executors else {}
         write_facts(after=environment.machine_load())
@@ -155,47 +149,7 @@ def write_results(directory: Path) -> int:
     return int(bool(statuses & {"failed", "timeout", "invalid"}))
 
 
-def make_request(options: argparse.Namespace, master: str) -> Request:
-    """What is asked for, with the defaults of the machine."""
-    cores = environment.cores()
-    if numbered := re.fullmatch(r"local\[(\d+)\]", master):
-        cores = int(numbered.group(1))
-    elif not is_local(master):
-        known = workers_wanted(options) if master == "standalone" else existing_cluster(master).slots
-        if not known and not options.slots:
-            raise UsageError(f"--slots is needed with --master {master}: how many cores may Spark use there?")
-        cores = known or max(options.slots)
-    size = options.size or "ci"
-    return Request(
-        size=size,
-        slots=options.slots,
-        parallelism=options.parallelism,
-        folds=options.folds,
-        blocks=options.blocks or BLOCKS_OF_SIZE.get(size, 1),
-        cores=cores,
-        local=is_local(master),
-        seed=options.seed or 0,
-    )
-
-
-def check_master(master: str | None) -> str:
-    """A master that Spark may know, by default all cores of this machine.
-
-    Raises
-    ------
-    UsageError
-        It cannot be one.
-    """
-    master = master or f"local[{environment.cores()}]"
-    if not MASTER_PATTERN.fullmatch(master):
-        known = "local[N], standalone, compose, spark://HOST:PORT, yarn, k8s://..."
-        raise UsageError(f"--master {master!r} is none that Spark knows: {known}")
-    if master in ("local", "local[0]"):
-        raise UsageError(f"--master {master}: say how many slots, such as local[{environment.cores()}]")
-    return f"local[{environment.cores()}]" if master == "local[*]" else master
-
-
-def _find_scenarios(options: argparse.Namespace) -> tuple[list[Scenario], dict[str, str]]:
+def _find_scenarios(options: BenchOptions) -> tuple[list[Scenario], dict[str, str]]:
     folder = options.scenarios or SCENARIOS
     if not folder.is_dir():
         raise UsageError(f"--scenarios {folder} is no folder")

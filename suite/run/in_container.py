@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import io
 import os
@@ -13,7 +12,7 @@ import subprocess
 import tarfile
 import tempfile
 import time
-from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from suite.cluster.compose import (
@@ -41,13 +40,15 @@ from suite.cluster.docker_engine import (
     running_client,
 )
 from suite.machine.signals import InterruptError, defer_signals
+from suite.run.options import BenchOptions
 
 RUN_FOLDER = "/results/run"
 STOP_SECONDS = 90.0  # that a bench gets after Ctrl-C to write down what it has
 
 
 def run_in_containers(
-    arguments: Sequence[str],
+    options: BenchOptions,
+    command_line: str,
     out: Path,
     workers: int = 2,
     cores: int = 1,
@@ -61,8 +62,10 @@ def run_in_containers(
 
     Parameters
     ----------
-    arguments : sequence of str
-        Of `bench`. `--master` and `--out` are replaced; recipes of the user's own are sent into the container.
+    options : BenchOptions
+        Master and run folder are replaced inside; recipes of the user's own are sent into the container.
+    command_line : str
+        What the user typed, for the record.
     out : Path
         The run folder. What it holds already goes in first, for `--resume`.
     workers, cores, memory, encrypt
@@ -82,6 +85,7 @@ def run_in_containers(
         encrypt = wants_encryption()
     plan = ClusterSpec(f"{KEPT}-{os.getpid()}", workers, cores, memory, encrypt)
     engine = find_engine()
+    parcel = Parcel(options, command_line, out)
     for name in remove_orphans(engine):
         print(f"removed {name}, which a killed process had left behind")
     logs = Path(tempfile.mkdtemp(prefix="foldout-logs-"))
@@ -90,11 +94,11 @@ def run_in_containers(
         build_image(engine, logs / "build.log")
         if kept := kept_cluster(engine):
             print(f"using the cluster that is up, with {kept.workers} workers", flush=True)
-            code = _run_driver(engine, kept, "kept", arguments, out, logs)
+            code = _run_driver(engine, kept, "kept", parcel, logs)
         else:
             print(f"starting a master and {plan.workers} workers", flush=True)
             with temporary_cluster(engine, plan, logs):
-                code = _run_driver(engine, plan, this_owner(), arguments, out, logs)
+                code = _run_driver(engine, plan, this_owner(), parcel, logs)
     except ClusterError:
         raise  # it names a log, which has to stay
     except BaseException:
@@ -112,13 +116,27 @@ def _keep_logs(logs: Path, out: Path) -> None:
     shutil.rmtree(logs, ignore_errors=True)
 
 
-def _run_driver(engine: Engine, plan: ClusterSpec, owner: str, arguments: Sequence[str], out: Path, logs: Path) -> int:
+@dataclass(frozen=True)
+class Parcel:
+    """What goes into a container: what is asked for, as it was typed, and the run folder."""
+
+    options: BenchOptions
+    command_line: str
+    out: Path
+
+    def variables(self, inside: BenchOptions) -> dict[str, str]:
+        """What `compose.yaml` asks for of a bench; `inside` are the options as `pack` has made them."""
+        return {
+            "FOLDOUT_COMMAND": shlex.join(["bench", *inside.arguments()]),
+            "FOLDOUT_SENDS": "1",
+            "FOLDOUT_COMMAND_LINE": self.command_line,
+        }
+
+
+def _run_driver(engine: Engine, plan: ClusterSpec, owner: str, parcel: Parcel, logs: Path) -> int:
     """Run a bench in the cluster, and take its folder out, also after an interrupt."""
-    words, parcel = pack(arguments, out)
-    variables = plan.variables(engine, owner)
-    variables["FOLDOUT_COMMAND"] = shlex.join(["bench", *words, "--master", MASTER_URL, "--out", RUN_FOLDER])
-    variables["FOLDOUT_SENDS"] = "1"
-    variables["FOLDOUT_WORDS"] = shlex.join(["python", "-m", "suite", "bench", *arguments])
+    inside, archive = pack(parcel.options, parcel.out)
+    variables = plan.variables(engine, owner) | parcel.variables(inside)
     log = logs / "compose.log"
     command = [*compose_command(engine, plan), "up", "--no-start", "--no-deps", "--no-build", "bench"]
     driver = None
@@ -127,16 +145,16 @@ def _run_driver(engine: Engine, plan: ClusterSpec, owner: str, arguments: Sequen
             if client.wait(CLIENT_SECONDS):
                 raise ClusterError(explain_failed_start(log.read_text(errors="replace"), log))
         driver = next(one for one in engine.containers(plan.name) if container_state(one)[0] == "bench")["Id"]
-        _attend(engine, driver, parcel)
+        _attend(engine, driver, archive)
         return exit_code_of(engine, plan.name, driver)
     finally:
         with defer_signals():
             if driver is not None:
-                _bring_out(engine, driver, out)
+                _bring_out(engine, driver, parcel.out)
                 engine.ask("rm", "-f", "-v", driver)
 
 
-def _attend(engine: Engine, driver: str, parcel: bytes) -> None:
+def _attend(engine: Engine, driver: str, archive: bytes) -> None:
     """Start the driver's container, show what it says until it ends; on an interrupt, let it end well."""
     with defer_signals():
         client = subprocess.Popen(
@@ -145,7 +163,7 @@ def _attend(engine: Engine, driver: str, parcel: bytes) -> None:
     try:
         assert client.stdin is not None
         with contextlib.suppress(BrokenPipeError):
-            client.stdin.write(parcel)
+            client.stdin.write(archive)
             client.stdin.flush()
         # The pipe stays open: where our end closes, the engine closes the container's output as well.
         client.wait()
@@ -203,40 +221,37 @@ def _bring_out(engine: Engine, driver: str, out: Path) -> None:
         raise ClusterError(f"the results could not be brought out to {out}: {last_line(done.stderr)}")
 
 
-def pack(arguments: Sequence[str], out: Path) -> tuple[list[str], bytes]:
-    """Make the arguments of a bench fit for the inside of a container, with an archive of what they name.
+def pack(options: BenchOptions, out: Path) -> tuple[BenchOptions, bytes]:
+    """Make options fit for the inside of a container, with an archive of what they name.
 
     Parameters
     ----------
-    arguments : sequence of str
+    options : BenchOptions
     out : Path
         A run folder; what it holds is packed.
 
     Returns
     -------
-    arguments : list of str
-        Without `--master` and `--out`; files and folders are named as they are inside.
+    options : BenchOptions
+        The master and the run folder are the container's; files and folders are named as they are inside.
     archive : bytes
         A tar archive with the members `run/...` and `own/...`, unpacked into `/results`.
     """
-    known = argparse.ArgumentParser(add_help=False)
-    for option in ("--master", "--out", "--scenarios"):
-        known.add_argument(option)
-    options, words = known.parse_known_args(list(arguments))
+    inside = replace(options, scenario=list(options.scenario), master=MASTER_URL, out=Path(RUN_FOLDER))
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as archive:
         if (out / "plan.json").is_file():
             archive.add(out, "run", filter=_plain_member)
         if options.scenarios is not None:
             archive.add(options.scenarios, "own/scenarios", filter=_plain_member)
-            words += ["--scenarios", "/results/own/scenarios"]
-        for place, word in enumerate(words):
-            if word.endswith(".py") and Path(word).is_file():
+            inside.scenarios = Path("/results/own/scenarios")
+        for place, name in enumerate(options.scenario):
+            if name.endswith(".py") and Path(name).is_file():
                 # With its neighbours: a recipe may import a sibling.
-                for file in Path(word).parent.glob("*.py"):
+                for file in Path(name).parent.glob("*.py"):
                     archive.add(file, f"own/{place}/{file.name}", filter=_plain_member)
-                words[place] = f"/results/own/{place}/{Path(word).name}"
-    return words, buffer.getvalue()
+                inside.scenario[place] = f"/results/own/{place}/{Path(name).name}"
+    return inside, buffer.getvalue()
 
 
 def _plain_member(member: tarfile.TarInfo) -> tarfile.TarInfo | None:

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -19,7 +18,7 @@ from suite.records import now
 PLAN_SCHEMA = 1
 
 
-def plan_record(
+def describe_plan(
     run: str,
     command: str,
     options: Mapping[str, Any],
@@ -64,10 +63,6 @@ def _shown_path(path: Path) -> str:
     return path.name
 
 
-# What makes a plan; given beside --resume, they must ask for the plan that the folder holds.
-PLAN_OPTIONS = ("scenario", "size", "master", "slots", "parallelism", "folds", "blocks", "seed", "scenarios", "workers")
-
-
 def read_plan(directory: Path) -> dict[str, Any]:
     """Read `plan.json` of a run folder.
 
@@ -77,36 +72,18 @@ def read_plan(directory: Path) -> dict[str, Any]:
         There is none, or this version of the suite did not write it.
     """
     try:
-        held: dict[str, Any] = json.loads((directory / "plan.json").read_text())
+        plan: dict[str, Any] = json.loads((directory / "plan.json").read_text())
     except OSError as error:
         raise UsageError(f"{directory} holds no run to resume: it has no plan.json") from error
     except ValueError as error:
         raise UsageError(f"{directory / 'plan.json'} is no plan: {error}") from error
-    if held.get("schema") != PLAN_SCHEMA or "options" not in held:
+    if plan.get("schema") != PLAN_SCHEMA or "options" not in plan:
         raise UsageError(f"{directory / 'plan.json'} was written by another version of the suite: start a new run")
-    return held
-
-
-def plan_options(options: argparse.Namespace) -> dict[str, Any]:
-    """The options that make the plan, as JSON."""
-    values = {name: getattr(options, name) for name in PLAN_OPTIONS}
-    return {name: str(value) if isinstance(value, Path) else value for name, value in values.items()}
-
-
-def fill_options(options: argparse.Namespace, held: dict[str, Any]) -> None:
-    """What the user leaves out of a resume is as it was."""
-    for name in PLAN_OPTIONS:
-        old = held["options"][name]
-        if not getattr(options, name) and old is not None:
-            setattr(
-                options,
-                name,
-                Path(old) if name == "scenarios" else tuple(old) if isinstance(old, list) else old,
-            )
+    return plan
 
 
 def check_same_plan(
-    directory: Path, held: dict[str, Any], scenarios: Sequence[Scenario], cells: Sequence[Cell]
+    directory: Path, plan: dict[str, Any], scenarios: Sequence[Scenario], cells: Sequence[Cell]
 ) -> None:
     """Refuse to go on with a run whose plan or recipes have changed.
 
@@ -115,8 +92,8 @@ def check_same_plan(
     UsageError
         With what has changed.
     """
-    if {cell.id for cell in cells} != {cell["id"] for cell in held["cells"]}:
-        raise UsageError(f"{directory} holds a run of another plan ({held['command']}): name another --out")
+    if {cell.id for cell in cells} != {cell["id"] for cell in plan["cells"]}:
+        raise UsageError(f"{directory} holds a run of another plan ({plan['command']}): name another --out")
     for scenario in scenarios:
-        if scenario.sha256 != held["scenarios"][scenario.name]["sha256"]:
+        if scenario.sha256 != plan["scenarios"][scenario.name]["sha256"]:
             raise UsageError(f"{scenario.path.name} has changed since the run in {directory} began: start a new run")

@@ -20,11 +20,12 @@ import pytest
 from ruamel.yaml import YAML
 
 from suite.cluster import compose, docker_engine
-from suite.cluster.compose import ClusterSpec
+from suite.cluster.compose import MASTER_URL, ClusterSpec
 from suite.cluster.connect import existing_cluster
 from suite.cluster.description import ClusterError
 from suite.cluster.docker_engine import Engine, find_engine
-from suite.run.in_container import exit_code_of, pack
+from suite.run.in_container import RUN_FOLDER, exit_code_of, pack
+from suite.run.options import BenchOptions
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCKER = ROOT / "docker"
@@ -97,7 +98,13 @@ def test_the_compose_file_asks_for_nothing_that_the_suite_does_not_give(engine_o
     text = (DOCKER / "compose.yaml").read_text()
     asked = {line.split("}")[0].split(":")[0] for line in text.split("${")[1:]}
     given = set(ClusterSpec("x").variables(engine_of_8, "me"))
-    by_bench_or_user = {"FOLDOUT_COMMAND", "FOLDOUT_SENDS", "FOLDOUT_WORDS", "FOLDOUT_ADDRESS", "FOLDOUT_DRIVER_LIMIT"}
+    by_bench_or_user = {
+        "FOLDOUT_COMMAND",
+        "FOLDOUT_SENDS",
+        "FOLDOUT_COMMAND_LINE",
+        "FOLDOUT_ADDRESS",
+        "FOLDOUT_DRIVER_LIMIT",
+    }
     assert asked - given == by_bench_or_user
     assert given <= asked
 
@@ -297,9 +304,11 @@ def members(archive: bytes) -> dict[str, tarfile.TarInfo]:
 def test_own_recipes_go_along_with_their_neighbours(tmp_path):
     for name in ("mine.py", "sibling.py", "data.csv"):
         (tmp_path / name).write_text("x = 1\n")
-    words = [str(tmp_path / "mine.py"), "udf_inference", "--slots", "1,2", "--master", "compose"]
-    inside, archive = pack(words, tmp_path / "none")
-    assert inside == ["/results/own/0/mine.py", "udf_inference", "--slots", "1,2"]
+    asked = BenchOptions([str(tmp_path / "mine.py"), "udf_inference"], slots=(1, 2), master="compose")
+    inside, archive = pack(asked, tmp_path / "none")
+    recipes = ["/results/own/0/mine.py", "udf_inference"]
+    assert inside.arguments() == [*recipes, "--master", MASTER_URL, "--slots", "1,2", "--out", RUN_FOLDER]
+    assert asked.scenario[0] == str(tmp_path / "mine.py")
     sent = members(archive)
     assert set(sent) == {"own/0/mine.py", "own/0/sibling.py"}
     assert {(member.uid, member.uname) for member in sent.values()} == {(0, "")}
@@ -311,9 +320,10 @@ def test_a_folder_of_recipes_and_an_old_run_go_along(tmp_path):
         file.parent.mkdir(parents=True, exist_ok=True)
         file.touch()
     (out / "link").symlink_to("/etc/passwd")
-    words = ["--resume", "--out", str(out), f"--scenarios={recipes}", "--master=compose"]
-    inside, archive = pack(words, out)
-    assert inside == ["--resume", "--scenarios", "/results/own/scenarios"]
+    inside, archive = pack(BenchOptions(resume=True, out=out, scenarios=recipes, master="compose"), out)
+    assert inside == BenchOptions(
+        resume=True, scenarios=Path("/results/own/scenarios"), master=MASTER_URL, out=Path(RUN_FOLDER)
+    )
     assert {name for name, member in members(archive).items() if member.isfile()} == {
         "run/plan.json",
         "run/logs/a.log",
@@ -323,8 +333,8 @@ def test_a_folder_of_recipes_and_an_old_run_go_along(tmp_path):
 
 
 def test_without_anything_to_send_the_archive_is_empty_but_whole(tmp_path):
-    inside, archive = pack(["--size", "smoke"], tmp_path / "none")
-    assert inside == ["--size", "smoke"]
+    inside, archive = pack(BenchOptions(size="smoke", workers=4), tmp_path / "none")
+    assert inside.arguments() == ["--size", "smoke", "--master", MASTER_URL, "--workers", "4", "--out", RUN_FOLDER]
     assert members(archive) == {}
     assert len(archive) >= 1024  # two blocks that say it has ended: the pipe it goes through stays open
 

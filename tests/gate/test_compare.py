@@ -15,7 +15,8 @@ from suite.cli import main
 from suite.cluster.connect import existing_cluster
 from suite.errors import UsageError
 from suite.gate import command
-from suite.gate.command import Comparison, make_plans
+from suite.gate import comparison as comparison_module
+from suite.gate.comparison import Comparison, make_plans
 from suite.gate.sides import Side, check_out, make_interpreter
 from suite.machine.environment import ROOT
 from suite.machine.signals import InterruptError
@@ -223,7 +224,7 @@ def test_a_side_that_dies_keeps_no_other_waiting(recipes, tmp_path, monkeypatch,
     text = text.replace("    return {", f"    import os, threading\n    {dies}\n    return {{")
     (recipes / "gated.py").write_text(text)
     # Both wait until the machine is quiet, before the first timed call.
-    monkeypatch.setattr(command, "settle", lambda: time.sleep(3))
+    monkeypatch.setattr(comparison_module, "settle", lambda: time.sleep(3))
     verdict = run(recipes, tmp_path / "out", "main", ".")
     assert [(one["kind"], one["name"]) for one in verdict["findings"]] == [("regression", "gated.many")]
     assert said in verdict["findings"][0]["text"]
@@ -245,7 +246,7 @@ def test_an_interrupt_ends_both_sides(recipes, tmp_path, monkeypatch, capsys):
         raise InterruptError("Ctrl-C")
         yield
 
-    monkeypatch.setattr(command, "take_turns", lambda sides, settle: take_turns([*sides, stopped()], settle))
+    monkeypatch.setattr(comparison_module, "take_turns", lambda sides, settle: take_turns([*sides, stopped()], settle))
     code = main(["compare", "main", ".", "--scenarios", str(recipes), "--out", str(tmp_path / "out")])
     assert code == 130
     assert "no verdict" in capsys.readouterr().out

@@ -10,14 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from suite.gate import power, prove, trials
 from suite.plan.scenario import load_scenario
-
-GATE = Path(__file__).resolve().parents[2] / "results" / "gate"
-sys.path.insert(0, str(GATE))
-
-import decisions  # noqa: E402 - found on the path that was just set
-import prove  # noqa: E402
-import verdicts  # noqa: E402
 
 
 @contextmanager
@@ -35,14 +29,14 @@ def alone(*names):
         sys.modules.update(kept)
 
 
-@pytest.mark.parametrize("name", verdicts.CASES)
+@pytest.mark.parametrize("name", trials.CASES)
 def test_both_sides_of_each_case_are_recipes_that_differ_as_they_should(name, tmp_path):
-    case = verdicts.CASES[name]
+    case = trials.CASES[name]
     texts = []
     for number, side in enumerate((case.base, case.head)):
         folder = tmp_path / str(number)
         folder.mkdir()
-        verdicts._write(folder, case.recipe, side)
+        trials.write_side(folder, case.recipe, side)
         file = folder / f"{case.recipe}.py"
         assert file.exists() == (side is not None)
         if side is not None:
@@ -57,7 +51,7 @@ def test_both_sides_of_each_case_are_recipes_that_differ_as_they_should(name, tm
 @pytest.mark.parametrize("injection", prove.INJECTIONS, ids=lambda injection: injection.cell)
 def test_extra_work_changes_neither_the_signature_nor_the_label(injection, tmp_path):
     scenario, variant = injection.cell.split(".")
-    injection.write(tmp_path / "slower", 3)
+    injection.write_recipes(tmp_path / "slower", 3)
     found = []
     for folder in (prove.SCENARIOS, tmp_path / "slower"):
         with alone(scenario):
@@ -72,9 +66,8 @@ def test_extra_work_changes_neither_the_signature_nor_the_label(injection, tmp_p
 def test_extra_work_is_as_much_as_takes_a_share_of_the_recipes_time(monkeypatch):
     lines = [{"part": "A/A", "seconds": {"a.pool": {"base": 1.0, "head": 1.02}}}] * 3
     injection = prove.Injection("a.pool", (5, 20), "pass")
-    monkeypatch.setattr(prove, "written", lambda: lines)
     monkeypatch.setattr(prove.Injection, "cost", lambda self: 0.01)
-    assert prove.units_of(injection) == {"+5 %": 5, "+20 %": 20}
+    assert prove.units_of(injection, lines) == {"+5 %": 5, "+20 %": 20}
 
 
 def blocks(part, sides, number, rng):
@@ -98,14 +91,12 @@ def blocks(part, sides, number, rng):
     ]
 
 
-def test_decisions_on_made_up_blocks(tmp_path, monkeypatch, capsys):
+def test_decisions_on_made_up_blocks(tmp_path, capsys):
     rng = np.random.default_rng(0)
     lines = blocks("A/A", {"base": 1, "head": 1}, 40, rng)
     lines += blocks("b.pool", {"base": 1, "+5 %": 1.05, "+20 %": 1.2}, 20, rng)
-    monkeypatch.setattr(decisions, "HERE", tmp_path)
-    monkeypatch.setattr(decisions, "TIMES", tmp_path / "times.jsonl")
     (tmp_path / "times.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    assert decisions.decisions(many=200, outer=10)
+    assert power.decide_often(tmp_path, many=200, outer=10)
     proof = json.loads((tmp_path / "proof.json").read_text())
     assert proof["A/A"]["blocks"] == 40
     assert proof["A/A"]["regression"] == 0
@@ -115,24 +106,23 @@ def test_decisions_on_made_up_blocks(tmp_path, monkeypatch, capsys):
     assert "A/A, 40 blocks: 0.00% alarms" in capsys.readouterr().out
     # A proof that does not hold says so.
     proof["A/A"]["regression"] = 0.02
-    assert not decisions.told(proof)
+    assert not power.tell_proof(proof)
     proof["A/A"]["regression"] = 0.0
     proof["power"]["b.pool"]["+20 %"]["regression"] = 0.9
-    assert not decisions.told(proof)
+    assert not power.tell_proof(proof)
     proof["power"] = {}
-    assert not decisions.told(proof)
+    assert not power.tell_proof(proof)
 
 
-def test_nothing_measured_proves_nothing(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(decisions, "TIMES", tmp_path / "times.jsonl")
-    assert not decisions.decisions(many=10, outer=1)
+def test_nothing_measured_proves_nothing(tmp_path, capsys):
+    assert not power.decide_often(tmp_path, many=10, outer=1)
     assert "measure first" in capsys.readouterr().out
 
 
 def test_a_block_that_lacks_a_recipe_is_left_out():
     lines = blocks("A/A", {"base": 1, "head": 1}, 3, np.random.default_rng(0))
     del lines[1]["seconds"]["a.pool"]["head"]
-    assert {name: len(values) for name, values in decisions.differences(lines, "A/A", "head").items()} == {
+    assert {name: len(values) for name, values in power.block_logarithms(lines, "A/A", "head").items()} == {
         "a.pool": 2,
         "b.pool": 2,
     }

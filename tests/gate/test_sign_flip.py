@@ -10,7 +10,7 @@ import scipy.stats
 from hypothesis import given
 from hypothesis import strategies as st
 
-from suite.gate.sign_flip import decide_word, flag_slower, judge, shift_interval, sign_flip_p
+from suite.gate.sign_flip import flag_slower, judge, shift_interval, sign_flip_p, weigh
 
 matrices = st.integers(1, 4).flatmap(
     lambda scenarios: st.lists(
@@ -113,7 +113,11 @@ def test_shift_interval_covers_what_it_promises(blocks):
 
 def test_too_few_blocks_have_no_shift_interval_and_never_pass():
     assert shift_interval([0.0] * 5) == (-math.inf, math.inf)
-    assert decide_word(judge({"a": [0.0] * 5})) == "inconclusive"
+    assert word(judge({"a": [0.0] * 5})) == "inconclusive"
+
+
+def word(screened, confirmed=None):
+    return weigh(screened, confirmed or {}).word
 
 
 def test_judge_names_uneven_blocks_and_takes_none():
@@ -129,21 +133,21 @@ def steady(ratio, noise=0.01):
 
 def test_verdict_of_each_kind():
     calm, slow = steady(1.0), steady(1.3)
-    assert decide_word(judge({"a": calm, "b": steady(1.05)})) == "pass"
+    assert word(judge({"a": calm, "b": steady(1.05)})) == "pass"
     screened = judge({"a": calm, "b": slow})
     assert flag_slower(screened) == ["b"]
-    assert decide_word(screened, judge({"b": slow})) == "regression"
+    assert word(screened, judge({"b": slow})) == "regression"
     # Not seen again: the new blocks decide, and clear it.
-    assert decide_word(screened, judge({"b": calm})) == "pass"
+    assert word(screened, judge({"b": calm})) == "pass"
     # Not confirmed, yet not shown to be below the bound either.
     wide = [0.5, -0.4, 0.6, -0.3, 0.5, -0.2, 0.4, -0.1]
-    assert decide_word(screened, judge({"b": wide})) == "inconclusive"
-    assert decide_word(judge({"a": wide, "b": calm})) == "inconclusive"
+    assert word(screened, judge({"b": wide})) == "inconclusive"
+    assert word(judge({"a": wide, "b": calm})) == "inconclusive"
 
 
 def test_verdict_ignores_small_but_certain_slowdowns_and_all_speedups():
-    assert decide_word(judge({"a": steady(1.08)})) == "pass"
-    assert decide_word(judge({"a": steady(0.5)})) == "pass"
+    assert word(judge({"a": steady(1.08)})) == "pass"
+    assert word(judge({"a": steady(0.5)})) == "pass"
 
 
 def test_a_noisy_scenario_does_not_hide_a_slow_one():
@@ -153,9 +157,9 @@ def test_a_noisy_scenario_does_not_hide_a_slow_one():
 
 def test_verdict_needs_something_to_judge_and_all_that_was_flagged():
     with pytest.raises(ValueError, match="no scenario"):
-        decide_word({})
-    with pytest.raises(ValueError, match="not measured again: b"):
-        decide_word(judge({"b": steady(1.3)}), {})
+        weigh({}, {})
+    weighed = weigh(judge({"a": steady(1.0), "b": steady(1.3)}), {})
+    assert (weighed.slow, weighed.lost, weighed.word) == ([], ["b"], "inconclusive")
 
 
 def decide(rng, slowdown, sd, scenarios=5, blocks=8):
@@ -164,7 +168,7 @@ def decide(rng, slowdown, sd, scenarios=5, blocks=8):
 
     screened = judge(blocks_of(range(scenarios)))
     again = flag_slower(screened)
-    return decide_word(screened, judge(blocks_of(again)))
+    return word(screened, judge(blocks_of(again)))
 
 
 def test_power_and_false_alarms_on_simulated_blocks():

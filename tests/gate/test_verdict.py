@@ -5,8 +5,9 @@ import math
 
 import pytest
 
+from suite.gate.gate_zero import Finding, SideRecords, compare_records
 from suite.gate.sign_flip import Judgement, flag_slower, judge
-from suite.gate.verdict import Finding, SideRecords, compare_records, decide
+from suite.gate.verdict import decide
 from suite.records import Record
 
 BLOCKS = 8
@@ -56,8 +57,8 @@ def test_equal_sides_leave_the_logarithms_of_their_ratios():
     head = side(a_of_pool=records([1.1] * BLOCKS), b_of_pool=records(2.0))
     compared = gate0(base, head)
     assert compared.findings == []
-    assert compared.differences["a.pool"] == pytest.approx([math.log(1.1)] * BLOCKS)
-    assert compared.differences["b.pool"] == [0.0] * BLOCKS
+    assert compared.logarithms["a.pool"] == pytest.approx([math.log(1.1)] * BLOCKS)
+    assert compared.logarithms["b.pool"] == [0.0] * BLOCKS
 
 
 def test_a_failure_on_head_is_a_regression_and_one_on_base_is_not():
@@ -108,7 +109,7 @@ def test_a_file_that_imports_no_more():
 def test_a_changed_answer_is_a_regression_in_the_words_of_the_recipe():
     compared = gate0(side(a_of_pool=records()), side(a_of_pool=records(answer={"best": 2})), strict=False)
     assert only(compared) == ("regression", "a.pool", "its answer changed: {'best': 2} is not {'best': 1}")
-    assert compared.differences == {}
+    assert compared.logarithms == {}
 
 
 def content(_):
@@ -136,7 +137,7 @@ def test_more_spark_jobs_are_a_regression_under_one_lock_and_fewer_are_told():
     assert only(gate0(few, many, strict=False)) == ("note", "a.pool", more)
     assert only(gate0(many, few))[0] == "note"
     # Their times are compared all the same.
-    assert list(gate0(few, many).differences) == ["a.pool"]
+    assert list(gate0(few, many).logarithms) == ["a.pool"]
 
 
 def test_counts_that_vary_by_themselves_are_not_judged():
@@ -194,7 +195,7 @@ def test_a_busy_neighbour_and_going_first_do_not_look_like_a_slowdown():
     second = [2.1 - each for each in first]
     base = side(a_of_pool=records([n * f for n, f in zip(neighbour, first, strict=True)]))
     head = side(a_of_pool=records([n * s for n, s in zip(neighbour, second, strict=True)]))
-    screened = judge(gate0(base, head).differences)
+    screened = judge(gate0(base, head).logarithms)
     assert flag_slower(screened) == []
     assert decide([], screened).word == "pass"
 
@@ -202,4 +203,4 @@ def test_a_busy_neighbour_and_going_first_do_not_look_like_a_slowdown():
 def test_a_faster_serial_base_case_is_no_business_of_the_gate():
     # Judged is the parallel time, never the speedup over a base case: that one is not even run.
     base, head = side(a_of_pool=records(2.0)), side(a_of_pool=records(2.0))
-    assert decide([], judge(gate0(base, head).differences)).word == "pass"
+    assert decide([], judge(gate0(base, head).logarithms)).word == "pass"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From the measured blocks of `times.jsonl` to what the gate decides on them: false alarms and the power curve."""
+"""From the measured blocks of a proof to what the gate decides on them: false alarms and the power curve."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 
-from suite.gate.command import GATE_BLOCKS
-from suite.gate.sign_flip import CONFIRM_P, SCREEN_P, decide_word, flag_slower, judge
+from suite.gate.sign_flip import CONFIRM_P, GATE_BLOCKS, SCREEN_P, flag_slower, judge, weigh
 from suite.records import write_json
 from suite.report.plotting import fixed_style
 
-HERE = Path(__file__).resolve().parent
-TIMES = HERE / "times.jsonl"
+AGAINST_ITSELF = "A/A"
+TIMES = "times.jsonl"
 COLOURS = ("#00558c", "#b35900")
 
 Table = Mapping[str, np.ndarray]
 
 
-def written() -> list[dict[str, Any]]:
-    """What has been measured so far."""
-    return [json.loads(line) for line in TIMES.read_text().splitlines()] if TIMES.exists() else []
+def read_blocks(folder: Path) -> list[dict[str, Any]]:
+    """The blocks of a proof's folder that have been measured so far."""
+    times = folder / TIMES
+    return [json.loads(line) for line in times.read_text().splitlines()] if times.exists() else []
 
 
-def differences(lines: list[dict[str, Any]], part: str, head: str) -> dict[str, np.ndarray]:
+def block_logarithms(lines: list[dict[str, Any]], part: str, head: str) -> dict[str, np.ndarray]:
     """log(t_head / t_base) of each block, by recipe; blocks where one is missing are left out of all."""
     chosen = [line["seconds"] for line in lines if line["part"] == part]
     names = sorted({name for seconds in chosen for name in seconds})
@@ -37,7 +37,7 @@ def differences(lines: list[dict[str, Any]], part: str, head: str) -> dict[str, 
     return {name: np.array([math.log(s[name][head] / s[name]["base"]) for s in whole]) for name in names}
 
 
-def decide(table: Table, rng: np.random.Generator, cell: str = "", injected: np.ndarray | None = None) -> str:
+def draw_decision(table: Table, rng: np.random.Generator, cell: str = "", injected: np.ndarray | None = None) -> str:
     """One decision on blocks drawn from those measured; `injected` takes the place of the recipe `cell`."""
 
     def drawn() -> dict[str, list[float]]:
@@ -50,30 +50,29 @@ def decide(table: Table, rng: np.random.Generator, cell: str = "", injected: np.
     screened = judge(drawn())
     flagged = flag_slower(screened)
     again = drawn() if flagged else {}
-    confirmed = judge({name: again[name] for name in flagged})
-    return decide_word(screened, confirmed)
+    return weigh(screened, judge({name: again[name] for name in flagged})).word
 
 
-def shares(table: Table, cell: str, injected: np.ndarray | None, many: int, outer: int) -> dict[str, Any]:
+def verdict_shares(table: Table, cell: str, injected: np.ndarray | None, many: int, outer: int) -> dict[str, Any]:
     """Share of each verdict; for that of regressions a 95 % interval over resampled sets of blocks."""
     rng = np.random.default_rng(0)
-    verdicts = [decide(table, rng, cell, injected) for _ in range(many)]
+    verdicts = [draw_decision(table, rng, cell, injected) for _ in range(many)]
     blocks = len(next(iter(table.values())))
     spread = []
     for _ in range(outer):
         picked = rng.integers(blocks, size=blocks)
         other = {name: values[picked] for name, values in table.items()}
         inner = None if injected is None else injected[rng.integers(len(injected), size=len(injected))]
-        spread.append(np.mean([decide(other, rng, cell, inner) == "regression" for _ in range(many // 20)]))
+        spread.append(np.mean([draw_decision(other, rng, cell, inner) == "regression" for _ in range(many // 20)]))
     low, high = np.percentile(spread, [2.5, 97.5])
     counts = {word: verdicts.count(word) / many for word in ("pass", "regression", "inconclusive")}
     return {**counts, "low": float(low), "high": float(high), "blocks": blocks, "decisions": many}
 
 
-def decisions(many: int, outer: int) -> bool:
+def decide_often(folder: Path, many: int, outer: int) -> bool:
     """Write `proof.json` and the power curve; whether the gate does what is promised of it."""
-    lines = written()
-    null = differences(lines, "A/A", "head")
+    lines = read_blocks(folder)
+    null = block_logarithms(lines, AGAINST_ITSELF, "head")
     if not null or not min(map(len, null.values())):
         print("there is no whole block of base against itself yet: measure first")
         return False
@@ -83,26 +82,26 @@ def decisions(many: int, outer: int) -> bool:
         "spread": {name: float(np.std(values, ddof=1)) for name, values in null.items()},
         # Two independent exact tests have to err, the second on new blocks: whatever the blocks are like.
         "alarms_at_most": SCREEN_P * CONFIRM_P,
-        "A/A": shares(null, "", None, many, outer),
+        AGAINST_ITSELF: verdict_shares(null, "", None, many, outer),
         "power": {},
     }
-    for cell in sorted({line["part"] for line in lines} - {"A/A"}):
+    for cell in sorted({line["part"] for line in lines} - {AGAINST_ITSELF}):
         sides = {side for line in lines if line["part"] == cell for side in line["order"]} - {"base"}
         for side in sorted(sides, key=lambda name: int(name.strip("+ %"))):
-            injected = differences(lines, cell, side)[cell]
-            found = shares(null, cell, injected, many, outer)
+            injected = block_logarithms(lines, cell, side)[cell]
+            found = verdict_shares(null, cell, injected, many, outer)
             measured = {"measured": float(np.exp(injected.mean()) - 1), "n": len(injected)}
             proof["power"].setdefault(cell, {})[side] = {**found, **measured}
-    write_json(HERE / "proof.json", proof)
-    draw(proof)
-    return told(proof)
+    write_json(folder / "proof.json", proof)
+    draw_power(proof, folder)
+    return tell_proof(proof)
 
 
-def told(proof: Mapping[str, Any]) -> bool:
+def tell_proof(proof: Mapping[str, Any]) -> bool:
     """Print a proof; whether it holds."""
     for name, value in proof["spread"].items():
         print(f"{name}: standard deviation of log(head / base) {value:.3f}")
-    said = proof["A/A"]
+    said = proof[AGAINST_ITSELF]
     print(
         f"A/A, {said['blocks']} blocks: {said['regression']:.2%} alarms ({said['low']:.2%} to {said['high']:.2%}; "
         f"by the test's construction at most {proof['alarms_at_most']:.2%}), {said['pass']:.1%} pass, "
@@ -119,9 +118,9 @@ def told(proof: Mapping[str, Any]) -> bool:
     return holds
 
 
-def draw(proof: Mapping[str, Any]) -> None:
-    """The power curve."""
-    null = {**proof["A/A"], "measured": 0.0}
+def draw_power(proof: Mapping[str, Any], folder: Path) -> None:
+    """Draw the power curve."""
+    null = {**proof[AGAINST_ITSELF], "measured": 0.0}
     with fixed_style():
         figure, axes = plt.subplots(figsize=(7, 4.4))
         for (cell, levels), colour in zip(proof["power"].items(), COLOURS, strict=False):
@@ -145,5 +144,5 @@ def draw(proof: Mapping[str, Any]) -> None:
             axes.spines[side].set_visible(False)
         figure.tight_layout()
         for kind in ("svg", "png"):
-            figure.savefig(HERE / f"power.{kind}", dpi=150)
+            figure.savefig(folder / f"power.{kind}", dpi=150)
         plt.close(figure)

@@ -10,23 +10,22 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from suite.cli import main
 from suite.gate.verdict import EXIT_CODES
 from suite.machine import environment
-from suite.machine.signals import INTERRUPTED, InterruptError
+from suite.machine.signals import InterruptError
 from suite.records import write_json
 
-HERE = Path(__file__).resolve().parent
-RECIPES = HERE / "recipes"
-FOUND = HERE / "verdicts.json"
+RECIPES = Path(__file__).resolve().parent / "recipes"
+FOUND = "verdicts.json"
 
 POOL = '    """In a pool."""\n'
 # Counts the calls of both sides: in each block two are warm-ups, then the sides take turns with four that are timed.
@@ -48,7 +47,7 @@ while True:
 
 @dataclass(frozen=True)
 class Case:
-    """A pair of revisions.
+    """A pair of revisions, and what has to be said of it.
 
     Attributes
     ----------
@@ -85,13 +84,13 @@ JOB = "    spark.sparkContext.parallelize([0], 1).count()\n"
 CASES = {
     "nothing changed": Case("base against itself", QUIET, "toy.pool"),
     "slower by 30 %": Case(
-        "head's parallel form does 30 % more work",
+        "head's parallel variant does 30 % more work",
         ("regression",),
         "slower, confirmed",
         head=(POOL, POOL + "    work(120)\n"),
     ),
     "faster base case": Case(
-        "head's serial form takes half as long, its speedup is half as high: nothing became slower",
+        "head's serial variant takes half as long, its speedup is half as high: nothing became slower",
         QUIET,
         "toy.pool",
         head=FASTER,
@@ -109,14 +108,17 @@ CASES = {
         base=(POOL, POOL + COUNTED),
         head=(POOL, POOL + COUNTED),
     ),
-    "fails on head": Case("the parallel form raises on head", ("regression",), "fails on head", head=(SAID, RAISES)),
+    "fails on head": Case("the parallel variant raises on head", ("regression",), "fails on head", head=(SAID, RAISES)),
     "fails on base": Case(
         "it raised on base: nothing to compare with", ("inconclusive",), "fails on base", base=(SAID, RAISES)
     ),
     "new on head": Case("a recipe that base does not have", QUIET, "is new", base=None),
     "gone from head": Case("a recipe that head does not have", ("inconclusive",), "is in base only", head=None),
     "changed answer": Case(
-        "the parallel form answers otherwise on head", ("regression",), "its answer changed", head=(SAID, SAID + " + 1")
+        "the parallel variant answers otherwise on head",
+        ("regression",),
+        "its answer changed",
+        head=(SAID, SAID + " + 1"),
     ),
     "one Spark job more": Case(
         "the same answer by two jobs in place of one",
@@ -128,15 +130,16 @@ CASES = {
 }
 
 
-def run_all(names: list[str]) -> bool:
-    """Run cases, write down what was found, and say whether each verdict is the right one."""
-    found: dict[str, Any] = json.loads(FOUND.read_text())["cases"] if FOUND.exists() else {}
+def run_trials(folder: Path, names: list[str]) -> bool:
+    """Run cases, write down what was found in a folder, and say whether each verdict is the right one."""
+    file = folder / FOUND
+    found: dict[str, Any] = json.loads(file.read_text())["cases"] if file.exists() else {}
     # What was found before, right or wrong, is not tried again until it comes out right; a case that is named is.
     for name in names or [name for name in CASES if name not in found]:
         print(f"\n=== {name}: {CASES[name].what}", flush=True)
-        found[name] = run(CASES[name])
+        found[name] = run_trial(CASES[name])
         ordered = {known: found[known] for known in CASES if known in found}
-        write_json(FOUND, {"machine": environment.cpu_name(), "cores": environment.cores(), "cases": ordered})
+        write_json(file, {"machine": environment.cpu_name(), "cores": environment.cores(), "cases": ordered})
     wrong = [name for name in CASES if not found.get(name, {}).get("right")]
     print(
         f"\n{len(CASES) - len(wrong)} of {len(CASES)} verdicts right"
@@ -145,24 +148,14 @@ def run_all(names: list[str]) -> bool:
     return not wrong
 
 
-def run(case: Case) -> dict[str, Any]:
+def run_trial(case: Case) -> dict[str, Any]:
     """One comparison, in a repository of its own."""
     with tempfile.TemporaryDirectory(prefix="foldout-verdict-") as made, _busy(case.neighbour):
-        folder = Path(made) / "recipes"
-        folder.mkdir()
-        os.environ["FOLDOUT_CALLS"] = str(Path(made) / "calls")
-        _git(folder, "init", "-q")
-        for side in (case.base, case.head):
-            _write(folder, case.recipe, side)
-            if side is None:
-                # A comparison of nothing would say so, and that is another case.
-                _write(folder, "other", ("", ""))
-            _git(folder, "add", "--all", ".")
-            _git(folder, "commit", "-q", "--allow-empty", "-m", "a side")
-        out = Path(made) / "out"
-        code = main(["compare", "HEAD~1", "HEAD", "--scenarios", str(folder), "--out", str(out)])
-        if code == INTERRUPTED:
-            raise InterruptError("the signal above")
+        recipes, out = Path(made) / "recipes", Path(made) / "out"
+        _commit_sides(case, recipes)
+        code = _compare_from_outside(
+            ["HEAD~1", "HEAD", "--scenarios", str(recipes), "--out", str(out)], calls=Path(made) / "calls"
+        )
         if code not in EXIT_CODES.values():
             raise RuntimeError(f"compare ended with exit code {code} and gave no verdict")
         result = json.loads((out / "verdict.json").read_text())
@@ -181,7 +174,38 @@ def run(case: Case) -> dict[str, Any]:
     }
 
 
-def _write(folder: Path, recipe: str, side: tuple[str, str] | None) -> None:
+def _commit_sides(case: Case, folder: Path) -> None:
+    """Make a repository whose last two commits are the sides of a case."""
+    folder.mkdir()
+    _git(folder, "init", "-q")
+    for side in (case.base, case.head):
+        write_side(folder, case.recipe, side)
+        if side is None:
+            # A comparison of nothing would say so, and that is another case.
+            write_side(folder, "other", ("", ""))
+        _git(folder, "add", "--all", ".")
+        _git(folder, "commit", "-q", "--allow-empty", "-m", "a side")
+
+
+def _compare_from_outside(arguments: Sequence[str], calls: Path) -> int:
+    """Run `compare` as a user does; its exit code. An interrupt is passed on, and waited for."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "suite", "compare", *arguments],
+        cwd=environment.ROOT,
+        env={**os.environ, "FOLDOUT_CALLS": str(calls)},
+        # A terminal's Ctrl-C reaches us alone.
+        start_new_session=True,
+    )
+    try:
+        return process.wait()
+    except InterruptError:
+        process.send_signal(signal.SIGINT)
+        process.wait()
+        raise
+
+
+def write_side(folder: Path, recipe: str, side: tuple[str, str] | None) -> None:
+    """Write a side of a case into a folder: the recipe with its change, or without the file."""
     file = folder / f"{recipe}.py"
     if side is None:
         file.unlink(missing_ok=True)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Adds squares up: a recipe to try the regression gate on. `verdicts.py` makes a second revision for each case."""
+"""Adds squares up: a recipe to try the regression gate on. `trials` makes a second revision for each case."""
 
 from __future__ import annotations
 

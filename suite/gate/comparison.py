@@ -1,0 +1,213 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Runs the blocks of a comparison: both sides' processes on one machine, in turns, their records in run folders."""
+
+from __future__ import annotations
+
+import json
+import random
+import secrets
+import statistics
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from suite import records, stats
+from suite.cluster.description import Cluster
+from suite.errors import UsageError
+from suite.gate.gate_zero import Differences, SideRecords, compare_records
+from suite.gate.side_process import SidePlan, ask, ask_plan
+from suite.gate.sides import SIDES, Side
+from suite.machine import environment
+from suite.machine.interference import OTHERS, STOLEN, settle
+from suite.plan.cells import Request
+from suite.records import Record, write_json
+from suite.run.loop import Loop, PlannedRun
+from suite.run.progress import duration
+from suite.run.turns import take_turns
+from suite.spark.java import Java
+from suite.spark.session import is_local
+
+# On two cores a JVM's optimizing compiler takes more time than the recipes and is busy for minutes; which half of the
+# code it is through with at a timed call is chance. So it stays off on both sides, unless the user says otherwise.
+STEADY = {f"spark.{process}.defaultJavaOptions": "-XX:TieredStopAtLevel=1" for process in ("driver", "executor")}
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One gate's blocks: where they are, and in which order the sides went in each."""
+
+    directory: Path
+    blocks: int
+    order: list[list[str]]
+
+    def records(self, side: str) -> list[Record]:
+        """What a side has written."""
+        return records.read(self.directory / side / "records.jsonl")
+
+    def seconds(self) -> dict[str, dict[str, list[float]]]:
+        """Seconds of each block that has them, by recipe and side."""
+        found: dict[str, dict[str, list[float]]] = {}
+        for side in self.order[0]:
+            for record in self.records(side):
+                if record.seconds is not None:
+                    found.setdefault(record.name, {}).setdefault(side, []).append(record.seconds)
+        return found
+
+    def warnings(self) -> list[str]:
+        """What to know before trusting the times: a machine that was not ours alone, blocks that differ or drift."""
+        said = []
+        times = self.seconds()
+        for side in SIDES:
+            warned = Counter(
+                (record.name, warning)
+                for record in self.records(side)
+                for warning in record.warnings
+                if warning in (OTHERS, STOLEN)
+            )
+            said += [
+                f"{name}, {side}: {warning} ({n} of {self.blocks} blocks)" for (name, warning), n in warned.items()
+            ]
+            unsteady = {name: stats.instability(found.get(side, [])) for name, found in times.items()}
+            said += [f"{name}, {side}: {'; '.join(notes)}" for name, notes in unsteady.items() if notes]
+        return sorted(said)
+
+
+@dataclass
+class Comparison:
+    """Sides on one master: `base` and `head`, or more.
+
+    Attributes
+    ----------
+    sides : dict
+        By name. The last one says which jobs all of them do.
+    directory : Path
+        Each gate gets a folder in it, with a run folder for each side.
+    request : Request
+    ready : Cluster
+    java : Java
+    command_line : str
+        For the record.
+    timeout : float
+        Seconds without news from a side's process.
+    coin : random.Random
+    loads : list of dict
+        How busy the machine was before and after each block.
+    """
+
+    sides: Mapping[str, Side]
+    directory: Path
+    request: Request
+    ready: Cluster
+    java: Java
+    command_line: str
+    timeout: float
+    coin: random.Random
+    loads: list[dict[str, Any]] = field(default_factory=list)
+
+    def run(self, plans: Mapping[str, SidePlan], stage: str, blocks: int) -> Stage:
+        """Run the blocks of a gate; the records of each side are in a run folder of its own.
+
+        In local mode the processes of all sides are there at once. They make their data and their warm-up calls at the
+        same time; then they take turns with their timed calls, there and back, A B B A, while the others wait.
+        So the calls that are compared lie a second apart, and what slows the machine for longer slows them all (Abedi &
+        Brecht 2017). On a cluster, one side follows the other.
+        """
+        folder = self.directory / stage
+        loops = {name: self._loop(name, plan, folder / name) for name, plan in plans.items()}
+        # Of two sides in a random order, a fair coin says which goes first.
+        orders = [self.coin.sample(list(plans), len(plans)) for _ in range(blocks)]
+        took: list[float] = []
+        for block, order in enumerate(orders):
+            begin, before = time.monotonic(), environment.machine_load()
+            about = f", about {duration(statistics.mean(took) * (blocks - block))} left" if took else ""
+            print(f"{stage} block {block + 1}/{blocks}: {', '.join(order)}{about}", flush=True)
+            take_turns([loops[name].run_block(block) for name in order], settle)
+            took.append(time.monotonic() - begin)
+            self.loads.append({"stage": stage, "block": block, "before": before, "after": environment.machine_load()})
+        for name, loop in loops.items():
+            file = folder / name / "environment.json"
+            facts = json.loads(file.read_text()) | {"after": environment.machine_load(), "drivers": loop.drivers}
+            write_json(file, facts)
+        return Stage(folder, blocks, orders)
+
+    def _loop(self, name: str, plan: SidePlan, folder: Path) -> Loop:
+        one = self.sides[name]
+        folder.mkdir(parents=True)
+        facts = environment.describe_environment(self.ready.label or self.ready.url, self.java.facts)
+        facts |= {"python": plan.python, "versions": plan.versions, "revision": {"commit": one.revision}}
+        write_json(folder / "plan.json", plan.plan)
+        write_json(folder / "environment.json", facts)
+        run = PlannedRun(
+            directory=folder,
+            name=plan.plan["run"],
+            java=self.java,
+            files=[Path(file) for file in plan.files],
+            cells=plan.cells,
+            cluster=replace(self.ready, conf={**self._steady(), **self.ready.conf, **one.conf}),
+            timeout=self.timeout,
+            python=one.python,
+            # On a cluster, one side's executors would take the slots that the other waits for.
+            turns=is_local(self.ready.url),
+            compared=True,
+        )
+        return Loop(run, lambda _: None)
+
+    def _steady(self) -> Mapping[str, str]:
+        # A cluster that is not ours may have Java options of its own in its defaults, which these would replace.
+        ours = is_local(self.ready.url) or self.ready.workers is not None
+        return STEADY if ours else {}
+
+    def compare(self, plans: Mapping[str, SidePlan], stage: Stage, *, strict: bool) -> Differences:
+        """Gate 0 on the blocks of a gate."""
+        sides = {name: SideRecords.gather(plan, stage.records(name)) for name, plan in plans.items()}
+        files = {Path(file).stem: file for file in plans["head"].files}
+
+        def complaints(triples: Sequence[tuple[str, Any, Any]]) -> list[str | None]:
+            pairs = [[files[name.split(".")[0]], base, head] for name, base, head in triples]
+            said: list[str | None] = ask(self.sides["head"].python, "check", {"pairs": pairs})["said"]
+            return said
+
+        return compare_records(sides["base"], sides["head"], stage.blocks, complaints, strict=strict)
+
+
+def make_plans(
+    sides: Mapping[str, Side], request: Request, names: Sequence[str] | None, master: str, command_line: str
+) -> dict[str, SidePlan]:
+    """The plan of each side, made by its own Python.
+
+    Parameters
+    ----------
+    sides : dict
+        By name. The last one says which jobs all of them do.
+    request : Request
+    names : sequence of str or None
+        Of scenarios; None for all.
+    master, command_line : str
+        For the record.
+
+    Raises
+    ------
+    UsageError
+        There is nothing to compare.
+    """
+    asked = {
+        "names": names,
+        "request": asdict(request),
+        "master": master,
+        "command": command_line,
+        "run": secrets.token_hex(4),
+    }
+    *others, (name_of_last, last) = sides.items()
+    of_last = ask_plan(last.python, {**asked, "folder": str(last.scenarios)})
+    plans = {
+        name: ask_plan(side.python, {**asked, "folder": str(side.scenarios), "head": of_last.plan})
+        for name, side in others
+    } | {name_of_last: of_last}
+    if names and (unknown := [name for name in names if not any(plan.knows(name) for plan in plans.values())]):
+        raise UsageError(f"no scenario {unknown[0]!r} on either side")
+    if not any(plan.cells for plan in plans.values()):
+        raise UsageError("there is nothing to compare: no recipe with a parallel variant on either side")
+    return plans

@@ -1,0 +1,229 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`python -m suite prove`: how often the regression gate cries wolf, which slowdowns it sees, what it says when.
+
+*A/A*: base against itself. *Power*: base against itself with real extra work in one recipe, as much as takes 5 to 30 %
+of the time that the recipe takes in the blocks before. Decisions are drawn from the measured blocks (`power`): eight
+for the screen, eight others for the confirmation, with replacement, judged as `compare` judges. `trials` are whole
+comparisons, each of a case in which a gate is easily wrong.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import shutil
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from threadpoolctl import threadpool_limits
+
+from suite.cluster.connect import existing_cluster
+from suite.errors import UsageError
+from suite.gate.comparison import Comparison, make_plans
+from suite.gate.power import AGAINST_ITSELF, TIMES, decide_often, read_blocks
+from suite.gate.sides import Side
+from suite.gate.trials import CASES, FOUND, run_trials
+from suite.machine import environment
+from suite.machine.signals import INTERRUPTED, InterruptError
+from suite.plan.cells import Request
+from suite.plan.scenario import SCENARIOS, load_scenario
+from suite.records import now, write_json
+from suite.spark.java import find_java
+
+PARTS = ("measure", "decide", "verdicts")
+
+
+def prove(parsed: argparse.Namespace) -> int:
+    """Run `prove`.
+
+    Parameters
+    ----------
+    parsed : argparse.Namespace
+        As `cli.parser` makes it: `part`, `case`, `anew`, `blocks`, `slowed`, `decisions`, `resamples`, `out`.
+
+    Returns
+    -------
+    int
+        0 where all comes out as promised; 1 where less does: 1 % false alarms or more, 20 % more work caught in less
+        than 95 %, or a wrong verdict; 130 interrupted.
+
+    Raises
+    ------
+    UsageError
+        There is no such case.
+    """
+    if unknown := [name for name in parsed.case if name not in CASES]:
+        raise UsageError(f"no case {unknown[0]!r}: there are {', '.join(map(repr, CASES))}")
+    folder: Path = parsed.out or environment.ROOT / "results" / "gate"
+    parts = [parsed.part] if parsed.part else list(PARTS)
+    folder.mkdir(parents=True, exist_ok=True)
+    if parsed.anew and not parsed.case:
+        for part, file in {"measure": TIMES, "verdicts": FOUND}.items():
+            if part in parts:
+                (folder / file).unlink(missing_ok=True)
+    holds = True
+    try:
+        if "measure" in parts:
+            Proof(folder).measure(parsed.blocks, parsed.slowed)
+        if "decide" in parts:
+            holds &= decide_often(folder, parsed.decisions, parsed.resamples)
+        if "verdicts" in parts:
+            holds &= run_trials(folder, parsed.case)
+    except InterruptError as stop:
+        print(f"\nstopped by {stop}; the same command without --anew goes on with what is missing")
+        return INTERRUPTED
+    return int(not holds)
+
+
+@dataclass(frozen=True)
+class Injection:
+    """Extra work in one variant.
+
+    Attributes
+    ----------
+    cell : str
+        `scenario.variant`.
+    levels : tuple of int
+        Percent of the variant's time.
+    unit : str
+        A statement that does some work with the variant's `data`.
+    """
+
+    cell: str
+    levels: tuple[int, ...]
+    unit: str
+
+    @property
+    def scenario(self) -> str:
+        """Its file."""
+        return self.cell.split(".")[0]
+
+    def cost(self) -> float:
+        """Seconds of one unit on this machine now, with as many threads as the recipes get."""
+        module = load_scenario(SCENARIOS / f"{self.scenario}.py").module
+        if module is None:
+            raise ValueError(f"{self.scenario} has no module")
+        data = module.make_data()
+        work = compile(self.unit, self.cell, "exec")
+        once = []
+        with threadpool_limits(1):
+            for _ in range(30):
+                begin = time.perf_counter()
+                exec(work, {**vars(module), "data": data})  # noqa: S102 - a line of this file
+                once.append(time.perf_counter() - begin)
+        return statistics.median(once)
+
+    def write_recipes(self, folder: Path, units: int) -> None:
+        """Write a folder of recipes in which this one does so many units more."""
+        shutil.copytree(SCENARIOS, folder, ignore=shutil.ignore_patterns("__pycache__"))
+        file = folder / f"{self.scenario}.py"
+        text, main, rest = file.read_text().partition('if __name__ == "__main__":')
+        name = f"run_{self.cell.split('.')[1]}"
+        more = f"""
+@functools.wraps({name})
+def _with_more(data, _as_it_is={name}, **options):
+    answer = _as_it_is(data, **options)
+    for _ in range({units}):
+        {self.unit}
+    return answer
+
+
+{name} = _with_more
+"""
+        file.write_text(f"{text}import functools  # noqa: E402\n\n{more}\n\n{main}{rest}")
+
+
+INJECTIONS = (
+    Injection(
+        "grid_search_single_node.loky",
+        (5, 10, 15, 20, 30),
+        'SVC(gamma="auto", C=2).fit(data["X"], data["y"])',
+    ),
+    Injection("udf_inference.map_in_arrow", (20,), 'data["model"].predict(data["train"][:250])'),
+)
+
+
+@dataclass
+class Proof:
+    """Measures blocks on this machine, and keeps them in a folder.
+
+    Attributes
+    ----------
+    folder : Path
+        `times.jsonl` in it takes a line a block.
+    """
+
+    folder: Path
+    cores: int = field(default_factory=environment.cores)
+
+    def measure(self, blocks: int, slowed: int) -> None:
+        """Add blocks until there are so many of base against itself, and so many of base against slower ones."""
+        with tempfile.TemporaryDirectory(prefix="foldout-prove-") as made:
+            for number in range(blocks):
+                # All parts in turn, so that an interrupted proof has of each.
+                if self._is_missing(AGAINST_ITSELF, number):
+                    self._run(Path(made), AGAINST_ITSELF, number, {"base": SCENARIOS, "head": SCENARIOS}, None)
+                for injection in INJECTIONS if number < slowed else ():
+                    if self._is_missing(injection.cell, number):
+                        self._run_slowed(Path(made), injection, number)
+        facts = environment.describe_environment(self._master, find_java().facts)
+        write_json(self.folder / "environment.json", facts)
+
+    @property
+    def _master(self) -> str:
+        return f"local[{self.cores}]"
+
+    def _is_missing(self, part: str, number: int) -> bool:
+        return not any(line["part"] == part and line["block"] == number for line in read_blocks(self.folder))
+
+    def _run_slowed(self, made: Path, injection: Injection, number: int) -> None:
+        units = units_of(injection, read_blocks(self.folder))
+        shutil.rmtree(made / injection.cell, ignore_errors=True)
+        folders = {f"+{level} %": made / injection.cell / str(level) for level in injection.levels}
+        for name, folder in folders.items():
+            injection.write_recipes(folder, units[name])
+        self._run(made, injection.cell, number, {"base": SCENARIOS, **folders}, [injection.scenario], units=units)
+
+    def _run(
+        self, made: Path, part: str, number: int, folders: Mapping[str, Path], names: list[str] | None, **more: Any
+    ) -> None:
+        """One block of some sides; a line of what it gave."""
+        sides = {name: Side(".", folder, None, sys.executable) for name, folder in folders.items()}
+        # Recipes in another order in each block, as in a real comparison.
+        request = Request("gate", None, None, None, 1, self.cores, gate=True, seed=number)
+        ready, coin = existing_cluster(self._master), random.Random()
+        comparison = Comparison(sides, made / "block", request, ready, find_java(), "prove", 300.0, coin)
+        plans = make_plans(sides, request, names, self._master, "prove")
+        print(f"block {number + 1}, {part}", flush=True)
+        stage = comparison.run(plans, "times", 1)
+        seconds = {cell: {side: took for side, (took,) in by_side.items()} for cell, by_side in stage.seconds().items()}
+        line = {
+            "part": part,
+            "block": number,
+            "at": now(),
+            "machine": f"{self.cores} cores, {environment.cpu_name()}",
+            "revision": environment.revision(),
+            "order": stage.order[0],
+            "seconds": seconds,
+            "warnings": stage.warnings(),
+            **{when: comparison.loads[0][when] for when in ("before", "after")},
+            **more,
+        }
+        with (self.folder / TIMES).open("a") as file:
+            file.write(json.dumps(line) + "\n")
+        shutil.rmtree(made / "block")
+
+
+def units_of(injection: Injection, blocks: list[dict[str, Any]]) -> dict[str, int]:
+    """How many units of work each level takes, by the recipe's time in the latest blocks of base against itself."""
+    found = [block["seconds"].get(injection.cell, {}) for block in blocks if block["part"] == AGAINST_ITSELF]
+    takes = statistics.median([seconds for sides in found for seconds in sides.values()][-16:])
+    cost = injection.cost()
+    return {f"+{level} %": max(1, round(level / 100 * takes / cost)) for level in injection.levels}

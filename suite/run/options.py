@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a user asks `bench` for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+# What makes a plan; given beside --resume, they must ask for the plan that the folder holds.
+PLAN_OPTIONS = ("scenario", "size", "master", "slots", "parallelism", "folds", "blocks", "seed", "scenarios", "workers")
+
+
+@dataclass
+class BenchOptions:
+    """The options of `bench`, each as on its command line; None, an empty list and False stand for "not given".
+
+    Attributes
+    ----------
+    scenario : list of str
+        Names of recipes, or files.
+    scenarios : Path or None
+        A folder of recipes in place of the project's own.
+    size, master : str or None
+    slots, parallelism, folds : tuple of int or None
+    workers, blocks, seed : int or None
+    minutes, timeout : float or None
+        The latter in seconds.
+    resume : bool
+    out : Path or None
+        The run folder.
+    """
+
+    scenario: list[str] = field(default_factory=list)
+    scenarios: Path | None = None
+    size: str | None = None
+    master: str | None = None
+    slots: tuple[int, ...] | None = None
+    parallelism: tuple[int, ...] | None = None
+    folds: tuple[int, ...] | None = None
+    workers: int | None = None
+    blocks: int | None = None
+    minutes: float | None = None
+    seed: int | None = None
+    timeout: float | None = None
+    resume: bool = False
+    out: Path | None = None
+
+    @classmethod
+    def from_parsed(cls, parsed: Mapping[str, Any]) -> BenchOptions:
+        """The options among what argparse has made of a command line."""
+        names = {each.name for each in fields(cls)}
+        return cls(**{name: value for name, value in parsed.items() if name in names})
+
+    def arguments(self) -> list[str]:
+        """The command line, without the program: what a parser would read as these options."""
+        said = list(self.scenario)
+        for each in fields(self):
+            value = getattr(self, each.name)
+            if each.name == "scenario" or value is None or value is False:
+                continue
+            said.append(f"--{each.name}")
+            if value is not True:
+                said.append(",".join(map(str, value)) if isinstance(value, tuple) else str(value))
+        return said
+
+    def of_plan(self) -> dict[str, Any]:
+        """What makes the plan, as JSON."""
+        values = {name: getattr(self, name) for name in PLAN_OPTIONS}
+        return {name: str(value) if isinstance(value, Path) else value for name, value in values.items()}
+
+    def fill(self, earlier: Mapping[str, Any]) -> None:
+        """Take from an earlier run's `of_plan` what a resume leaves out."""
+        for name in PLAN_OPTIONS:
+            old = earlier[name]
+            if not getattr(self, name) and old is not None:
+                setattr(self, name, Path(old) if name == "scenarios" else tuple(old) if isinstance(old, list) else old)

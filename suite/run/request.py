@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From options to a request: where Spark runs, how many slots it has, how many blocks are run."""
+
+from __future__ import annotations
+
+import re
+
+from suite.cluster.connect import existing_cluster
+from suite.errors import UsageError
+from suite.machine import environment
+from suite.plan.cells import Request
+from suite.run.options import BenchOptions
+from suite.spark.session import is_local
+
+# Six are the fewest that give a median a 95 % interval without assuming a distribution. A run of size ci takes as many
+# of them as its minutes allow, a smoke run tells whether everything works.
+BLOCKS_OF_SIZE = {"smoke": 1, "ci": 6, "full": 6}
+MASTER_PATTERN = re.compile(r"local|local\[(\*|\d+)\]|standalone|(spark|k8s)://\S+|yarn")
+
+
+def check_master(master: str | None) -> str:
+    """A master that Spark may know, by default all cores of this machine.
+
+    Raises
+    ------
+    UsageError
+        It cannot be one.
+    """
+    master = master or f"local[{environment.cores()}]"
+    if not MASTER_PATTERN.fullmatch(master):
+        known = "local[N], standalone, compose, spark://HOST:PORT, yarn, k8s://..."
+        raise UsageError(f"--master {master!r} is none that Spark knows: {known}")
+    if master in ("local", "local[0]"):
+        raise UsageError(f"--master {master}: say how many slots, such as local[{environment.cores()}]")
+    return f"local[{environment.cores()}]" if master == "local[*]" else master
+
+
+def workers_wanted(options: BenchOptions) -> int:
+    """How many workers of one core each a cluster of ours gets: by default one for each core, since more would wait."""
+    return options.workers or max(2, environment.cores())
+
+
+def make_request(options: BenchOptions, master: str) -> Request:
+    """What is asked for, with the defaults of the machine.
+
+    Raises
+    ------
+    UsageError
+        Nobody knows how many slots there are.
+    """
+    size = options.size or "ci"
+    return Request(
+        size=size,
+        slots=options.slots,
+        parallelism=options.parallelism,
+        folds=options.folds,
+        blocks=options.blocks or BLOCKS_OF_SIZE.get(size, 1),
+        cores=_cores_of(options, master),
+        local=is_local(master),
+        seed=options.seed or 0,
+    )
+
+
+def _cores_of(options: BenchOptions, master: str) -> int:
+    if numbered := re.fullmatch(r"local\[(\d+)\]", master):
+        return int(numbered[1])
+    if is_local(master):
+        return environment.cores()
+    if known := workers_wanted(options) if master == "standalone" else existing_cluster(master).slots:
+        return known
+    if not options.slots:
+        raise UsageError(f"--slots is needed with --master {master}: how many cores may Spark use there?")
+    return max(options.slots)
