@@ -776,74 +776,114 @@ class TimeSeriesCrossValidator(
     def _fit(self, dataset: DataFrame) -> TimeSeriesCrossValidatorModel:
         if is_remote() and _PYSPARK < 4:
             raise NotImplementedError("Spark Connect runs Spark ML from PySpark 4 on: use it, or a classic session")
-        estimator, evaluator = self._require("estimator"), self._require("evaluator")
-        candidates = self.getOrDefault("estimatorParamMaps")
-        if not candidates:
+        evaluator = self._require("evaluator")
+        self._require("estimator")
+        if not self.getOrDefault("estimatorParamMaps"):
             raise ValueError("estimatorParamMaps is empty: give at least one candidate, [{}] is the estimator as it is")
-        refit, error_score = self.getOrDefault("refit"), self.getOrDefault("errorScore")
-        collect, session = self.getOrDefault("collectSubModels"), dataset.sparkSession
-
+        session = dataset.sparkSession
         with _tagged_jobs(session, self.uid) as cancel, _cached(dataset, self.getOrDefault("cacheData")):
-            folds, filters = self._plan(dataset)
-            last = len(folds) - 1
-            data = [(dataset.filter(train), dataset.filter(validation)) for train, validation in filters]
-            results: dict[tuple[int, int], FoldResult] = {}
-            models: dict[tuple[int, int], Model | None] = {}
-
-            def fit_and_evaluate(fold: Fold, candidate: int) -> FoldResult:
-                # Copies, because params travel to the JVM objects behind estimator and evaluator while others run.
-                params, (train, validation) = candidates[candidate], data[fold.fold]
-                model, error = None, None
-                began = fitted = time.perf_counter()
-                try:
-                    with _described_jobs(session, f"fold {fold.fold}, candidate {candidate}"):
-                        model = estimator.copy(params).fit(train)
-                        fitted = time.perf_counter()
-                        metric = float(evaluator.copy().evaluate(model.transform(validation, params)))
-                except Exception:
-                    if error_score == "raise":
-                        raise
-                    model, metric, error = None, error_score, traceback.format_exc()
-                ended = time.perf_counter()
-                if collect or (refit == "last" and fold.fold == last):
-                    models[fold.fold, candidate] = model
-                return FoldResult(fold.fold, candidate, metric, fitted - began, ended - fitted, error, *fold[1:])
-
-            def collect_result(result: FoldResult) -> None:
-                results[result.fold, result.candidate] = result
-                if self._progress is not None:
-                    self._progress(result, len(results), len(folds) * len(candidates))
-
-            batches = [[(fold, candidate) for candidate in range(len(candidates))] for fold in folds]
-            if self.getOrDefault("foldParallelism") == "pool":
-                # The longest first: one that started last would run alone in the end.
-                longest = sorted(folds, key=lambda fold: -fold.trainRows)
-                batches = [[(fold, candidate) for fold in longest for candidate in range(len(candidates))]]
-            _run_batches(batches, fit_and_evaluate, collect_result, self.getOrDefault("parallelism"), session, cancel)
-
-            metrics = np.array([[results[f, c].metric for c in range(len(candidates))] for f in range(len(folds))])
-            weights = [fold.validationRows if self.getOrDefault("foldWeights") == "rows" else 1 for fold in folds]
-            with np.errstate(invalid="ignore"):  # an infinite error score has no deviation
-                averages = np.average(metrics, axis=0, weights=weights)
-                deviations = np.sqrt(np.average((metrics - averages) ** 2, axis=0, weights=weights))
-            _report_failures([results[key] for key in sorted(results)])
-            best = _best(averages.tolist(), evaluator.isLargerBetter())
-
-            best_model = models.get((last, best)) if refit == "last" else None
-            if best_model is None and refit != "none":
-                train = dataset if refit == "all" else data[last][0]
-                with _described_jobs(session, "refit"):
-                    best_model = estimator.copy(candidates[best]).fit(train)
-
+            search = _Search(self, dataset, *self._plan(dataset))
+            search.run(cancel)
+            _report_failures(search.ordered_results())
+            averages, deviations = search.averages_and_deviations()
+            best = _best(averages, evaluator.isLargerBetter())
+            best_model = search.refit(best)
         model = TimeSeriesCrossValidatorModel(
             bestModel=best_model,
             bestIndex=best,
-            avgMetrics=averages.tolist(),
-            stdMetrics=deviations.tolist(),
-            foldResults=[results[key] for key in sorted(results)],
-            subModels=[[models[f, c] for c in range(len(candidates))] for f in range(len(folds))] if collect else None,
+            avgMetrics=averages,
+            stdMetrics=deviations,
+            foldResults=search.ordered_results(),
+            subModels=search.sub_models(),
         )
         return self._copyValues(model._resetUid(self.uid))
+
+
+class _Search:
+    """One call of `fit`: every candidate on every fold, what came of each, and the models that are kept."""
+
+    def __init__(
+        self,
+        validator: TimeSeriesCrossValidator,
+        dataset: DataFrame,
+        folds: Sequence[Fold],
+        filters: Sequence[tuple[Column, Column]],
+    ) -> None:
+        self.param = validator.getOrDefault
+        self.progress = validator._progress
+        self.estimator, self.evaluator = self.param("estimator"), self.param("evaluator")
+        self.candidates = self.param("estimatorParamMaps")
+        self.dataset, self.session, self.folds = dataset, dataset.sparkSession, folds
+        self.data = [(dataset.filter(train), dataset.filter(validation)) for train, validation in filters]
+        self.results: dict[tuple[int, int], FoldResult] = {}
+        self.models: dict[tuple[int, int], Model | None] = {}
+
+    def run(self, cancel: Callable[[], object]) -> None:
+        """Fit and evaluate all, in the order that `foldParallelism` says."""
+        candidates = range(len(self.candidates))
+        batches = [[(fold, candidate) for candidate in candidates] for fold in self.folds]
+        if self.param("foldParallelism") == "pool":
+            # The longest first: one that started last would run alone in the end.
+            longest = sorted(self.folds, key=lambda fold: -fold.trainRows)
+            batches = [[(fold, candidate) for fold in longest for candidate in candidates]]
+        _run_batches(batches, self.fit_and_evaluate, self.collect, self.param("parallelism"), self.session, cancel)
+
+    def fit_and_evaluate(self, fold: Fold, candidate: int) -> FoldResult:
+        """One fit and its metric; runs in a thread of its own."""
+        # Copies, because params travel to the JVM objects behind estimator and evaluator while others run.
+        params, (train, validation) = self.candidates[candidate], self.data[fold.fold]
+        model, error = None, None
+        began = fitted = time.perf_counter()
+        try:
+            with _described_jobs(self.session, f"fold {fold.fold}, candidate {candidate}"):
+                model = self.estimator.copy(params).fit(train)
+                fitted = time.perf_counter()
+                metric = float(self.evaluator.copy().evaluate(model.transform(validation, params)))
+        except Exception:
+            if self.param("errorScore") == "raise":
+                raise
+            model, metric, error = None, self.param("errorScore"), traceback.format_exc()
+        ended = time.perf_counter()
+        if self.param("collectSubModels") or (self.param("refit") == "last" and fold is self.folds[-1]):
+            self.models[fold.fold, candidate] = model
+        return FoldResult(fold.fold, candidate, metric, fitted - began, ended - fitted, error, *fold[1:])
+
+    def collect(self, result: FoldResult) -> None:
+        """Keep a result, in the thread that called `fit`."""
+        self.results[result.fold, result.candidate] = result
+        if self.progress is not None:
+            self.progress(result, len(self.results), len(self.folds) * len(self.candidates))
+
+    def ordered_results(self) -> list[FoldResult]:
+        """By fold and candidate."""
+        return [self.results[key] for key in sorted(self.results)]
+
+    def averages_and_deviations(self) -> tuple[list[float], list[float]]:
+        """Over the folds, for each candidate, weighted as `foldWeights` says."""
+        metrics = np.reshape([result.metric for result in self.ordered_results()], (len(self.folds), -1))
+        weights = [fold.validationRows if self.param("foldWeights") == "rows" else 1 for fold in self.folds]
+        with np.errstate(invalid="ignore"):  # an infinite error score has no deviation
+            averages = np.average(metrics, axis=0, weights=weights)
+            deviations = np.sqrt(np.average((metrics - averages) ** 2, axis=0, weights=weights))
+        return averages.tolist(), deviations.tolist()
+
+    def refit(self, best: int) -> Model | None:
+        """The best candidate, fitted as `refit` says."""
+        how, last = self.param("refit"), len(self.folds) - 1
+        if how == "none":
+            return None
+        if how == "last" and (model := self.models.get((last, best))) is not None:
+            return model
+        with _described_jobs(self.session, "refit"):
+            train = self.dataset if how == "all" else self.data[last][0]
+            return self.estimator.copy(self.candidates[best]).fit(train)
+
+    def sub_models(self) -> list[list[Model | None]] | None:
+        """Every model, where they were to be collected."""
+        if not self.param("collectSubModels"):
+            return None
+        candidates = range(len(self.candidates))
+        return [[self.models[fold, candidate] for candidate in candidates] for fold in range(len(self.folds))]
 
 
 def _time_range(dataset: DataFrame, column: Column, unit: str | Number | None) -> tuple[str, Time, Time, str | Number]:
