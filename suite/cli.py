@@ -12,9 +12,9 @@ from pathlib import Path
 
 from suite.errors import UsageError
 from suite.machine.signals import INTERRUPTED, InterruptError, raise_on_signals
+from suite.plan.scenario import BENCH_SIZES, SIZE_NAMES
 
 WRONG_USAGE = 2
-SIZES = ("smoke", "ci", "full")
 
 
 def positive_ints(text: str) -> tuple[int, ...]:
@@ -80,7 +80,9 @@ def parser() -> argparse.ArgumentParser:
         help="names from `list`, or files; default: all of the folder",
     )
     _add_scenarios(bench)
-    bench.add_argument("--size", choices=SIZES, default=None, help="how much data and how many fits (default: ci)")
+    bench.add_argument(
+        "--size", choices=BENCH_SIZES, default=None, help="how much data and how many fits (default: ci)"
+    )
     bench.add_argument(
         "--master",
         metavar="M",
@@ -170,7 +172,7 @@ def _add_compare(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
             default=[],
             help=f"a setting of Spark for {name}; may be repeated",
         )
-    compare.add_argument("--size", choices=("gate", *SIZES), default=None, help="(default: gate, else ci)")
+    compare.add_argument("--size", choices=SIZE_NAMES, default=None, help="(default: gate, else ci)")
     compare.add_argument("--master", metavar="M", default=None, help="as for bench, but not compose")
     compare.add_argument("--slots", type=positive_ints, metavar="N", default=None, help="cores that Spark may use")
     compare.add_argument(

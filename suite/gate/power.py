@@ -14,11 +14,10 @@ import numpy as np
 
 from suite.gate.sign_flip import CONFIRM_P, GATE_BLOCKS, SCREEN_P, flag_slower, judge, weigh
 from suite.records import write_json
-from suite.report.plotting import fixed_style
+from suite.report.plotting import COLOURS, fixed_style
 
 AGAINST_ITSELF = "A/A"
 TIMES = "times.jsonl"
-COLOURS = ("#00558c", "#b35900")
 
 Table = Mapping[str, np.ndarray]
 
@@ -123,7 +122,7 @@ def draw_power(proof: Mapping[str, Any], folder: Path) -> None:
     null = {**proof[AGAINST_ITSELF], "measured": 0.0}
     with fixed_style():
         figure, axes = plt.subplots(figsize=(7, 4.4))
-        for (cell, levels), colour in zip(proof["power"].items(), COLOURS, strict=False):
+        for (cell, levels), colour in zip(proof["power"].items(), COLOURS[1:], strict=False):
             # A line only where it would be a curve.
             found = [null, *levels.values()] if len(levels) > 1 else list(levels.values())
             line = "-" if len(levels) > 1 else "none"

@@ -83,14 +83,14 @@ def check_out(revision: str, scenarios: Path) -> Iterator[tuple[str, Path, Path 
     scenarios = scenarios.resolve()
     if not scenarios.is_dir():
         raise UsageError(f"--scenarios {scenarios} is no folder")
-    top = _git(scenarios, "rev-parse", "--show-toplevel")
+    top = _ask_git(scenarios, "rev-parse", "--show-toplevel")
     if revision == WORKING_TREE:
         lock = Path(top) / LOCK if top else None
         yield WORKING_TREE, scenarios, lock if lock and lock.is_file() else None
         return
     if top is None:
         raise UsageError(f"{scenarios} is in no git repository, so it has no revision {revision!r}")
-    commit = _git(scenarios, "rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}")
+    commit = _ask_git(scenarios, "rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}")
     if commit is None:
         raise UsageError(f"{revision!r} is no revision of {top} (`git fetch` may bring it)")
     inside = scenarios.relative_to(Path(top).resolve())
@@ -103,7 +103,7 @@ def check_out(revision: str, scenarios: Path) -> Iterator[tuple[str, Path, Path 
         yield commit, Path(folder) / inside, lock if lock.is_file() else None
 
 
-def _git(where: Path, *words: str) -> str | None:
+def _ask_git(where: Path, *words: str) -> str | None:
     """What git answers, or None where it cannot."""
     try:
         done = subprocess.run(["git", "-C", str(where), *words], capture_output=True, text=True, check=False)

@@ -29,7 +29,7 @@ FOUND = "verdicts.json"
 
 POOL = '    """In a pool."""\n'
 # Counts the calls of both sides: in each block two are warm-ups, then the sides take turns with four that are timed.
-COUNTED = """    import os
+COUNTED_CALLS = """    import os
     with open(os.environ["FOLDOUT_CALLS"], "ab") as file:
         file.write(b".")
         if file.tell() % 6 == 3:
@@ -73,7 +73,7 @@ class Case:
     neighbour: bool = False
 
 
-QUIET = ("pass", "inconclusive")
+NOTHING_WRONG = ("pass", "inconclusive")
 SAID = '"""In a pool."""\n    return {"total": work(data)'
 RAISES = SAID.replace("work", "1 / 0 or work")
 SERIAL = '"""One after the other."""\n    return {"total": work(data'
@@ -82,7 +82,7 @@ ON_SPARK = '"""On all slots."""\n'
 JOB = "    spark.sparkContext.parallelize([0], 1).count()\n"
 
 CASES = {
-    "nothing changed": Case("base against itself", QUIET, "toy.pool"),
+    "nothing changed": Case("base against itself", NOTHING_WRONG, "toy.pool"),
     "slower by 30 %": Case(
         "head's parallel variant does 30 % more work",
         ("regression",),
@@ -91,28 +91,28 @@ CASES = {
     ),
     "faster base case": Case(
         "head's serial variant takes half as long, its speedup is half as high: nothing became slower",
-        QUIET,
+        NOTHING_WRONG,
         "toy.pool",
         head=FASTER,
     ),
     "busy neighbour": Case(
         "other programs keep both cores busy for five seconds of every eight",
-        QUIET,
+        NOTHING_WRONG,
         "other programs",
         neighbour=True,
     ),
     "going first": Case(
         "the first timed call of each block takes 40 % longer, whichever side has it",
-        QUIET,
+        NOTHING_WRONG,
         "toy.pool",
-        base=(POOL, POOL + COUNTED),
-        head=(POOL, POOL + COUNTED),
+        base=(POOL, POOL + COUNTED_CALLS),
+        head=(POOL, POOL + COUNTED_CALLS),
     ),
     "fails on head": Case("the parallel variant raises on head", ("regression",), "fails on head", head=(SAID, RAISES)),
     "fails on base": Case(
         "it raised on base: nothing to compare with", ("inconclusive",), "fails on base", base=(SAID, RAISES)
     ),
-    "new on head": Case("a recipe that base does not have", QUIET, "is new", base=None),
+    "new on head": Case("a recipe that base does not have", NOTHING_WRONG, "is new", base=None),
     "gone from head": Case("a recipe that head does not have", ("inconclusive",), "is in base only", head=None),
     "changed answer": Case(
         "the parallel variant answers otherwise on head",
@@ -150,7 +150,7 @@ def run_trials(folder: Path, names: list[str]) -> bool:
 
 def run_trial(case: Case) -> dict[str, Any]:
     """One comparison, in a repository of its own."""
-    with tempfile.TemporaryDirectory(prefix="foldout-verdict-") as made, _busy(case.neighbour):
+    with tempfile.TemporaryDirectory(prefix="foldout-verdict-") as made, _busy_neighbours(case.neighbour):
         recipes, out = Path(made) / "recipes", Path(made) / "out"
         _commit_sides(case, recipes)
         code = _compare_from_outside(
@@ -177,14 +177,14 @@ def run_trial(case: Case) -> dict[str, Any]:
 def _commit_sides(case: Case, folder: Path) -> None:
     """Make a repository whose last two commits are the sides of a case."""
     folder.mkdir()
-    _git(folder, "init", "-q")
+    _run_git(folder, "init", "-q")
     for side in (case.base, case.head):
         write_side(folder, case.recipe, side)
         if side is None:
             # A comparison of nothing would say so, and that is another case.
             write_side(folder, "other", ("", ""))
-        _git(folder, "add", "--all", ".")
-        _git(folder, "commit", "-q", "--allow-empty", "-m", "a side")
+        _run_git(folder, "add", "--all", ".")
+        _run_git(folder, "commit", "-q", "--allow-empty", "-m", "a side")
 
 
 def _compare_from_outside(arguments: Sequence[str], calls: Path) -> int:
@@ -217,13 +217,13 @@ def write_side(folder: Path, recipe: str, side: tuple[str, str] | None) -> None:
     file.write_text(text.replace(old, new) if old else text)
 
 
-def _git(folder: Path, *words: str) -> None:
+def _run_git(folder: Path, *words: str) -> None:
     named = ["-c", "user.name=prove", "-c", "user.email=prove@example.org"]
     subprocess.run(["git", *named, *words], cwd=folder, check=True)
 
 
 @contextlib.contextmanager
-def _busy(wanted: bool) -> Iterator[None]:
+def _busy_neighbours(wanted: bool) -> Iterator[None]:
     """Other programs on every core, for as long as the block lasts."""
     with contextlib.ExitStack() as stack:
         for _ in range(environment.cores() if wanted else 0):

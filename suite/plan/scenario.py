@@ -18,7 +18,8 @@ from suite.machine.signals import InterruptError
 
 SCENARIOS = Path(__file__).resolve().parents[2] / "scenarios"
 MARKER = "# --- benchmark: delete from here on when copying"
-SIZE_NAMES = ("smoke", "ci", "full", "gate")
+BENCH_SIZES = ("smoke", "ci", "full")
+SIZE_NAMES = (*BENCH_SIZES, "gate")
 SCHEDULES = ("serial", "folds", "pool")
 
 

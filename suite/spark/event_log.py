@@ -164,7 +164,7 @@ def _fold_and_candidate(fit: str) -> tuple[int, int]:
 def _span(ended: Event) -> tuple[int, int]:
     """When a task held its slot, in milliseconds of the clock."""
     task = ended["Task Info"]
-    return task["Launch Time"], min(task["Finish Time"], task["Launch Time"] + _busy(ended))
+    return task["Launch Time"], min(task["Finish Time"], task["Launch Time"] + _held_ms(ended))
 
 
 def _shipping(ended: Event) -> int:
@@ -172,7 +172,7 @@ def _shipping(ended: Event) -> int:
     return sum(metrics.get(part, 0) for part in SHIPPING)
 
 
-def _busy(event: Event) -> int:
+def _held_ms(event: Event) -> int:
     """Milliseconds that a task held its slot.
 
     Its finish time will not do: that is when the driver had handled the result, and by then the slot may have been
