@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The command line: reads what the user asks for, refuses what makes no sense, and calls the rest."""
+"""The command line: reads what the user asks for, refuses what makes no sense, and calls the rest.
+
+It may import every package, and does so only when a command needs it: `--help` and a usage error are instant.
+"""
 
 from __future__ import annotations
 
@@ -18,18 +21,18 @@ WRONG_USAGE = 2
 
 
 def positive_ints(text: str) -> tuple[int, ...]:
-    """Comma-separated whole numbers of at least 1, without repeats."""
+    """Read comma-separated whole numbers of at least 1; repeats are dropped."""
     try:
         values = tuple(dict.fromkeys(int(part) for part in text.split(",")))
     except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is no list of whole numbers such as 1,2,4") from None
+        raise argparse.ArgumentTypeError(f"{text!r} is not a list of whole numbers such as 1,2,4") from None
     if min(values) < 1:
         raise argparse.ArgumentTypeError(f"{min(values)} is less than 1")
     return values
 
 
 def positive_int(text: str) -> int:
-    """A whole number of at least 1."""
+    """Read a whole number of at least 1."""
     values = positive_ints(text)
     if len(values) != 1:
         raise argparse.ArgumentTypeError(f"{text!r} is more than one number")
@@ -37,18 +40,18 @@ def positive_int(text: str) -> int:
 
 
 def positive_float(text: str) -> float:
-    """A length of time above zero."""
+    """Read a number above zero."""
     try:
         value = float(text)
     except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number") from None
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
     if not 0 < value < 1e7:
         raise argparse.ArgumentTypeError(f"{text} is not above zero")
     return value
 
 
 def parser() -> argparse.ArgumentParser:
-    """The whole command line."""
+    """Make the parser of the whole command line."""
     top = argparse.ArgumentParser(
         prog="python -m suite",
         description="Runs recipes of parallel machine learning on Spark, proves that their answers agree, and charts "
@@ -225,7 +228,7 @@ def _add_scenarios(command: argparse.ArgumentParser) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command; its exit code."""
+    """Run a command and return its exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     options = parser().parse_args(arguments)
     try:
@@ -280,7 +283,7 @@ def _list(options: argparse.Namespace) -> int:
 
     folder = options.scenarios or SCENARIOS
     if not folder.is_dir():
-        raise UsageError(f"--scenarios {folder} is no folder")
+        raise UsageError(f"--scenarios {folder} is not a directory")
     scenarios, broken = discover(folder)
     if options.json:
         shown = [
@@ -311,7 +314,7 @@ def _list(options: argparse.Namespace) -> int:
 
 def _report(directory: Path) -> int:
     if not (directory / "plan.json").is_file():
-        raise UsageError(f"{directory} is no run folder: it has no plan.json")
+        raise UsageError(f"{directory} is not a run folder: it has no plan.json")
     from suite.report.page import write_report
     from suite.report.terminal import summary
 

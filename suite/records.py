@@ -17,7 +17,7 @@ OUT_OF_TIME = "left out: no time for another block"  # how the reason of a cell 
 
 
 def now() -> str:
-    """The time in UTC, to the second, in ISO 8601."""
+    """Return the time in UTC, to the second, in ISO 8601."""
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
@@ -93,18 +93,18 @@ class Record:
 
     @classmethod
     def of_cell(cls, cell: Mapping[str, Any], *, status: str, **values: Any) -> Record:
-        """A record of a cell, as `plan.json` has it; the cell's `session`, a number of slots, is not the record's."""
+        """Make the record of a cell as `plan.json` has it, without the cell's `session`, which is a number of slots."""
         kept = {name: cell[name] for name in FIELDS if name in cell and name != "session"}
         return cls(**{**kept, "status": status, **values})
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Record:
-        """The inverse of `dataclasses.asdict`. What an older version did not write has its default.
+        """Read a record that `dataclasses.asdict` has made. What an older version did not write has its default.
 
         Raises
         ------
         TypeError
-            It is no record.
+            It is not a record.
         """
         return cls(**{name: value for name, value in values.items() if name in FIELDS})
 
@@ -157,7 +157,7 @@ def _drop_torn_line(handle: int) -> None:
 
 
 def read(path: Path) -> list[Record]:
-    """All records, the last of each id, in the order in which their ids were first written.
+    """Read all records: the last of each id, in the order in which their ids were first written.
 
     A torn last line is left out; so is a complete line that is not a record, which only another program can have
     written.

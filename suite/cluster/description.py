@@ -36,7 +36,7 @@ class Cluster:
     workers : int or None
         None where the suite did not start the cluster and cannot know.
     cores : int or None
-        Of each worker.
+        Cores of each worker.
     label : str
         For charts: what it is, and that one host plays it where that is so.
     environment : dict
@@ -85,7 +85,7 @@ def check_size(workers: int, cores: int, memory: str) -> None:
     Raises
     ------
     ClusterError
-        Fewer than one worker or core, or memory that is no amount.
+        Fewer than one worker or core, or an amount of memory that Spark cannot read.
     """
     if workers < 1 or cores < 1:
         raise ClusterError(f"a cluster needs at least 1 worker of 1 core, not {workers} of {cores}")

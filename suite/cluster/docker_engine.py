@@ -49,7 +49,7 @@ class Engine:
     cores: int
     memory_gib: float
 
-    def ask(self, *words: str, may_fail: bool = False) -> str:
+    def ask(self, *arguments: str, may_fail: bool = False) -> str:
         """The output of a docker command.
 
         Raises
@@ -57,9 +57,9 @@ class Engine:
         ClusterError
             It failed, or took longer than `CLIENT_SECONDS`.
         """
-        done = call_client(["docker", *words])
+        done = call_client(["docker", *arguments])
         if done.returncode and not may_fail:
-            raise ClusterError(f"docker {words[0]} failed: {last_line(done.stderr)}")
+            raise ClusterError(f"docker {arguments[0]} failed: {last_line(done.stderr)}")
         return done.stdout
 
     def containers(self, name: str) -> list[dict[str, Any]]:

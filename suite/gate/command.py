@@ -130,7 +130,7 @@ def _compare(comparison: Comparison, plans: Mapping[str, SidePlan], seed: int) -
 def _confirm(
     comparison: Comparison, flagged: list[str], *, strict: bool
 ) -> tuple[Stage, dict[str, Judgement], list[Finding]]:
-    """Gate 2: new blocks of what was flagged."""
+    """Run gate 2: new blocks of what was flagged."""
     print(f"flagged, so measured again: {', '.join(flagged)}", flush=True)
     # A recipe comes with all its variants; only those that were flagged are judged.
     names = sorted({name.split(".")[0] for name in flagged})
@@ -166,12 +166,12 @@ def _open_sides(parsed: argparse.Namespace) -> Iterator[dict[str, Side]]:
 def _setting(text: str) -> tuple[str, str]:
     key, equals, value = text.partition("=")
     if not equals or not key.startswith("spark."):
-        raise UsageError(f"{text!r} is no setting such as spark.sql.shuffle.partitions=8")
+        raise UsageError(f"{text!r} is not a setting such as spark.sql.shuffle.partitions=8")
     return key, value
 
 
 def describe_side(side: Side, plan: SidePlan) -> str:
-    """A side in a line."""
+    """Describe a side in a line."""
     what = "files as they are" if side.revision == "." else side.revision[:12]
     conf = "".join(f", {key}={value}" for key, value in side.conf.items())
     return f"{what}, PySpark {plan.versions['pyspark']}, scikit-learn {plan.versions['scikit-learn']}{conf}"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs the blocks of a comparison: both sides' processes on one machine, in turns, their records in run folders."""
+"""Runs the blocks of a comparison: both sides' processes on one machine, in turns, each side in a run folder."""
 
 from __future__ import annotations
 
@@ -37,18 +37,18 @@ STEADY = {f"spark.{process}.defaultJavaOptions": "-XX:TieredStopAtLevel=1" for p
 
 @dataclass(frozen=True)
 class Stage:
-    """One gate's blocks: where they are, and in which order the sides went in each."""
+    """The blocks of one gate: where they are, and in which order the sides went in each."""
 
     directory: Path
     blocks: int
     order: list[list[str]]
 
     def records(self, side: str) -> list[Record]:
-        """What a side has written."""
+        """Read what a side has written."""
         return records.read(self.directory / side / "records.jsonl")
 
     def seconds(self) -> dict[str, dict[str, list[float]]]:
-        """Seconds of each block that has them, by recipe and side."""
+        """Return the seconds of each block that has them, by recipe and side."""
         found: dict[str, dict[str, list[float]]] = {}
         for side in self.order[0]:
             for record in self.records(side):
@@ -57,7 +57,7 @@ class Stage:
         return found
 
     def warnings(self) -> list[str]:
-        """What to know before trusting the times: a machine that was not ours alone, blocks that differ or drift."""
+        """Say what to know before trusting the times: other programs on the machine, blocks that differ or drift."""
         said = []
         times = self.seconds()
         for side in SIDES:
@@ -91,7 +91,7 @@ class Comparison:
     command_line : str
         For the record.
     timeout : float
-        Seconds without news from a side's process.
+        Seconds that a side's process may be silent.
     coin : random.Random
     loads : list of dict
         How busy the machine was before and after each block.
@@ -161,7 +161,7 @@ class Comparison:
         return STEADY if ours else {}
 
     def compare(self, plans: Mapping[str, SidePlan], stage: Stage, *, strict: bool) -> Differences:
-        """Gate 0 on the blocks of a gate."""
+        """Compare the records of a stage."""
         sides = {name: SideRecords.gather(plan, stage.records(name)) for name, plan in plans.items()}
         files = {Path(file).stem: file for file in plans["head"].files}
 
@@ -176,7 +176,7 @@ class Comparison:
 def make_plans(
     sides: Mapping[str, Side], request: Request, names: Sequence[str] | None, master: str, command_line: str
 ) -> dict[str, SidePlan]:
-    """The plan of each side, made by its own Python.
+    """Have each side's own Python make its plan.
 
     Parameters
     ----------

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Gate 0: what needs no statistics. What fails, answers otherwise or runs other Spark jobs on one side only.
+"""Gate 0, which needs no statistics: what fails, answers otherwise or runs other Spark jobs on one side only.
 
-Pure: from the records of both sides, no clock, no process.
+It reads the records of both sides and nothing else: no clock, no process.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ Complaints = Callable[[Sequence[tuple[str, Any, Any]]], list[str | None]]
 
 @dataclass(frozen=True)
 class SideRecords:
-    """A side as it was planned and run.
+    """What was planned on a side, and its records.
 
     Attributes
     ----------
     planned : set of str
         Each `scenario.variant`.
     records : dict
-        Its record in each block, by number.
+        For each `scenario.variant`, its record of each block, by the block's number.
     broken : dict
         Scenario files that do not import, with the reason.
     made_with : dict
@@ -66,8 +66,8 @@ class Finding:
     Attributes
     ----------
     kind : str
-        `regression`: head is worse, whatever the times. `unclear`: this recipe was not compared. `note`: no more than
-        worth knowing.
+        `regression`: head is worse, whatever the times. `unclear`: this recipe was not compared. `note`: worth knowing,
+        and not judged.
     name : str
         `scenario.variant`, or the scenario, or `environment`.
     text : str
@@ -80,7 +80,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Differences:
-    """What gate 0 says, and what is left for the others.
+    """What gate 0 found, and what the other gates judge.
 
     Attributes
     ----------
@@ -96,7 +96,7 @@ class Differences:
 def compare_records(
     base: SideRecords, head: SideRecords, blocks: int, complaints: Complaints, *, strict: bool
 ) -> Differences:
-    """Gate 0.
+    """Compare the records of two sides.
 
     Parameters
     ----------
@@ -104,10 +104,11 @@ def compare_records(
     blocks : int
         Planned on each side.
     complaints : callable
-        Takes triples of name, answer of base, answer of head; gives back what the recipe's own `check` says of each.
+        Takes triples of name, answer of base and answer of head; returns the complaint of the recipe's own `check` for
+        each, or None.
     strict : bool
-        Whether both sides have the same packages and settings. Then what never varies on a side, answers and numbers of
-        Spark jobs, has to be the same on the other to the last digit.
+        Whether both sides have the same packages and settings. Answers and numbers of Spark jobs that never vary on
+        one side then have to be the same on the other, to the last digit.
     """
     findings = _unequal(base, head) if strict else []
     findings += _not_there(base, head)
@@ -129,7 +130,7 @@ def compare_records(
 
 
 def _unequal(base: SideRecords, head: SideRecords) -> list[Finding]:
-    """Environments that should be the same and are not."""
+    """Name what differs between environments that should be the same."""
     one, other = base.made_with, head.made_with
     different = [
         f"{name} {one.get(name)} and {other.get(name)}"
@@ -140,7 +141,7 @@ def _unequal(base: SideRecords, head: SideRecords) -> list[Finding]:
 
 
 def _not_there(base: SideRecords, head: SideRecords) -> list[Finding]:
-    """Recipes of one side only, and files that do not import."""
+    """Name recipes of one side only, and files that do not import."""
     found = []
     for name in sorted(base.planned ^ head.planned):
         scenario = name.split(".")[0]
@@ -157,7 +158,7 @@ def _not_there(base: SideRecords, head: SideRecords) -> list[Finding]:
 
 
 def _not_whole(name: str, base: Mapping[int, Record], head: Mapping[int, Record], blocks: int) -> Finding | None:
-    """Why the times of a recipe cannot be compared, if so."""
+    """Say why the times of a recipe cannot be compared; None where they can."""
     for which, side in (("base", base), ("head", head)):
         if missing := sorted(set(range(blocks)) - side.keys()):
             return Finding("unclear", name, f"{which} has no record of block {missing[0]}")
@@ -187,14 +188,14 @@ def _constant(values: Sequence[Any]) -> bool:
 
 
 def _last_digits(base: Sequence[Any], head: Sequence[Any]) -> str | None:
-    """How answers differ that never vary on a side, though the recipe's check is content."""
+    """Say how answers differ that never vary on a side, though the recipe's check has no complaint."""
     if _constant(base) and _constant(head) and base[0] != head[0]:
         return f"in the last digits: {_first(base, head)}"
     return None
 
 
 def _first(one: Sequence[Any], other: Sequence[Any]) -> str:
-    """Where two answers differ first, in few words."""
+    """Say in few words where two answers differ first."""
     if isinstance(one[0], dict) and isinstance(other[0], dict):
         for key in one[0].keys() | other[0].keys():
             if one[0].get(key) != other[0].get(key):
@@ -208,7 +209,7 @@ def _said(value: Any) -> str:
 
 
 def _counts(name: str, base: Mapping[int, Record], head: Mapping[int, Record], *, strict: bool) -> list[Finding]:
-    """Numbers of Spark jobs, stages and tasks that never vary on a side and differ between them."""
+    """Name numbers of Spark jobs, stages and tasks that never vary on a side and differ between the sides."""
     more: list[str] = []
     less: list[str] = []
     for what in COUNTED:

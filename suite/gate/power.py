@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From the measured blocks of a proof to what the gate decides on them: false alarms and the power curve."""
+"""What the gate decides on the measured blocks of a proof: its false alarms and its power curve."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ Table = Mapping[str, np.ndarray]
 
 
 def read_blocks(folder: Path) -> list[dict[str, Any]]:
-    """The blocks of a proof's folder that have been measured so far."""
+    """Read the blocks of a proof's folder that have been measured so far."""
     times = folder / TIMES
     return [json.loads(line) for line in times.read_text().splitlines()] if times.exists() else []
 
 
 def block_logarithms(lines: list[dict[str, Any]], part: str, head: str) -> dict[str, np.ndarray]:
-    """log(t_head / t_base) of each block, by recipe; blocks where one is missing are left out of all."""
+    """Return log(t_head / t_base) of each block, by recipe; a block that lacks one recipe is left out for all."""
     chosen = [line["seconds"] for line in lines if line["part"] == part]
     names = sorted({name for seconds in chosen for name in seconds})
     whole = [s for s in chosen if all({"base", head} <= s.get(name, {}).keys() for name in names)]
@@ -37,7 +37,7 @@ def block_logarithms(lines: list[dict[str, Any]], part: str, head: str) -> dict[
 
 
 def draw_decision(table: Table, rng: np.random.Generator, cell: str = "", injected: np.ndarray | None = None) -> str:
-    """One decision on blocks drawn from those measured; `injected` takes the place of the recipe `cell`."""
+    """Decide once, on blocks drawn from those measured; `injected` takes the place of the recipe `cell`."""
 
     def drawn() -> dict[str, list[float]]:
         picked = rng.integers(len(next(iter(table.values()))), size=GATE_BLOCKS)
@@ -53,7 +53,7 @@ def draw_decision(table: Table, rng: np.random.Generator, cell: str = "", inject
 
 
 def verdict_shares(table: Table, cell: str, injected: np.ndarray | None, many: int, outer: int) -> dict[str, Any]:
-    """Share of each verdict; for that of regressions a 95 % interval over resampled sets of blocks."""
+    """Return the share of each verdict; of regressions also its 95 % interval, over resampled sets of blocks."""
     rng = np.random.default_rng(0)
     verdicts = [draw_decision(table, rng, cell, injected) for _ in range(many)]
     blocks = len(next(iter(table.values())))
@@ -69,7 +69,7 @@ def verdict_shares(table: Table, cell: str, injected: np.ndarray | None, many: i
 
 
 def decide_often(folder: Path, many: int, outer: int) -> bool:
-    """Write `proof.json` and the power curve; whether the gate does what is promised of it."""
+    """Write `proof.json` and the power curve; return whether the gate does what it promises."""
     lines = read_blocks(folder)
     null = block_logarithms(lines, AGAINST_ITSELF, "head")
     if not null or not min(map(len, null.values())):
@@ -97,7 +97,7 @@ def decide_often(folder: Path, many: int, outer: int) -> bool:
 
 
 def tell_proof(proof: Mapping[str, Any]) -> bool:
-    """Print a proof; whether it holds."""
+    """Print a proof; return whether it holds."""
     for name, value in proof["spread"].items():
         print(f"{name}: standard deviation of log(head / base) {value:.3f}")
     said = proof[AGAINST_ITSELF]

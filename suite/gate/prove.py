@@ -106,7 +106,7 @@ class Injection:
         return self.cell.split(".")[0]
 
     def cost(self) -> float:
-        """Seconds of one unit on this machine now, with as many threads as the recipes get."""
+        """Measure the seconds of one unit on this machine now, with as many threads as the recipes get."""
         module = load_scenario(SCENARIOS / f"{self.scenario}.py").module
         if module is None:
             raise ValueError(f"{self.scenario} has no module")
@@ -194,7 +194,7 @@ class Proof:
     def _run(
         self, made: Path, part: str, number: int, folders: Mapping[str, Path], names: list[str] | None, **more: Any
     ) -> None:
-        """One block of some sides; a line of what it gave."""
+        """Run one block of some sides, and append a line with its times."""
         sides = {name: Side(".", folder, None, sys.executable) for name, folder in folders.items()}
         # Recipes in another order in each block, as in a real comparison.
         request = Request("gate", None, None, None, 1, self.cores, gate=True, seed=number)
@@ -222,7 +222,7 @@ class Proof:
 
 
 def units_of(injection: Injection, blocks: list[dict[str, Any]]) -> dict[str, int]:
-    """How many units of work each level takes, by the recipe's time in the latest blocks of base against itself."""
+    """Return the units of work of each level, from the recipe's time in the latest blocks of base against itself."""
     found = [block["seconds"].get(injection.cell, {}) for block in blocks if block["part"] == AGAINST_ITSELF]
     takes = statistics.median([seconds for sides in found for seconds in sides.values()][-16:])
     cost = injection.cost()

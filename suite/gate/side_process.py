@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What only a side's own Python can say, for `compare`: its plan, its versions, whether its answers fit the other's.
+"""What only a side's own Python can tell `compare`: its plan, its versions, whether its answers fit the other side's.
 
 `python -m suite.gate.side_process plan|check` reads a JSON object from stdin and writes one to stdout. Each side has a
 process of its own: two revisions of a recipe have the same name, and may need packages that the harness does not have.
@@ -98,7 +98,7 @@ def make_side_plan(asked: Mapping[str, Any]) -> SidePlan:
 
 
 def check_answers(asked: Mapping[str, Any]) -> dict[str, Any]:
-    """Whether answers of two sides are equal in the eyes of a recipe: its complaint for each, or None.
+    """Hold answers of two sides against each other by the recipe's own check: its complaint for each, or None.
 
     Parameters
     ----------
@@ -117,7 +117,7 @@ def _complaint(file: str, base: Any, head: Any) -> str | None:
 
 
 def ask(python: str, what: str, asked: Mapping[str, Any]) -> dict[str, Any]:
-    """Put a question to a side.
+    """Ask a side a question.
 
     Parameters
     ----------

@@ -52,13 +52,13 @@ class Side:
 
     @property
     def packages(self) -> str | None:
-        """What tells its lock from another's: a hash of its content."""
+        """A hash of its lock, which differs where the locked packages do."""
         return None if self.lock is None else hashlib.sha256(self.lock.read_bytes()).hexdigest()[:12]
 
 
 @contextlib.contextmanager
 def check_out(revision: str, scenarios: Path) -> Iterator[tuple[str, Path, Path | None]]:
-    """Recipes and lock of a revision, for as long as the block lasts.
+    """Check out the recipes and the lock of a revision, for as long as the block lasts.
 
     Parameters
     ----------
@@ -82,7 +82,7 @@ def check_out(revision: str, scenarios: Path) -> Iterator[tuple[str, Path, Path 
     """
     scenarios = scenarios.resolve()
     if not scenarios.is_dir():
-        raise UsageError(f"--scenarios {scenarios} is no folder")
+        raise UsageError(f"--scenarios {scenarios} is not a directory")
     top = _ask_git(scenarios, "rev-parse", "--show-toplevel")
     if revision == WORKING_TREE:
         lock = Path(top) / LOCK if top else None
@@ -92,28 +92,28 @@ def check_out(revision: str, scenarios: Path) -> Iterator[tuple[str, Path, Path 
         raise UsageError(f"{scenarios} is in no git repository, so it has no revision {revision!r}")
     commit = _ask_git(scenarios, "rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}")
     if commit is None:
-        raise UsageError(f"{revision!r} is no revision of {top} (`git fetch` may bring it)")
+        raise UsageError(f"{revision!r} is not a revision of {top} (`git fetch` may bring it)")
     inside = scenarios.relative_to(Path(top).resolve())
     with tempfile.TemporaryDirectory(prefix="foldout-revision-") as folder:
         _extract(Path(top), commit, inside, Path(folder))
         if not (Path(folder) / inside).is_dir():
-            raise UsageError(f"revision {revision} has no folder {inside}")
+            raise UsageError(f"revision {revision} has no directory {inside}")
         _extract(Path(top), commit, LOCK, Path(folder))
         lock = Path(folder) / LOCK
         yield commit, Path(folder) / inside, lock if lock.is_file() else None
 
 
-def _ask_git(where: Path, *words: str) -> str | None:
-    """What git answers, or None where it cannot."""
+def _ask_git(where: Path, *arguments: str) -> str | None:
+    """Ask git something; None where it fails."""
     try:
-        done = subprocess.run(["git", "-C", str(where), *words], capture_output=True, text=True, check=False)
+        done = subprocess.run(["git", "-C", str(where), *arguments], capture_output=True, text=True, check=False)
     except OSError as error:
         raise UsageError("there is no `git` on the PATH, which a revision needs") from error
     return None if done.returncode else done.stdout.strip()
 
 
 def _extract(top: Path, commit: str, path: Path, into: Path) -> None:
-    """A file or folder of a commit; nothing where it has none."""
+    """Copy a file or directory of a commit, where the commit has it."""
     archive = subprocess.Popen(
         ["git", "-C", str(top), "archive", "--format=tar", commit, path.as_posix()],
         stdout=subprocess.PIPE,
@@ -124,14 +124,14 @@ def _extract(top: Path, commit: str, path: Path, into: Path) -> None:
 
 
 def make_interpreter(lock: Path | None) -> str:
-    """A Python with exactly the packages of a lock; this one where the lock is the harness's own.
+    """Find or make a Python with exactly the packages of a lock: this one where the lock is the harness's own.
 
-    Made once and kept in the user's cache, since it takes a minute or two.
+    It is made once, which takes a minute or two, and kept in the user's cache.
 
     Raises
     ------
     UsageError
-        They cannot be installed.
+        The packages cannot be installed.
     """
     if lock is None or lock.read_bytes() == (ROOT / LOCK).read_bytes():
         return sys.executable
@@ -167,7 +167,7 @@ def _install(lock: Path, folder: Path) -> None:
         install = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     _must(make)
     _must([*install, "-r", str(lock)])
-    # Somebody else's lock need not have what runs the cells; only what it lacks is added.
+    # A user's lock may lack what runs the cells: add that, and nothing else.
     has = "import sys, importlib.metadata as m; print({d.metadata['Name'].lower() for d in m.distributions()})"
     there = subprocess.run([python, "-c", has], capture_output=True, text=True, check=True).stdout
     if missing := [pin for pin in _runner() if f"'{pin.split('==')[0]}'" not in there]:

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Deciding regression from the times: exact sign flips over blocks, two gates."""
+"""Whether head is slower, from the times: exact sign flips over blocks, in two gates.
+
+The shares below are of the 2**8 sign patterns of eight blocks.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whole comparisons, each of a case in which a gate is easily wrong, with the verdict that it has to give.
+"""Whole comparisons of cases in which a gate is easily wrong, each with the verdict that is right.
 
 Each is a real `python -m suite compare`: two revisions of a small recipe, eight blocks and, where something is flagged,
 eight more.
@@ -52,16 +52,17 @@ class Case:
     Attributes
     ----------
     what : str
-        In words.
+        A description.
     expected : tuple of str
-        Verdicts that are right.
+        The verdicts that are right.
     says : str
-        What the table has to say, a part of it.
+        A part of what the table has to say.
     recipe : str
     base, head : tuple of (str, str) or None
-        What is replaced in the recipe on each side, by what; None: the side has no such file, but another one.
+        The text that is replaced in the recipe on that side, and its replacement. None: the side lacks the recipe and
+        has another one.
     neighbour : bool
-        Whether other programs keep the machine busy meanwhile, five seconds of every eight.
+        Whether other programs keep the machine busy, for five seconds of every eight.
     """
 
     what: str
@@ -131,7 +132,7 @@ CASES = {
 
 
 def run_trials(folder: Path, names: list[str]) -> bool:
-    """Run cases, write down what was found in a folder, and say whether each verdict is the right one."""
+    """Run cases, write down in a folder what was found, and return whether every verdict is right."""
     file = folder / FOUND
     found: dict[str, Any] = json.loads(file.read_text())["cases"] if file.exists() else {}
     # What was found before, right or wrong, is not tried again until it comes out right; a case that is named is.
@@ -149,7 +150,7 @@ def run_trials(folder: Path, names: list[str]) -> bool:
 
 
 def run_trial(case: Case) -> dict[str, Any]:
-    """One comparison, in a repository of its own."""
+    """Run one comparison in a repository of its own."""
     with tempfile.TemporaryDirectory(prefix="foldout-verdict-") as made, _busy_neighbours(case.neighbour):
         recipes, out = Path(made) / "recipes", Path(made) / "out"
         _commit_sides(case, recipes)
@@ -188,7 +189,7 @@ def _commit_sides(case: Case, folder: Path) -> None:
 
 
 def _compare_from_outside(arguments: Sequence[str], calls: Path) -> int:
-    """Run `compare` as a user does; its exit code. An interrupt is passed on, and waited for."""
+    """Run `compare` as a user does and return its exit code; on an interrupt, interrupt it and wait."""
     process = subprocess.Popen(
         [sys.executable, "-m", "suite", "compare", *arguments],
         cwd=environment.ROOT,
@@ -217,14 +218,14 @@ def write_side(folder: Path, recipe: str, side: tuple[str, str] | None) -> None:
     file.write_text(text.replace(old, new) if old else text)
 
 
-def _run_git(folder: Path, *words: str) -> None:
+def _run_git(folder: Path, *arguments: str) -> None:
     named = ["-c", "user.name=prove", "-c", "user.email=prove@example.org"]
-    subprocess.run(["git", *named, *words], cwd=folder, check=True)
+    subprocess.run(["git", *named, *arguments], cwd=folder, check=True)
 
 
 @contextlib.contextmanager
 def _busy_neighbours(wanted: bool) -> Iterator[None]:
-    """Other programs on every core, for as long as the block lasts."""
+    """Run other programs on every core, for as long as the block lasts."""
     with contextlib.ExitStack() as stack:
         for _ in range(environment.cores() if wanted else 0):
             # Leaving the block waits for it, after it was killed.

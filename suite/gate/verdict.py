@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The verdict of a comparison: from what gate 0 found and what the times say to a word, a line and an exit code.
+"""The verdict of a comparison: a word, a line and an exit code, from what gate 0 found and what the times say.
 
 Gate 1 screens the times of all recipes, gate 2 confirms on new blocks what the first has flagged; both are in
 `sign_flip`.
@@ -18,14 +18,14 @@ EXIT_CODES = {"pass": 0, "regression": 3, "inconclusive": 4}
 
 @dataclass(frozen=True)
 class Verdict:
-    """What it comes to.
+    """The outcome of a comparison.
 
     Attributes
     ----------
     word : str
         `pass`, `regression` or `inconclusive`.
     line : str
-        The same as a sentence that says why.
+        The reason, as a sentence.
     """
 
     word: str
@@ -42,7 +42,7 @@ def decide(
     screened: Mapping[str, Judgement],
     confirmed: Mapping[str, Judgement] | None = None,
 ) -> Verdict:
-    """The verdict.
+    """Decide on a comparison.
 
     Parameters
     ----------
@@ -77,7 +77,7 @@ def decide(
 
 
 def recipe_word(name: str, screened: Mapping[str, Judgement], confirmed: Mapping[str, Judgement]) -> str:
-    """What a table says of a recipe that was timed."""
+    """Return what a table says of a recipe that was timed."""
     below = confirmed.get(name, screened[name]).high < RATIO_BOUND
     if name not in confirmed:
         return "ok" if below else "unclear"

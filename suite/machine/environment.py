@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a run ran on: machine, limits, versions, threads, load. Recorded once before it and once after."""
+"""What a run runs on: machine, limits, versions, threads, load; recorded before it and after it.
+
+The package knows the machine and its processes, and nothing of Spark or of recipes. It may import the ground modules
+`records`, `stats` and `errors`.
+"""
 
 from __future__ import annotations
 
@@ -44,7 +48,7 @@ THREAD_LIMITS = dict.fromkeys(
 
 
 def versions() -> dict[str, str | None]:
-    """Installed version of each package that matters, None where it is missing."""
+    """Return the installed version of each package that matters, None where it is missing."""
     found: dict[str, str | None] = {}
     for name in PACKAGES:
         try:
@@ -55,7 +59,7 @@ def versions() -> dict[str, str | None]:
 
 
 def locked_versions() -> dict[str, set[str]]:
-    """Versions that the lock file allows for each package (more than one where they differ by Python)."""
+    """Return the versions that the lock allows for each package: more than one where they differ by Python."""
     pins: dict[str, set[str]] = {}
     for line in (ROOT / "requirements" / "run.txt").read_text().splitlines():
         if line[:1].isalnum() and "==" in line:
@@ -65,7 +69,7 @@ def locked_versions() -> dict[str, set[str]]:
 
 
 def cores() -> int:
-    """Cores that this process may use: affinity and the cgroup's quota, whichever is less."""
+    """Count the cores that this process may use: by affinity or by the cgroup's quota, whichever is less."""
     count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
     quota = _cpu_quota()
     return max(1, min(count, int(quota)) if quota else count)
@@ -85,12 +89,12 @@ def _cpu_quota() -> float | None:
 
 
 def memory_gib() -> float:
-    """Memory of the machine or of its cgroup, in GiB."""
+    """Return the memory of the machine or of its cgroup, whichever is less, in GiB."""
     return round(min(psutil.virtual_memory().total, *_memory_limits()) / 2**30, 1)
 
 
 def _memory_limits() -> list[int]:
-    """Of this cgroup, in bytes; what stands for "none" is larger than any machine."""
+    """Read the limits of this cgroup, in bytes; one that stands for "none" is larger than any machine's memory."""
     found = [2**63]
     for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
         try:
@@ -101,7 +105,7 @@ def _memory_limits() -> list[int]:
 
 
 def cpu_name() -> str:
-    """The processor's name as its maker gives it."""
+    """Return the processor's name as its maker gives it."""
     try:
         for line in Path("/proc/cpuinfo").read_text().splitlines():
             if line.startswith("model name"):
@@ -117,7 +121,7 @@ def cpu_name() -> str:
 
 
 def machine_load() -> dict[str, Any]:
-    """How busy the machine is now: load averages, and the time that its hypervisor gave to others."""
+    """Read how busy the machine is now: load averages, and the time that its hypervisor gave to others."""
     times = psutil.cpu_times()
     frequency = psutil.cpu_freq() if hasattr(psutil, "cpu_freq") else None
     return {
@@ -131,14 +135,14 @@ def machine_load() -> dict[str, Any]:
 
 
 def process_state() -> dict[str, Any]:
-    """The process as it is now: load of the machine, limits of cgroup and threads, versions of packages.
+    """Read the state of this process: load of the machine, limits of cgroup and threads, versions of packages.
 
     Returns
     -------
     dict
-        As `load`, and `cpu_quota` in cores and `memory_limit_gib`, None where there is no limit; `threads`, the limits
-        that BLAS and OpenMP read from the process's environment; `pools`, the threads that those which are loaded
-        really have; `python`; `versions`.
+        What `machine_load` gives; `cpu_quota` in cores and `memory_limit_gib`, None where there is no limit; `threads`,
+        the limits that BLAS and OpenMP read from the process's environment; `pools`, the threads that the loaded
+        libraries really have; `python`; `versions`.
     """
     limit = min(_memory_limits())
     try:
@@ -162,11 +166,11 @@ def process_state() -> dict[str, Any]:
 
 
 def revision() -> dict[str, Any]:
-    """The commit that the suite was run from, and whether files differed from it."""
+    """Return the commit that the suite runs from, and whether files differ from it."""
 
-    def git(*words: str) -> str:
+    def git(*arguments: str) -> str:
         return subprocess.run(
-            ["git", "-C", str(ROOT), *words],
+            ["git", "-C", str(ROOT), *arguments],
             capture_output=True,
             text=True,
             check=True,
@@ -180,7 +184,7 @@ def revision() -> dict[str, Any]:
 
 
 def describe_environment(master: str, java: Mapping[str, Any]) -> dict[str, Any]:
-    """The environment record of a run, before it starts.
+    """Make the environment record of a run, before it starts.
 
     Parameters
     ----------
@@ -191,7 +195,7 @@ def describe_environment(master: str, java: Mapping[str, Any]) -> dict[str, Any]
     Returns
     -------
     dict
-        Plain JSON. No host name, user name or path: these runs are published.
+        Plain JSON without host name, user name or path, since runs are published.
     """
     return {
         "schema": 1,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who else used this machine while a cell ran: programs beside this process, and the hypervisor's other guests."""
+"""Who else used this machine while a cell ran: other programs, and other guests of its hypervisor."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ STOLEN = "other guests of this machine's hardware took more than 5 % of the time
 
 @dataclass(frozen=True)
 class Clocks:
-    """Seconds so far.
+    """Readings of the machine's clocks, in seconds.
 
     Attributes
     ----------
     at : float
-        On the wall.
+        Wall time.
     busy : float
-        Of all cores, whoever used them.
+        Time that any program used, of all cores.
     own : float
-        Of all cores, by this process and all that descend from it.
+        Time that this process and all that descend from it used, of all cores.
     stolen : float
-        That the hypervisor gave to others; 0 where it does not say.
+        Time that the hypervisor gave to other guests; 0 where it does not say.
     """
 
     at: float
@@ -59,14 +59,14 @@ def read_clocks() -> Clocks:
 
 
 def settle() -> None:
-    """Wait some seconds at most until the machine is quiet: a JVM's compilers go on when a call is over."""
+    """Wait until the machine is quiet, for three seconds at most: a JVM's compilers go on when a call is over."""
     for _ in range(SETTLE_LOOKS):
         if psutil.cpu_percent(interval=0.3) <= 100 * QUIET:
             return
 
 
 def interference_warnings(spans: Iterable[tuple[Clocks, Clocks]], cores: int) -> list[str]:
-    """What to tell of some stretches of time taken together, each between two readings.
+    """Say who else used the machine in some stretches of time together, each between two readings.
 
     Parameters
     ----------

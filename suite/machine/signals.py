@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Ctrl-C and its kin: turned into one exception, and held back where they would do harm."""
+"""Ctrl-C and other signals that end a process: raised as one exception, and deferred where they would do harm."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class InterruptError(Exception):
 
 @contextmanager
 def raise_on_signals() -> Iterator[None]:
-    """Turn SIGINT, SIGTERM and SIGHUP into one `InterruptError`; what follows is left alone, so clean-up completes."""
+    """Raise the first SIGINT, SIGTERM or SIGHUP as an `InterruptError`; ignore later ones, so clean-up completes."""
 
     def first(number: int, _: FrameType | None) -> None:
         for each in old:
@@ -38,15 +38,15 @@ def raise_on_signals() -> Iterator[None]:
 
 @contextmanager
 def defer_signals() -> Iterator[None]:
-    """Hold signals back until the block is through: what is half made or half cleared away would stay."""
-    held: list[int] = []
+    """Defer signals to the end of the block: what is half made or half cleared away would stay."""
+    deferred: list[int] = []
     old = {each: signal.getsignal(each) for each in SIGNALS}
     for each in SIGNALS:
-        signal.signal(each, lambda number, _: held.append(number))
+        signal.signal(each, lambda number, _: deferred.append(number))
     try:
         yield
     finally:
         for each, handler in old.items():
             signal.signal(each, handler)
-        for number in held[:1]:
+        for number in deferred[:1]:
             os.kill(os.getpid(), number)

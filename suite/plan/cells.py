@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Turns scenarios and factors into an ordered list of cells. Pure: no clock, no files, no Spark."""
+"""Turns scenarios and a request into an ordered list of cells, without clock, files or Spark."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from suite.plan.scenario import Scenario, Variant, matching_kwargs
 
 
 def factor_words(values: Mapping[str, Any]) -> str:
-    """Factors in a few words, without those that a variant does not have."""
+    """Write factors in a few words, without those that a variant does not have."""
     return " ".join(f"{name}={value}" for name, value in values.items() if value is not None)
 
 
@@ -52,10 +52,10 @@ class Cell:
         Speedup over the base case that its schedule allows for equal fits; None where fits are not, or no bound is
         known.
     oversubscribed : bool
-        Whether it wants more processes or slots than there are cores. Not said of a recipe that fixes its slots
-        itself: its jobs wait instead of computing.
+        Whether it wants more processes or slots than there are cores. False for a recipe that fixes its slots itself:
+        its jobs wait instead of computing.
     calls : int
-        Timed ones in a process, after the cold one. Its time is their median.
+        Timed calls in a process, after the cold one; the cell's time is their median.
     skip : str or None
         Why it cannot run here, where that is known beforehand.
     """
@@ -89,19 +89,19 @@ class Cell:
 
 
 def answer_key(workload: str, factors: Mapping[str, Any]) -> str:
-    """What an answer depends on: the workload and every factor but the ways of going parallel."""
+    """Return what an answer depends on: the workload and every factor but slots and parallelism."""
     shaping = {name: value for name, value in factors.items() if name not in ("slots", "parallelism")}
     return json.dumps([workload, shaping], sort_keys=True)
 
 
 def cell_id(scenario: str, variant: str, factors: Factors, block: int) -> str:
-    """Sixteen hex digits that name a cell."""
+    """Return sixteen hex digits that name a cell."""
     text = json.dumps([scenario, variant, factors, block], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def doublings(most: int, least: int = 1) -> tuple[int, ...]:
-    """`least`, twice that, ... up to `most`, and `most` itself."""
+    """Return `least`, twice that, and so on up to `most`, and `most` itself."""
     values = []
     step = least
     while step < most:
@@ -111,7 +111,7 @@ def doublings(most: int, least: int = 1) -> tuple[int, ...]:
 
 
 def base_cases(scenarios: Sequence[Scenario]) -> dict[str, tuple[str, str]]:
-    """The base case of each workload: the serial one among the first variants of its files.
+    """Find the base case of each workload: the serial one among the first variants of its files.
 
     Returns
     -------
@@ -129,7 +129,7 @@ def base_cases(scenarios: Sequence[Scenario]) -> dict[str, tuple[str, str]]:
 
 @dataclass(frozen=True)
 class Request:
-    """What the user asked for, with the machine's defaults filled in.
+    """What the user asks for, with the machine's defaults filled in.
 
     Attributes
     ----------
@@ -148,8 +148,8 @@ class Request:
     seed : int
         Of the order of cells.
     gate : bool
-        Whether this is for `compare`: only what a scenario has under test, at the centre of its factors, and size `ci`
-        where the one asked for is missing.
+        Whether this is for `compare`, which runs only the variants under test, at the centre of their factors, and
+        takes size `ci` where a recipe lacks the size.
     """
 
     size: str
@@ -164,7 +164,7 @@ class Request:
 
 
 def plan_cells(scenarios: Sequence[Scenario], request: Request) -> list[Cell]:
-    """The whole plan, in the order in which it will run.
+    """Make the whole plan, in the order in which it will run.
 
     Every block holds every cell once, grouped by session (a fresh process each), groups and cells in random order.
     Block 0 alone runs base cases first, so that there is a reference answer for all that follow; `compare` runs none.
@@ -222,13 +222,13 @@ def _order(templates: list[Cell], shuffle: random.Random, *, bases_first: bool) 
 
 
 def sweep_centre(scenario: Scenario, request: Request) -> Factors:
-    """The values around which the factors that shape the data are swept."""
+    """Return the values around which the factors that shape the data are swept."""
     spec = _spec(scenario, request)
     return {name: _tuple(value)[0] for name, value in spec.items() if name not in NO_SHAPE}
 
 
 def _spec(scenario: Scenario, request: Request) -> Factors:
-    """The size that is asked for, with the user's folds."""
+    """Return the factors of the size that is asked for, with the user's folds."""
     size = "ci" if request.gate and request.size not in scenario.sizes else request.size
     if size not in scenario.sizes:
         raise UsageError(f"{scenario.name} has no size {size!r}: it has {', '.join(scenario.sizes)}")
@@ -239,7 +239,7 @@ def _spec(scenario: Scenario, request: Request) -> Factors:
 
 
 def _templates(scenario: Scenario, request: Request, base: tuple[str, str]) -> list[Cell]:
-    """A scenario's cells of one block, without id and place."""
+    """Make a scenario's cells of one block, without id and place."""
     spec = _spec(scenario, request)
     fixes_slots = "slots" in spec
     calls = spec.pop("calls", GATE_CALLS)
@@ -265,7 +265,7 @@ def _templates(scenario: Scenario, request: Request, base: tuple[str, str]) -> l
 
 
 def _is_gated(scenario: Scenario, variant: Variant, base: tuple[str, str]) -> bool:
-    """Whether a regression gate times it: what the file says, else whatever goes parallel."""
+    """Whether `compare` times a variant: if the file says so, or else if it goes parallel."""
     if scenario.gated is not None:
         return variant.name in scenario.gated
     return _is_parallel(scenario, variant) and (scenario.name, variant.name) != base
@@ -280,11 +280,11 @@ def _tuple(value: Any) -> tuple[Any, ...]:
 
 
 def _parallel_values(spec: Factors, scenario: Scenario, request: Request) -> tuple[int, tuple[int, ...]]:
-    """The fixed slots of sessions, and the values of parallelism with the centre first; both leave `spec`."""
+    """Take out of `spec` the fixed slots of sessions, and the values of parallelism with the centre first."""
     own_slots, own_parallel = spec.pop("slots", None), spec.pop("parallelism", None)
     slots = max(_tuple(own_slots or request.slots or request.cores))
     if own_slots and not request.local and slots > request.cores:
-        # Of a cluster there is no more to be had than it is.
+        # A cluster cannot give more slots than it has.
         slots = request.cores
         own_parallel = own_parallel and tuple(dict.fromkeys(min(value, slots) for value in _tuple(own_parallel)))
     # A quick run leaves the value of one to the base case, and driver threads beyond the slots to who asks for them.
@@ -302,7 +302,7 @@ def _parallel_values(spec: Factors, scenario: Scenario, request: Request) -> tup
 
 
 def _around_centre(spec: Factors) -> list[Factors]:
-    """The centre (the first value of each factor), then every point that differs from it in one factor."""
+    """Return the centre (the first value of each factor), then every point that differs from it in one factor."""
     values = {name: _tuple(value) for name, value in spec.items()}
     centre = {name: value[0] for name, value in values.items()}
     return [centre, *({**centre, name: other} for name, value in values.items() for other in value[1:])]
@@ -376,7 +376,7 @@ class _CellMaker:
 
 
 def _needs(scenario: Scenario, schedule: str | None, shaping: Factors, at_once: int, session: int) -> int:
-    """The fewest tasks at once for which a cell did what it says."""
+    """Return the fewest tasks that have to run at once for a cell to have done what it says."""
     if scenario.parallelism == "slots":
         return session
     if schedule == "serial":
@@ -385,13 +385,13 @@ def _needs(scenario: Scenario, schedule: str | None, shaping: Factors, at_once: 
     if schedule == "pool":
         fits *= shaping.get("folds", 1)
     most = min(at_once, fits)
-    # Driver threads start their jobs one after another, so the first may be through before the last has begun. One
-    # that never ran beside another is what has to be caught.
+    # Driver threads start their jobs one after another, so the first may end before the last begins. What has to be
+    # caught are jobs that never ran beside another.
     return max(min(2, most), -(-most // 2))
 
 
 def group_cells(cells: Iterable[Cell]) -> list[list[Cell]]:
-    """Cells that share a process: neighbours of one block and one session."""
+    """Group the cells that share a process: neighbours of one block and one session."""
     found: list[list[Cell]] = []
     for cell in cells:
         if found and (found[-1][0].block, found[-1][0].session) == (cell.block, cell.session):

@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Finds the recipes and reads from each file what it offers: variants, factors, sizes, checks."""
+"""Finds recipes and reads what each file offers: variants, factors, sizes, checks.
+
+The package makes plans: it reads recipes, and turns them and a request into cells and bounds. It never runs a recipe.
+It may import `spark`, `machine` and the ground modules.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +28,7 @@ SCHEDULES = ("serial", "folds", "pool")
 
 
 class ScenarioError(Exception):
-    """A file that cannot serve as a scenario; the text says why in one line."""
+    """A file cannot serve as a scenario; the text says why in one line."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +80,7 @@ class Scenario:
 
 
 def keyword_names(function: Callable[..., Any]) -> frozenset[str]:
-    """Names of the parameters that a function can be given by name."""
+    """Return the parameters that a function takes by name."""
     kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
     return frozenset(
         name for name, parameter in inspect.signature(function).parameters.items() if parameter.kind in kinds
@@ -84,7 +88,7 @@ def keyword_names(function: Callable[..., Any]) -> frozenset[str]:
 
 
 def matching_kwargs(function: Callable[..., Any], values: Mapping[str, Any]) -> dict[str, Any]:
-    """The entries of `values` that the function takes."""
+    """Return the entries of `values` that a function takes."""
     return {name: value for name, value in values.items() if name in keyword_names(function)}
 
 
@@ -110,7 +114,7 @@ def load_scenario(path: Path) -> Scenario:
 def _import(path: Path) -> ModuleType:
     name = path.stem
     if not name.isidentifier():
-        raise ScenarioError(f"the file's name {path.name!r} is no Python name: rename it")
+        raise ScenarioError(f"the file's name {path.name!r} is not a Python name: rename it")
     loaded = sys.modules.get(name)
     if loaded is not None and Path(getattr(loaded, "__file__", None) or "").resolve() == path:
         return loaded
@@ -124,7 +128,7 @@ def _import(path: Path) -> ModuleType:
     importlib.invalidate_caches()
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
-        raise ScenarioError("it is no Python file")
+        raise ScenarioError("it is not a Python file")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:
@@ -138,7 +142,7 @@ def _import(path: Path) -> ModuleType:
 
 
 def one_line(error: BaseException) -> str:
-    """An exception as one line of at most 300 characters: its type and the first line of what it says."""
+    """Write an exception as one line of at most 300 characters: its type and the first line of its text."""
     text = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
     name = type(error).__name__
     return f"{name}: {text}"[:300] if text else name
@@ -219,7 +223,7 @@ def _variants(module: ModuleType, make_data: Callable[..., Any]) -> tuple[Varian
 def _gated(module: ModuleType, variants: Set[str]) -> tuple[str, ...] | None:
     gated = getattr(module, "GATED", None)
     if gated is not None and (odd := [name for name in gated if name not in variants]):
-        raise ScenarioError(f"GATED has {odd[0]!r}, which is no variant: there are {', '.join(sorted(variants))}")
+        raise ScenarioError(f"GATED has {odd[0]!r}, which is not a variant: there are {', '.join(sorted(variants))}")
     return None if gated is None else tuple(gated)
 
 
@@ -227,7 +231,7 @@ def _schedule(module: ModuleType, variants: Set[str], sizes: Mapping[str, Mappin
     schedule: dict[str, str] = getattr(module, "SCHEDULE", {})
     for name, kind in schedule.items():
         if name not in variants or kind not in SCHEDULES:
-            raise ScenarioError(f"SCHEDULE has {name!r}: {kind!r}, which is no variant with one of {SCHEDULES}")
+            raise ScenarioError(f"SCHEDULE has {name!r}: {kind!r}: it maps a variant to one of {SCHEDULES}")
     if schedule and any("candidates" not in spec for spec in sizes.values()):
         raise ScenarioError("it has SCHEDULE but no 'candidates' in each of SIZES, which the bound needs")
     return schedule
@@ -259,7 +263,7 @@ def discover(folder: Path) -> tuple[list[Scenario], dict[str, str]]:
     scenarios : list of Scenario
         By name.
     broken : dict of str to str
-        File name to the reason why it is none; a broken file does not stop the others.
+        File name to the reason why the file is not a scenario; a broken file does not stop the others.
     """
     return load_scenarios(path for path in sorted(folder.glob("*.py")) if not path.name.startswith("_"))
 

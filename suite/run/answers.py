@@ -21,7 +21,7 @@ if not __debug__:
 def find_complaint(check: Callable[[Any, Any], Any], reference: Any, answer: Any) -> str | None:
     """What a recipe's `check` has against an answer, in one line; None where it is content.
 
-    Whatever it raises is a complaint, also what is no `Exception` (`pytest.fail` and `sys.exit` raise such things).
+    Whatever it raises is a complaint, also what is not an `Exception` (`pytest.fail` and `sys.exit` raise such things).
     So is anything that it returns but None and True: a check is meant to raise.
     """
     try:

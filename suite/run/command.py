@@ -152,7 +152,7 @@ def write_results(directory: Path) -> int:
 def _find_scenarios(options: BenchOptions) -> tuple[list[Scenario], dict[str, str]]:
     folder = options.scenarios or SCENARIOS
     if not folder.is_dir():
-        raise UsageError(f"--scenarios {folder} is no folder")
+        raise UsageError(f"--scenarios {folder} is not a directory")
     if not options.scenario:
         scenarios, broken = discover(folder)
         if not scenarios:

@@ -207,8 +207,8 @@ def _short_of_memory(engine: Engine, name: str, since: str) -> set[str]:
     The state of a container knows this only of its first process, and only once it has ended.
     """
     label, until = f"label={NAME_LABEL}={name}", str(int(time.time()) + 1)
-    words = ["--filter", label, "--filter", "event=oom", "--format", "{{.Actor.ID}}"]
-    return set(engine.ask("events", "--since", since, "--until", until, *words).split())
+    filters = ["--filter", label, "--filter", "event=oom", "--format", "{{.Actor.ID}}"]
+    return set(engine.ask("events", "--since", since, "--until", until, *filters).split())
 
 
 def _bring_out(engine: Engine, driver: str, out: Path) -> None:

@@ -76,7 +76,7 @@ def read_plan(directory: Path) -> dict[str, Any]:
     except OSError as error:
         raise UsageError(f"{directory} holds no run to resume: it has no plan.json") from error
     except ValueError as error:
-        raise UsageError(f"{directory / 'plan.json'} is no plan: {error}") from error
+        raise UsageError(f"{directory / 'plan.json'} is not a plan: {error}") from error
     if plan.get("schema") != PLAN_SCHEMA or "options" not in plan:
         raise UsageError(f"{directory / 'plan.json'} was written by another version of the suite: start a new run")
     return plan

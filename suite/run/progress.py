@@ -54,8 +54,8 @@ class Progress:
     def started(self, cell: Cell) -> None:
         """Name the cell that runs now."""
         number = self.total - len(self.left) + 1
-        words = f"{cell.scenario}.{cell.variant}  {factor_words(cell.factors)}"
-        self.say(f"[{number:>{len(str(self.total))}}/{self.total}] block {cell.block + 1}/{self.blocks}  {words} ... ")
+        named = f"{cell.scenario}.{cell.variant}  {factor_words(cell.factors)}"
+        self.say(f"[{number:>{len(str(self.total))}}/{self.total}] block {cell.block + 1}/{self.blocks}  {named} ... ")
         self.open = True
 
     def done(self, record: Record) -> None:

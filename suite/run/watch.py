@@ -80,7 +80,7 @@ class CallWatch:
         return count_engaged(self._last) if self._events is not None else None
 
     def disturbance(self) -> str | None:
-        """What befell the cluster during any call, in words."""
+        """Say what disturbed the cluster during any call; None where nothing did."""
         return disturbance([*self._earlier, *self._last])
 
     def warnings(self, ran: Engaged | None, *, machine: bool) -> list[str]:

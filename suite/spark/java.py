@@ -104,7 +104,7 @@ def _launcher_home(java: Path) -> Path:
             return home
         except OSError:
             continue
-    raise UsageError(f"no folder to put the Java launcher in (tried {', '.join(map(str, places))}): make one writable")
+    raise UsageError(f"the Java launcher cannot be written (tried {', '.join(map(str, places))}): make one writable")
 
 
 def find_java() -> Java:

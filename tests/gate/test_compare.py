@@ -119,9 +119,9 @@ def test_a_recipe_that_is_no_longer_under_test_is_not_passed_over(recipes, tmp_p
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["nowhere", "."], "'nowhere' is no revision of"),
+        (["nowhere", "."], "'nowhere' is not a revision of"),
         ([".", ".", "--base-lock", "no.txt"], "there is no lock no.txt"),
-        ([".", ".", "--head-conf", "cores=3"], "'cores=3' is no setting such as spark."),
+        ([".", ".", "--head-conf", "cores=3"], "'cores=3' is not a setting such as spark."),
         ([".", ".", "--master", "compose"], "compare does not run in containers"),
         ([".", ".", "unheard_of"], "no scenario 'unheard_of' on either side"),
     ],

@@ -93,7 +93,9 @@ def test_each_breach_has_its_reason(written, old, new, reason):
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize(("name", "reason"), [("numpy.py", "is also the name of"), ("two words.py", "no Python name")])
+@pytest.mark.parametrize(
+    ("name", "reason"), [("numpy.py", "is also the name of"), ("two words.py", "not a Python name")]
+)
 def test_a_name_that_workers_would_resolve_otherwise_is_refused(written, name, reason):
     with pytest.raises(ScenarioError, match=reason):
         load_scenario(written(GOOD, name))

@@ -284,11 +284,11 @@ REFUSED = {
     "master": (["--master", "lokal[2]"], "--master 'lokal[2]' is none that Spark knows"),
     "no slots": (["--master", "local[0]"], "say how many slots"),
     "parallelism": (["--parallelism", "0"], "0 is less than 1"),
-    "folds": (["--folds", "two"], "'two' is no list of whole numbers"),
+    "folds": (["--folds", "two"], "'two' is not a list of whole numbers"),
     "folds of the data": ([str(RECIPES / "plain.py"), "--size", "full"], "plain: there are 1000 rows, not 5000"),
     "timeout": (["--timeout", "-1"], "-1 is not above zero"),
     "blocks": (["--blocks", "1,2"], "more than one number"),
-    "folder": (["--scenarios", "/nonexistent"], "is no folder"),
+    "folder": (["--scenarios", "/nonexistent"], "is not a directory"),
     "remote slots": (["--master", "spark://127.0.0.1:1"], "--slots is needed"),
     "nothing to resume": (["--resume"], "holds no run to resume"),
 }
