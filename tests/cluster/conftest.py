@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -23,11 +23,23 @@ from suite.cluster.image_build import ImageUnavailableError
 ROOT = Path(__file__).resolve().parents[2]
 
 
+SKIPPED = "tests on containers need more of this machine: "
+
+
 def skip_outside_ci(error: ClusterError) -> NoReturn:
-    """Containers cannot be had: tests on them are skipped with one line that says why, but in CI they fail."""
+    """Containers cannot be had: tests on them are skipped with the reason and the remedy, but in CI they fail."""
     if os.environ.get("CI"):
         pytest.fail(f"CI has to run the tests on containers: {error}", pytrace=False)
-    pytest.skip(str(error))
+    pytest.skip(f"{SKIPPED}{error}")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Give all tests that are skipped for want of containers one place, so that they are one line of the summary."""
+    report = yield
+    if isinstance(report.longrepr, tuple) and SKIPPED in report.longrepr[2]:
+        report.longrepr = ("tests/cluster", None, report.longrepr[2])
+    return report
 
 
 @pytest.fixture(scope="session")
