@@ -4,8 +4,10 @@
 import os
 import sys
 
-if sys.version_info < (3, 11):  # noqa: UP036 - says so in one line, before newer syntax fails to parse
-    sys.stderr.write("error: foldout needs Python 3.11 or newer; this is " + sys.version.split()[0] + "\n")
+# As in `requires-python` of pyproject.toml. Python 3.15 and later have no wheels of Spark's companions yet.
+if not (3, 11) <= sys.version_info[:2] <= (3, 14):
+    # Before anything with newer syntax is imported: an old Python has to be able to read this file.
+    sys.stderr.write("error: foldout needs Python 3.11 to 3.14; this is " + sys.version.split()[0] + "\n")
     sys.exit(2)
 if not sys.platform.startswith(("linux", "darwin")):
     sys.stderr.write("error: foldout runs on Linux and macOS; on Windows use it inside WSL 2\n")

@@ -66,16 +66,9 @@ def test_what_fits_is_said_to_be_ready(capsys):
     assert capsys.readouterr().out.endswith("ready: python -m tox -e bench\n")
 
 
-@pytest.mark.parametrize(
-    ("change", "said"),
-    [
-        ("sys.version_info = (3, 10, 13)", "foldout needs Python 3.11 or newer"),
-        ("sys.platform = 'win32'", "foldout runs on Linux and macOS"),
-    ],
-)
-def test_another_python_or_system_is_one_line_and_wrong_usage(change, said):
-    code = f"import runpy, sys; {change}; runpy.run_module('suite', run_name='__main__')"
+def test_another_system_is_one_line_and_wrong_usage():
+    code = "import runpy, sys; sys.platform = 'win32'; runpy.run_module('suite', run_name='__main__')"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 2
     (line,) = done.stderr.splitlines()
-    assert line.startswith(f"error: {said}")
+    assert line.startswith("error: foldout runs on Linux and macOS")

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from suite.cluster.description import ClusterError
-from suite.machine.environment import ROOT
+from suite.cluster.image_build import ImageUnavailableError, build_context, missing_for_build
 from suite.machine.signals import defer_signals
 
 IMAGE = "foldout:local"
@@ -143,20 +143,26 @@ def build_image(engine: Engine, log: Path, image: str = IMAGE) -> None:
 
     Raises
     ------
+    ImageUnavailableError
+        This machine lacks what the build needs: the base image, trust in a proxy, a network.
     ClusterError
-        With the name of the log.
+        It failed for any other reason. Both name the log.
     """
     handed = [word for name in BUILD_VARIABLES if os.environ.get(name) for word in ("--build-arg", name)]
-    # Without --force-rm, an interrupted build leaves its last container behind (BuildKit has none).
-    command = ["docker", "build", "--force-rm", "-t", image, *handed]
-    command += ["-f", str(ROOT / "docker" / "Dockerfile"), str(ROOT)]
-    with running_client(command, log) as client:
-        try:
-            code = client.wait(BUILD_SECONDS)
-        except subprocess.TimeoutExpired:
-            raise ClusterError(f"the image was not built in {BUILD_SECONDS:g} seconds: see {log}") from None
+    with build_context() as context:
+        # Without --force-rm, an interrupted build leaves its last container behind (BuildKit has none).
+        command = ["docker", "build", "--force-rm", "-t", image, *handed]
+        command += ["-f", str(context / "docker" / "Dockerfile"), str(context)]
+        with running_client(command, log) as client:
+            try:
+                code = client.wait(BUILD_SECONDS)
+            except subprocess.TimeoutExpired:
+                raise ClusterError(f"the image was not built in {BUILD_SECONDS:g} seconds: see {log}") from None
     if code:
-        raise ClusterError(f"the image could not be built: {last_line(log.read_text(errors='replace'))}: see {log}")
+        said = log.read_text(errors="replace")
+        cause = missing_for_build(said)
+        kind = ImageUnavailableError if cause else ClusterError
+        raise kind(f"the image could not be built: {cause or last_line(said)}: see {log}")
 
 
 @contextlib.contextmanager

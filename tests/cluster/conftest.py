@@ -9,34 +9,55 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
 from suite.cluster import compose
 from suite.cluster.description import ClusterError
 from suite.cluster.docker_engine import IMAGE, Engine, build_image, find_engine
+from suite.cluster.image_build import ImageUnavailableError
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
+SKIPPED = "tests on containers need more of this machine: "
+
+
+def skip_outside_ci(error: ClusterError) -> NoReturn:
+    """Containers cannot be had: tests on them are skipped with the reason and the remedy, but in CI they fail."""
+    if os.environ.get("CI"):
+        pytest.fail(f"CI has to run the tests on containers: {error}", pytrace=False)
+    pytest.skip(f"{SKIPPED}{error}")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Give all tests that are skipped for want of containers one place, so that they are one line of the summary."""
+    report = yield
+    if isinstance(report.longrepr, tuple) and SKIPPED in report.longrepr[2]:
+        report.longrepr = ("tests/cluster", None, report.longrepr[2])
+    return report
+
+
 @pytest.fixture(scope="session")
 def engine() -> Engine:
-    """A Docker engine. Where there is none these tests are skipped, but in CI that is a failure."""
+    """A Docker engine."""
     try:
         return find_engine()
     except ClusterError as error:
-        if os.environ.get("CI") == "true":
-            pytest.fail(f"CI has to run the tests on containers: {error}")
-        pytest.skip(str(error))
+        skip_outside_ci(error)
 
 
 @pytest.fixture(scope="session")
 def image(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The image, built from the working tree."""
-    build_image(engine, tmp_path_factory.mktemp("build") / "build.log")
+    """The image, built from the working tree. A build that fails by the tree's own fault fails the tests anywhere."""
+    try:
+        build_image(engine, tmp_path_factory.mktemp("build") / "build.log")
+    except ImageUnavailableError as error:
+        skip_outside_ci(error)
     return IMAGE
 
 

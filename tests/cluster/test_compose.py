@@ -278,21 +278,6 @@ def test_the_command_line_says_it_in_one_line(words, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize(("ci", "code", "said"), [("true", 1, "CI has to run the tests"), ("", 0, "skipped")])
-def test_faults_are_skipped_without_an_engine_but_not_in_ci(ci, code, said, tmp_path):
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "tests/cluster/test_faults_push.py", "-k", "hangs"],
-        cwd=ROOT,
-        env={**os.environ, "PATH": fake_docker(tmp_path, DEAD), "CI": ci},
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert said in done.stdout
-    assert "no Docker engine answers" in done.stdout
-    assert done.returncode == code
-
-
 # --- what is sent into the container
 
 

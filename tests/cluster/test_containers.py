@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from suite import records
-from suite.cluster import compose, docker_engine
+from suite.cluster import compose, image_build
 from suite.cluster.description import is_complete, master_state
 from suite.cluster.docker_engine import build_image
 
@@ -213,7 +213,7 @@ def test_a_change_of_code_rebuilds_the_last_layers_only(engine, image, tmp_path,
     for name in (".dockerignore", "pyproject.toml"):
         shutil.copy(ROOT / name, tmp_path / name)
     (tmp_path / "scenarios" / "new.py").write_text("pass\n")
-    monkeypatch.setattr(docker_engine, "ROOT", tmp_path)
+    monkeypatch.setattr(image_build, "ROOT", tmp_path)
     changed = "foldout:changed"
     try:
         build_image(engine, tmp_path / "build.log", changed)
@@ -233,3 +233,10 @@ def test_nothing_of_the_build_is_in_the_image(engine, image):
     assert "proxy" not in seen.lower()
     assert ".crt" not in seen
     assert "bin/pip" not in seen
+
+
+def test_no_authority_is_in_the_image(engine, image):
+    text = "grep -rlsI --exclude-dir=proc --exclude-dir=sys '^-----BEGIN CERTIFICATE-----' /"
+    names = "find / -xdev '(' -name '*.crt' -o -name '*.pem' ')'"
+    words = ["run", "--rm", "--user", "0", "--entrypoint", "sh", image, "-c", f"{text}; {names}; echo done"]
+    assert engine.ask(*words) == "done\n"

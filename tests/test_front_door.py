@@ -1,0 +1,180 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The README's first lines work as they stand, CI runs them, and all files agree on Pythons and environments."""
+
+import ast
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from configparser import ConfigParser
+from pathlib import Path
+
+import pytest
+from ruamel.yaml import YAML
+
+ROOT = Path(__file__).resolve().parent.parent
+LINES = re.findall(r"^    ([^ #].*)$", (ROOT / "README.md").read_text(), re.MULTILINE)[:2]
+WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
+NEW_AND_OLD = [(3, 15, 0, "final", 0), (4, 0, 0, "final", 0), (3, 10, 9, "final", 0), (3, 8, 1, "final", 0)]
+
+# A machine's `python3`: `-m venv DIR` makes a `python` and a `pip` there that write down how they were called. That
+# `python` can import tox from when that `pip` has installed it.
+PYTHON3 = """#!/bin/sh
+echo "python3 $*" >> "$LOG"
+[ "$1 $2" = "-m venv" ] || exit 1
+mkdir -p "$3/bin"
+cat > "$3/bin/python" <<'END'
+#!/bin/sh
+if [ "$1" = -c ]; then [ "$2" = "import tox" ] && [ -e .venv/tox ]; exit; fi
+echo "python $*" >> "$LOG"
+END
+cat > "$3/bin/pip" <<'END'
+#!/bin/sh
+echo "pip $*" >> "$LOG"
+[ -z "$OFFLINE" ] && touch .venv/tox
+END
+chmod +x "$3"/bin/*
+"""
+
+
+@pytest.fixture
+def paste(tmp_path):
+    """Runs a line of the README in a clone on a machine with nothing but Python; what it called, and its exit code."""
+    log = tmp_path / "log"
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "python3").write_text(PYTHON3)
+    (tmp_path / "bin" / "python3").chmod(0o755)
+    (tmp_path / "clone" / ".ci").mkdir(parents=True)
+    shutil.copy(ROOT / "README.md", tmp_path / "clone")
+    shutil.copy(ROOT / ".ci" / "readme-line", tmp_path / "clone" / ".ci")
+
+    def run(*command: str, offline: str = "") -> tuple[list[str], int]:
+        log.write_text("")
+        path = f"{tmp_path / 'bin'}:{os.environ['PATH']}"
+        done = subprocess.run(
+            command,
+            cwd=tmp_path / "clone",
+            env={"PATH": path, "LOG": str(log), "OFFLINE": offline},
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        assert "No such file" not in done.stderr
+        return log.read_text().splitlines(), done.returncode
+
+    return run
+
+
+MADE = ["python3 -m venv .venv", "pip install -q tox"]
+
+
+@pytest.mark.parametrize(("line", "called"), list(zip(LINES, ["python -m tox -e bench", "python -m tox"], strict=True)))
+def test_a_line_makes_its_environment_and_the_second_time_only_runs_tox(line, called, paste):
+    assert paste("sh", "-c", line) == ([*MADE, called], 0)
+    assert paste("sh", "-c", line) == ([called], 0)
+
+
+def test_after_a_failure_a_line_begins_again(paste):
+    assert paste("sh", "-c", LINES[1], offline="yes") == (MADE, 1)
+    assert paste("sh", "-c", LINES[1]) == ([*MADE, "python -m tox"], 0)
+
+
+def test_ci_runs_the_lines_word_for_word(paste):
+    called, code = paste(".ci/readme-line", "1", "--", "--size", "smoke", "--out", "a folder")
+    assert (called, code) == ([*MADE, "python -m tox -e bench -- --size smoke --out a folder"], 0)
+    assert paste(".ci/readme-line", "2") == (["python -m tox"], 0)
+    ci = (ROOT / ".ci" / "run").read_text()
+    assert re.findall(r"(?m)^\.ci/readme-line (\d)(.*)$", ci) == [
+        ("1", ' -- --size smoke --out "$out/smoke"'),
+        ("2", ""),
+    ]
+    # On the clone as it is: nothing is put into it beforehand.
+    assert not re.search(r"(?m)^\s*(cp|mv|ln|touch|sed) ", ci)
+    assert "docker/certs" not in ci
+
+
+def test_every_environment_that_is_named_is_in_tox_ini():
+    tox = ConfigParser(interpolation=None)
+    tox.read(ROOT / "tox.ini")
+    known = {name.removeprefix("testenv:") for name in tox.sections()}
+    assert set(tox["tox"]["env_list"].split(", ")) <= known
+    files = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / ".ci" / "run", *WORKFLOWS]
+    for path in files:
+        named = {
+            name
+            for names in re.findall(r"tox\S* (?:-c \S+ )?-e ([\w,-]+)", path.read_text())
+            for name in names.split(",")
+        }
+        assert named, path.name
+        assert named <= known, path.name
+
+
+def supported() -> list[str]:
+    """The Pythons of pyproject.toml, oldest first."""
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["requires-python"]
+    oldest, above = map(int, re.fullmatch(r">=3\.(\d+),<3\.(\d+)", declared).groups())
+    return [f"3.{minor}" for minor in range(oldest, above)]
+
+
+def test_all_files_name_the_same_pythons():
+    pythons = supported()
+    for name in ("README.md", "CONTRIBUTING.md", "toxfile.py", "suite/__main__.py"):
+        assert SPAN in (ROOT / name).read_text(), name
+    matrix = YAML(typ="safe").load(ROOT / ".github" / "workflows" / "tests.yml")["jobs"]["tests"]["strategy"]["matrix"]
+    assert matrix["python"] == pythons
+    assert f"--python-version {pythons[0]} " in (ROOT / "tox.ini").read_text()
+
+
+SPAN = f"Python {supported()[0]} to {supported()[-1]}"
+
+
+def run_as(version: tuple, *code: str) -> subprocess.CompletedProcess:
+    """Run code under a Python that says that it is another version."""
+    shown = ".".join(map(str, version[:3]))
+    fake = f"import sys; sys.version_info = {version}; sys.version = '{shown} (fake)'"
+    return subprocess.run(
+        [sys.executable, "-c", "\n".join([fake, *code])], cwd=ROOT, capture_output=True, text=True, timeout=60
+    )
+
+
+@pytest.mark.parametrize("version", NEW_AND_OLD, ids=lambda version: f"{version[0]}.{version[1]}")
+def test_another_python_gets_one_line_from_the_suite(version):
+    done = run_as(version, "import runpy", "runpy.run_module('suite', run_name='__main__')")
+    assert done.stderr.count("\n") == 1
+    assert f"needs {SPAN}; this is {'.'.join(map(str, version[:3]))}" in done.stderr
+    assert (done.returncode, done.stdout) == (2, "")
+
+
+@pytest.mark.parametrize("version", NEW_AND_OLD, ids=lambda version: f"{version[0]}.{version[1]}")
+def test_another_python_gets_one_line_through_tox(version):
+    # tox is imported first, so that it sees the Python that there is; our file then sees the other one.
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            f"from tox.run import run\nimport sys\nsys.version_info = {version}\nrun(['-e', 'bench'])",
+        ],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.stderr.count("\n") == 1
+    assert f"needs {SPAN}," in done.stderr
+    assert f"python{supported()[-1]}" in done.stderr
+    assert (done.returncode, done.stdout) == (2, "")
+
+
+@pytest.mark.parametrize("version", [tuple(map(int, name.split("."))) for name in supported()])
+@pytest.mark.parametrize("name", ["toxfile.py", "suite/__main__.py"])
+def test_a_supported_python_passes(name, version):
+    code = (ROOT / name).read_text().replace("from suite.cli import main", "main = lambda: 7")
+    done = run_as((*version, 0, "final", 0), f"__name__ = 'imported'\n{code}")
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("name", ["toxfile.py", "suite/__main__.py"])
+def test_an_old_python_can_read_what_refuses_it(name):
+    ast.parse((ROOT / name).read_text(), feature_version=(3, 6))
