@@ -69,7 +69,7 @@ class Scope:
         self.folder = Path(tempfile.gettempdir()) / f"foldout-{secrets.token_hex(8)}"
         self._grace = grace
         self._processes: list[subprocess.Popen[bytes]] = []
-        self._leaders: list[psutil.Process] = []
+        self._leaders: dict[int, psutil.Process] = {}
         # It is there before the folder is: however early we die, somebody is there who removes it.
         self._guardian = subprocess.Popen(
             [sys.executable, "-P", reaper.__file__, str(self.folder), str(grace)],
@@ -115,7 +115,7 @@ class Scope:
                 **options,
             )
             self._processes.append(process)
-            self._leaders.append(psutil.Process(process.pid))
+            self._leaders[process.pid] = psutil.Process(process.pid)
             assert self._guardian.stdin is not None
             # Where somebody has killed the guardian, `close` does its work.
             with contextlib.suppress(BrokenPipeError):

@@ -15,7 +15,7 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
 import psutil
@@ -28,8 +28,10 @@ SHARED_MEMORY = Path("/dev/shm")
 # joblib's memory maps and loky's semaphores, with the id of the process that made them.
 OF_PROCESS = re.compile(r"(?:joblib_memmapping_folder_|sem\.loky-)(\d+)[_-]")
 
+Leaders = Mapping[int, psutil.Process | None]
 
-def find_members(folder: Path, leaders: Iterable[psutil.Process]) -> list[psutil.Process]:
+
+def find_members(folder: Path, leaders: Leaders) -> list[psutil.Process]:
     """All living processes of a scope, whoever their parent is now.
 
     A process belongs to it that is in the session of one of the leaders: Spark's Python workers leave the process
@@ -40,11 +42,11 @@ def find_members(folder: Path, leaders: Iterable[psutil.Process]) -> list[psutil
     ----------
     folder : Path
         The scope's own.
-    leaders : iterable of psutil.Process
-        Processes that were started in the scope, each the leader of a session.
+    leaders : mapping of int to psutil.Process or None
+        Processes that were started in the scope, each the leader of a session; None for one that ended at once.
     """
-    # A number is free for another process only when the session is empty; then that session is none of ours.
-    sessions = {leader.pid for leader in leaders if leader.is_running() or not psutil.pid_exists(leader.pid)}
+    # A number is free for another process only when its session is empty; then a session of that number is not ours.
+    sessions = {pid for pid, leader in leaders.items() if leader and leader.is_running() or not psutil.pid_exists(pid)}
     found = []
     for process in psutil.process_iter():
         # It may be gone by now, or belong to another user.
@@ -81,13 +83,13 @@ def is_resource_tracker(process: psutil.Process) -> bool:
     return False
 
 
-def close_scope(folder: Path, leaders: Collection[psutil.Process], grace: float) -> None:
+def close_scope(folder: Path, leaders: Leaders, grace: float) -> None:
     """End all processes of a scope, then remove its folder and what they left in shared memory.
 
     Parameters
     ----------
     folder : Path
-    leaders : collection of psutil.Process
+    leaders : mapping of int to psutil.Process or None
         See `find_members`.
     grace : float
         Seconds between SIGTERM and SIGKILL; with 0, processes are killed at once.
@@ -97,7 +99,7 @@ def close_scope(folder: Path, leaders: Collection[psutil.Process], grace: float)
     RuntimeError
         A process cannot be killed.
     """
-    seen = {leader.pid for leader in leaders}
+    seen = set(leaders)
 
     def members() -> list[psutil.Process]:
         found = find_members(folder, leaders)
@@ -132,13 +134,14 @@ def remove_shared_memory(pids: Collection[int]) -> None:
             path.unlink(missing_ok=True)
 
 
-def wait_for_parent() -> list[psutil.Process]:
+def wait_for_parent() -> Leaders:
     """Note each process that is started, until the pipe closes."""
-    leaders = []
-    for line in sys.stdin:
-        # One that is gone already has no session, unless others are in it; those have the scope in their environment.
-        with contextlib.suppress(psutil.NoSuchProcess):
-            leaders.append(psutil.Process(int(line)))
+    leaders: dict[int, psutil.Process | None] = {}
+    for pid in map(int, sys.stdin):
+        try:
+            leaders[pid] = psutil.Process(pid)
+        except psutil.NoSuchProcess:
+            leaders[pid] = None
     # Where the parent died while it was starting a process, this becomes the command, with its environment, just now.
     time.sleep(POLL_SECONDS)
     return leaders
