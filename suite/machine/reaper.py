@@ -45,8 +45,9 @@ def find_members(folder: Path, leaders: Leaders) -> list[psutil.Process]:
     leaders : mapping of int to psutil.Process or None
         Processes that were started in the scope, each the leader of a session; None for one that ended at once.
     """
-    # A number is free for another process only when its session is empty; then a session of that number is not ours.
-    sessions = {pid for pid, leader in leaders.items() if leader and leader.is_running() or not psutil.pid_exists(pid)}
+    # A number is given to another process only when its session is empty; then a session of that number is not ours.
+    reused = {pid for pid, leader in leaders.items() if psutil.pid_exists(pid) and not (leader and leader.is_running())}
+    sessions = leaders.keys() - reused
     found = []
     for process in psutil.process_iter():
         # It may be gone by now, or belong to another user.

@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from suite.machine import processes, reaper
+from suite.machine import reaper
 from suite.machine.processes import child_environment, open_scope
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -112,9 +112,11 @@ def test_a_process_that_ignores_the_request_is_killed():
 
 
 def test_an_exception_ends_the_scope_too():
-    with pytest.raises(ZeroDivisionError), open_scope() as scope:
-        process = scope.start(["sleep", "600"], child_environment())
+    def fail(_):
         raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError), open_scope() as scope:
+        fail(process := scope.start(["sleep", "600"], child_environment()))
     assert process.returncode == -signal.SIGKILL
     assert not scope.folder.exists()
 

@@ -327,13 +327,21 @@ def test_when_the_parent_is_killed_the_run_can_be_resumed(bench, tame):
 
 
 @pytest.mark.spark
-def test_a_cluster_of_processes_leaves_nothing_after_success(bench, tmp_path):
+def test_on_a_cluster_of_processes_the_executors_are_recorded_before_and_after(bench, tmp_path):
     recipe = tmp_path / "sound.py"
     whole = (RECIPES / "sparkling.py").read_text()
     recipe.write_text(whole[: whole.index("def run_one_task")] + whole[whole.index("def check") :])
     code, said = bench.run(str(recipe), "--master", "standalone", "--workers", "2", "--size", "smoke")
     assert code == 0, said
     assert bench.left_behind() == []
+    facts = json.loads((bench.out / "environment.json").read_text())
+    assert facts["master"].startswith("standalone cluster: 2 workers of 1 core, all on one host")
+    for when in ("before", "after"):
+        assert len(facts["executors"][when]) == 2
+        for executor in facts["executors"][when].values():
+            assert executor["spark"] == facts["versions"]["pyspark"]
+            assert executor["threads"]["OMP_NUM_THREADS"] == "1"
+            assert len(executor["load_average"]) == 3
 
 
 def test_variables_of_other_projects_do_not_reach_the_cells(bench, tmp_path):
