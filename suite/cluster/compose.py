@@ -12,9 +12,10 @@ import os
 import re
 import shutil
 import socket
+import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -162,6 +163,22 @@ def start_containers(engine: Engine, plan: ClusterSpec, owner: str, log: Path) -
     ClusterError
         Names the container that is missing, or what compose says.
     """
+    check_fits(engine, plan)
+    write_secret(state_folder(plan.name))
+    services = ["master", "worker", *(["history"] if plan.pages else [])]
+    command = [*compose_command(engine, plan), "up", "-d", "--no-build", "--scale", f"worker={plan.workers}", *services]
+    with running_client(command, log, client_environment(plan.variables(engine, owner))) as client:
+        wait_until_healthy(engine, plan.name, plan.workers + len(services) - 1, client, log)
+
+
+def check_fits(engine: Engine, plan: ClusterSpec) -> None:
+    """Make sure that the engine has what a cluster needs.
+
+    Raises
+    ------
+    ClusterError
+        It has too few cores or too little memory; or the sizes make no sense.
+    """
     check_size(plan.workers, plan.cores, plan.memory)
     if plan.cores > engine.cores:
         raise ClusterError(f"workers of {plan.cores} cores cannot be had: the Docker engine has {engine.cores}")
@@ -171,37 +188,51 @@ def start_containers(engine: Engine, plan: ClusterSpec, owner: str, log: Path) -
             f"{plan.workers} workers need {needed:.1f} GiB, the Docker engine has {engine.memory_gib:.1f}: "
             "take fewer, or give it more"
         )
-    folder = state_folder(plan.name)
+
+
+def write_secret(folder: Path) -> None:
+    """Write a new secret into a folder that is open to this user alone."""
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     folder.chmod(0o700)
     (folder / "secret").unlink(missing_ok=True)
     # Others are kept out by the folder. The file itself is mounted into containers, whose user is not this one.
     (folder / "secret").write_text(new_secret())
     (folder / "secret").chmod(0o444)
-    services = ["master", "worker", *(["history"] if plan.pages else [])]
-    command = [*compose_command(engine, plan), "up", "-d", "--no-build", "--scale", f"worker={plan.workers}", *services]
+
+
+def wait_until_healthy(engine: Engine, name: str, wanted: int, client: subprocess.Popen[bytes], log: Path) -> None:
+    """Wait until a compose client is through and all containers of its cluster are healthy.
+
+    Raises
+    ------
+    ClusterError
+        As `start_containers`.
+    """
     deadline = time.monotonic() + COMPOSE_START_SECONDS
-    wanted = plan.workers + len(services) - 1
-    with running_client(command, log, client_environment(plan.variables(engine, owner))) as client:
-        while True:
-            said = log.read_text(errors="replace")
-            if client.poll():
-                raise ClusterError(explain_failed_start(said, log))
-            states = [container_state(container) for container in engine.containers(plan.name)]
-            if broken := [f"{who} {what}" for who, what in states if what not in ("healthy", "starting", "created")]:
-                raise ClusterError(f"the cluster did not start: {', '.join(broken)}: see {log}")
-            healthy = sum(what == "healthy" for _, what in states)
-            if healthy == wanted and client.poll() == 0:
-                return
-            if time.monotonic() > deadline:
-                missing = [f"{who} is {what}" for who, what in states if what != "healthy"]
-                if len(states) < wanted:
-                    missing.append(f"{wanted - len(states)} were not made")
-                raise ClusterError(
-                    f"{healthy} of {wanted} containers came up in {COMPOSE_START_SECONDS:g} seconds "
-                    f"({', '.join(missing)}): see {log}"
-                )
-            time.sleep(0.3)
+    while True:
+        said = log.read_text(errors="replace")
+        if client.poll():
+            raise ClusterError(explain_failed_start(said, log))
+        states = [container_state(container) for container in engine.containers(name)]
+        if broken := [f"{who} {what}" for who, what in states if what not in ("healthy", "starting", "created")]:
+            raise ClusterError(f"the cluster did not start: {', '.join(broken)}: see {log}")
+        if sum(what == "healthy" for _, what in states) == wanted and client.poll() == 0:
+            return
+        if time.monotonic() > deadline:
+            raise ClusterError(explain_missing(states, wanted, log))
+        time.sleep(0.3)
+
+
+def explain_missing(states: Sequence[tuple[str, str]], wanted: int, log: Path) -> str:
+    """Which containers are not healthy in time: one line with the log's name."""
+    missing = [f"{who} is {what}" for who, what in states if what != "healthy"]
+    healthy = len(states) - len(missing)
+    if len(states) < wanted:
+        missing.append(f"{wanted - len(states)} were not made")
+    return (
+        f"{healthy} of {wanted} containers came up in {COMPOSE_START_SECONDS:g} seconds "
+        f"({', '.join(missing)}): see {log}"
+    )
 
 
 def explain_failed_start(said: str, log: Path) -> str:

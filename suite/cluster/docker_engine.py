@@ -16,13 +16,14 @@ from typing import Any
 
 from suite.cluster.description import ClusterError
 from suite.cluster.image_build import ImageUnavailableError, build_context, missing_for_build
-from suite.machine.signals import defer_signals
+from suite.machine.processes import open_scope
 
 IMAGE = "foldout:local"
 NAME_LABEL = "foldout.cluster"
 
 CLIENT_SECONDS = 60.0  # for a question to the engine
 BUILD_SECONDS = 3600.0
+CLIENT_GRACE_SECONDS = 10.0  # that a client gets to stop what it does
 
 # Variables that the image's build may need behind a company's proxy: handed on by name where they are set, so that
 # their values, often with a password in them, are on no command line.
@@ -170,22 +171,7 @@ def running_client(
     command: Sequence[str], log: Path, environment: Mapping[str, str] | None = None
 ) -> Iterator[subprocess.Popen[bytes]]:
     """A client that writes to a log, and does not outlive the block."""
-    with defer_signals(), log.open("ab") as out:
-        client = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=out,
-            stderr=subprocess.STDOUT,
-            env=environment,
-            start_new_session=True,
+    with open_scope(grace=CLIENT_GRACE_SECONDS) as scope, log.open("ab") as out:
+        yield scope.start(
+            command, os.environ if environment is None else environment, stdout=out, stderr=subprocess.STDOUT
         )
-    try:
-        yield client
-    finally:
-        if client.poll() is None:
-            client.terminate()
-            try:
-                client.wait(10)
-            except subprocess.TimeoutExpired:
-                client.kill()
-                client.wait()

@@ -7,13 +7,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 import platform
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
@@ -25,8 +22,8 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 from suite.cluster.description import PAGES, Cluster, ClusterError, executor_conf, master_state
 from suite.machine.environment import ROOT
-from suite.machine.processes import end_session
-from suite.machine.signals import defer_signals
+from suite.machine.pipes import LineReader, write_all
+from suite.machine.processes import child_environment, open_scope
 from suite.spark import session
 from suite.spark.java import Java
 from suite.spark.session import is_local
@@ -37,6 +34,7 @@ LIMIT_SECONDS = 300.0  # for everything
 ROUNDS = 10  # of tasks, until every executor has had one
 COMPARED = ("python", "java", "spark", "numpy", "scikit-learn")
 MISSING = "missing"
+RESULT = b"RESULT "  # begins the line that a check of its own writes; Spark may write others
 
 # Runs on an executor, in the interpreter that its Python workers would get, before Spark's own Python code does: that
 # would stop at the first difference, with a long stack trace. Reads lines of JSON, adds to each, writes them.
@@ -315,41 +313,39 @@ def run_preflight(cluster: Cluster, slots: int, java: Java, log: Path) -> list[N
     executor_conf(cluster.conf, slots)
     asked = {"url": cluster.url, "conf": cluster.conf, "slots": slots}
     log.parent.mkdir(parents=True, exist_ok=True)
-    begin = time.monotonic()
-    with defer_signals(), log.open("wb") as errors:
-        process = subprocess.Popen(
+    with open_scope() as scope, log.open("wb") as errors:
+        process = scope.start(
             [sys.executable, "-m", "suite.cluster.preflight"],
+            child_environment()
+            | {"JAVA_HOME": str(java.home), "SPARK_LOCAL_DIRS": str(scope.folder)}
+            | cluster.environment,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=errors,
-            text=True,
             cwd=ROOT,
-            env={**os.environ, "JAVA_HOME": str(java.home), **cluster.environment},
-            start_new_session=True,
         )
-    limit = threading.Timer(LIMIT_SECONDS, end_session, [process.pid])
-    limit.start()
-    try:
         assert process.stdin is not None
         assert process.stdout is not None
-        with contextlib.suppress(BrokenPipeError):
-            process.stdin.write(json.dumps(asked))
-            process.stdin.close()
+        write_all(process.stdin.fileno(), json.dumps(asked).encode())
+        process.stdin.close()
         # Its end is not waited for: with executors that never came, Spark takes minutes to stop.
-        answer = next((line for line in process.stdout if line.startswith("RESULT ")), None)
-    finally:
-        limit.cancel()
-        with defer_signals():
-            end_session(process.pid)
-            process.wait()
-    if answer is None and time.monotonic() - begin > LIMIT_SECONDS:
-        raise ClusterError(f"{cluster.url} did nothing useful in {LIMIT_SECONDS:g} seconds: see {log}")
-    if answer is None:
-        raise ClusterError(f"no Spark session on {cluster.url}: {_reason(log)}: see {log}")
-    result = json.loads(answer.removeprefix("RESULT "))
+        result = _read_result(LineReader(process.stdout.fileno()), cluster.url, log)
     if error := result.get("error"):
         raise (MismatchError if "\n" in error else ClusterError)(error)
     return [NodeVersions(**side) for side in result["sides"]]
+
+
+def _read_result(lines: LineReader, url: str, log: Path) -> dict[str, Any]:
+    """What the process of a check found, within `LIMIT_SECONDS`."""
+    deadline = time.monotonic() + LIMIT_SECONDS
+    try:
+        while (line := lines.read_line(deadline - time.monotonic())) is not None:
+            if line.startswith(RESULT):
+                result: dict[str, Any] = json.loads(line.removeprefix(RESULT))
+                return result
+    except EOFError:
+        raise ClusterError(f"no Spark session on {url}: {_reason(log)}: see {log}") from None
+    raise ClusterError(f"{url} did nothing useful in {LIMIT_SECONDS:g} seconds: see {log}")
 
 
 def _reason(log: Path) -> str:
@@ -378,7 +374,7 @@ def check_from_stdin() -> None:
         result = {"sides": [asdict(side) for side in sides]}
     except ClusterError as error:
         result = {"error": str(error)}
-    print("RESULT", json.dumps(result), flush=True)  # then the parent ends us all
+    print(RESULT.decode() + json.dumps(result), flush=True)  # then the parent ends us all
 
 
 if __name__ == "__main__":

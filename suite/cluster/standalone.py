@@ -13,7 +13,6 @@ import os
 import re
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -35,13 +34,14 @@ from suite.cluster.description import (
     write_properties,
 )
 from suite.machine import environment as machine_environment
-from suite.machine.signals import defer_signals
-from suite.spark.java import find_java
+from suite.machine.processes import Scope, child_environment, open_scope
+from suite.spark.java import Java, find_java
 from suite.spark.session import LOOPBACK
 
 SPARK_HOME = Path(pyspark.__file__).parent
-UNDERTAKER = Path(__file__).resolve().parents[1] / "machine" / "reaper.py"
 STANDALONE_START_SECONDS = 90  # for master and workers together; some seconds in practice
+DAEMON_GRACE_SECONDS = 5.0  # in which daemons and executors end by themselves
+LISTEN = ("--host", LOOPBACK, "--port", "0", "--webui-port", "0")
 MASTER_LINE = re.compile(r"Starting Spark master at (spark://\S+)")
 PAGES_LINE = re.compile(r"MasterWebUI: Bound .* started at (\S+)")
 
@@ -67,7 +67,7 @@ def standalone(
     logs : Path
         Folder for the logs of master and workers, and the executors' own below it.
     encrypt : bool, optional
-        See `topology.secured`; by default what the variable FOLDOUT_ENCRYPT says.
+        See `description.security_conf`; by default what the variable FOLDOUT_ENCRYPT says.
 
     Yields
     ------
@@ -80,51 +80,14 @@ def standalone(
     """
     check_size(workers, cores, memory)
     java = find_java()
-    folder = Path(tempfile.mkdtemp(prefix="foldout-standalone-"))
     logs.mkdir(parents=True, exist_ok=True)
-    conf_dir = folder / "conf"
-    conf_dir.mkdir()
-    if encrypt is None:
-        encrypt = wants_encryption()
-    write_properties(conf_dir / "spark-defaults.conf", security_conf(new_secret(), encrypt=encrypt))
-    # Settings of another Spark on this machine must not leak into ours.
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("SPARK_")}
-    environment |= machine_environment.THREAD_LIMITS | {
-        "JAVA_HOME": str(java.home),
-        "SPARK_HOME": str(SPARK_HOME),
-        "SPARK_CONF_DIR": str(conf_dir),
-        "SPARK_LOCAL_IP": LOOPBACK,
-        "SPARK_LOCAL_DIRS": str(folder / "local"),
-        "SPARK_DAEMON_MEMORY": "256m",
-        "PYSPARK_PYTHON": sys.executable,
-    }
-    crew = Crew(folder, environment, logs)
-    try:
-        where = ["--host", LOOPBACK, "--port", "0", "--webui-port", "0"]
-        crew.start("master", ["org.apache.spark.deploy.master.Master", *where])
-        deadline = time.monotonic() + STANDALONE_START_SECONDS
-        url = crew.wait("the master's address", deadline, lambda: crew.said("master", MASTER_LINE))
-        pages = crew.wait("the master's page", deadline, lambda: crew.said("master", PAGES_LINE))
-        limits = ["--cores", str(cores), "--memory", memory]
+    with open_scope(grace=DAEMON_GRACE_SECONDS) as scope:
+        conf_dir = write_conf_dir(scope.folder, encrypt=wants_encryption() if encrypt is None else encrypt)
+        daemons = Daemons(scope, _daemon_environment(scope.folder, conf_dir, java), logs)
+        url, pages = _start_master(daemons)
         for number in range(workers):
-            name = f"worker-{number + 1}"
-            crew.start(
-                name,
-                [
-                    "org.apache.spark.deploy.worker.Worker",
-                    *where,
-                    *limits,
-                    "--work-dir",
-                    str(logs.resolve() / name),
-                    url,
-                ],
-                pinned_to=processors_of(number, cores),
-            )
-        crew.wait(
-            f"{workers} workers of {cores} cores",
-            deadline,
-            lambda: is_complete(master_state(pages), workers, cores),
-        )
+            _start_worker(daemons, number, cores, memory, url)
+        daemons.wait(f"{workers} workers of {cores} cores", lambda: is_complete(master_state(pages), workers, cores))
         yield Cluster(
             url=url,
             conf={
@@ -139,8 +102,48 @@ def standalone(
             label=one_host_label("standalone cluster", workers, cores, machine_environment.cores()),
             environment={"SPARK_CONF_DIR": str(conf_dir), "SPARK_LOCAL_IP": LOOPBACK},
         )
-    finally:
-        crew.stop()
+
+
+def write_conf_dir(folder: Path, *, encrypt: bool) -> Path:
+    """Make Spark's configuration folder, with a new secret, for daemons and drivers alike."""
+    conf_dir = folder / "conf"
+    conf_dir.mkdir()
+    write_properties(conf_dir / "spark-defaults.conf", security_conf(new_secret(), encrypt=encrypt))
+    # Read by whatever starts a JVM of Spark's, executors included. By default Java puts its temporary files into /tmp,
+    # whatever TMPDIR says, and there they stay when it is killed.
+    (conf_dir / "java-opts").write_text(f'"-Djava.io.tmpdir={folder}"\n')
+    return conf_dir
+
+
+def _daemon_environment(folder: Path, conf_dir: Path, java: Java) -> dict[str, str]:
+    # Nothing of another Spark on this machine, not even its address.
+    own = {name: value for name, value in child_environment().items() if not name.startswith("SPARK_")}
+    return {
+        **own,
+        **machine_environment.THREAD_LIMITS,
+        "JAVA_HOME": str(java.home),
+        "SPARK_HOME": str(SPARK_HOME),
+        "SPARK_CONF_DIR": str(conf_dir),
+        "SPARK_LOCAL_IP": LOOPBACK,
+        "SPARK_LOCAL_DIRS": str(folder / "local"),
+        "SPARK_DAEMON_MEMORY": "256m",
+        "PYSPARK_PYTHON": sys.executable,
+    }
+
+
+def _start_master(daemons: Daemons) -> tuple[str, str]:
+    """The address of the master, and that of its page."""
+    daemons.start("master", ["org.apache.spark.deploy.master.Master", *LISTEN])
+    url: str = daemons.wait("the master's address", lambda: daemons.find("master", MASTER_LINE))
+    pages: str = daemons.wait("the master's page", lambda: daemons.find("master", PAGES_LINE))
+    return url, pages
+
+
+def _start_worker(daemons: Daemons, number: int, cores: int, memory: str, url: str) -> None:
+    name = f"worker-{number + 1}"
+    arguments = ["--cores", str(cores), "--memory", memory, "--work-dir", str(daemons.logs.resolve() / name), url]
+    with pin_to(processors_of(number, cores)):
+        daemons.start(name, ["org.apache.spark.deploy.worker.Worker", *LISTEN, *arguments])
 
 
 def processors_of(number: int, cores: int) -> set[int] | None:
@@ -151,81 +154,60 @@ def processors_of(number: int, cores: int) -> set[int] | None:
     return {mine[(number * cores + core) % len(mine)] for core in range(cores)}
 
 
-class Crew:
-    """Daemon processes that end together, with whoever started them.
+class Daemons:
+    """The processes of Spark that make up the cluster.
 
     Parameters
     ----------
-    folder : Path
-        Removed in the end.
+    scope : Scope
+        They end with it.
     environment : dict
         Of every process.
     logs : Path
         One file a process goes here.
     """
 
-    def __init__(self, folder: Path, environment: dict[str, str], logs: Path):
-        self.environment = environment
+    def __init__(self, scope: Scope, environment: dict[str, str], logs: Path):
         self.logs = logs
-        self.processes: dict[str, subprocess.Popen[bytes]] = {}
-        with defer_signals():
-            self.undertaker = subprocess.Popen(
-                [sys.executable, str(UNDERTAKER), str(folder)], stdin=subprocess.PIPE, start_new_session=True
-            )
+        self._scope = scope
+        self._environment = environment
+        self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._deadline = time.monotonic() + STANDALONE_START_SECONDS
 
     def log(self, name: str) -> Path:
         """Where a process writes."""
         return self.logs / f"{name}.log"
 
-    def start(self, name: str, arguments: Sequence[str], pinned_to: set[int] | None = None) -> None:
-        """Start a Spark daemon in a session of its own, and tell the undertaker."""
+    def start(self, name: str, arguments: Sequence[str]) -> None:
+        """Start a daemon: a class of Spark's with its arguments."""
         command = [str(SPARK_HOME / "bin" / "spark-class"), *arguments]
-        with defer_signals(), pin_to(pinned_to), self.log(name).open("wb") as out:
-            process = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=subprocess.STDOUT,
-                env=self.environment,
-                start_new_session=True,
-            )
-            self.processes[name] = process
-            assert self.undertaker.stdin is not None
-            self.undertaker.stdin.write(f"{process.pid}\n".encode())
-            self.undertaker.stdin.flush()
+        with self.log(name).open("wb") as out:
+            self._processes[name] = self._scope.start(command, self._environment, stdout=out, stderr=subprocess.STDOUT)
 
-    def said(self, name: str, pattern: re.Pattern[str]) -> str | None:
-        """The group that matched in the log of a process, or None."""
+    def find(self, name: str, pattern: re.Pattern[str]) -> str | None:
+        """The group that matches in the log of a process, or None."""
         found = pattern.search(self.log(name).read_text(errors="replace"))
         return found[1] if found else None
 
-    def wait(self, what: str, deadline: float, look: Callable[[], Any]) -> Any:
+    def wait(self, what: str, look: Callable[[], Any]) -> Any:
         """Look until there is something to see.
 
         Raises
         ------
         ClusterError
-            A process has ended, or the deadline (on the monotonic clock) has passed.
+            A process has ended, or the time for the start of the cluster is over.
         """
         while not (seen := look()):
-            for name, process in self.processes.items():
+            for name, process in self._processes.items():
                 if (code := process.poll()) is not None:
                     raise ClusterError(f"standalone cluster: {name} ended with code {code}: see {self.log(name)}")
-            if time.monotonic() > deadline:
-                last = list(self.processes)[-1]
+            if time.monotonic() > self._deadline:
+                last = list(self._processes)[-1]
                 raise ClusterError(
                     f"standalone cluster: no {what} within {STANDALONE_START_SECONDS} seconds: see {self.log(last)}"
                 )
             time.sleep(0.1)
         return seen
-
-    def stop(self) -> None:
-        """End all processes and remove the folder. The undertaker goes on even if this is interrupted."""
-        assert self.undertaker.stdin is not None
-        self.undertaker.stdin.close()
-        self.undertaker.wait()
-        for process in self.processes.values():
-            process.wait()
 
 
 @contextlib.contextmanager

@@ -19,6 +19,7 @@ from typing import Any
 
 from suite.errors import UsageError
 from suite.machine import environment
+from suite.machine.processes import child_environment
 from suite.plan.cells import Cell, Request, plan_cells
 from suite.plan.scenario import ScenarioError, discover, load_scenario
 from suite.run.answers import find_complaint
@@ -138,6 +139,7 @@ def ask(python: str, what: str, asked: Mapping[str, Any]) -> dict[str, Any]:
         capture_output=True,
         text=True,
         cwd=environment.ROOT,
+        env=child_environment(),
         check=False,
     )
     if done.returncode:

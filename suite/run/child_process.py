@@ -1,28 +1,26 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A child process and all that it starts: spawned in a session of its own, ended without a trace."""
+"""A child process that runs cells, and tells us through a pipe what happens."""
 
 from __future__ import annotations
 
-import glob
 import json
 import os
-import selectors
-import shutil
 import signal
 import subprocess
-import tempfile
-import time
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from suite.machine.environment import ROOT, THREAD_LIMITS
-from suite.machine.processes import end_session
-from suite.machine.signals import defer_signals
+from suite.machine.pipes import LineReader, write_all
+from suite.machine.processes import Scope, child_environment, open_scope
 from suite.run.assignment import Assignment
 from suite.run.turns import GO_ON
+
+PYTEST = ("-m", "pytest", str(ROOT / "suite" / "run" / "test_cell.py"), "-q", "-s", "--benchmark-quiet")
+PYTEST_CONF = ("-c", str(ROOT / "pyproject.toml"), f"--rootdir={ROOT}", "-p", "no:cacheprovider")
 
 
 class Child:
@@ -30,8 +28,7 @@ class Child:
 
     def __init__(self, process: subprocess.Popen[bytes], pipe: int):
         self.process = process
-        self._pipe = pipe
-        self._rest = b""
+        self._lines = LineReader(pipe)
 
     def news(self, seconds: float) -> dict[str, Any] | None:
         """The next thing that the child tells, or None where it says nothing for that long.
@@ -39,28 +36,17 @@ class Child:
         Raises
         ------
         EOFError
-            Where the child has ended.
+            The child has ended.
         """
-        deadline = time.monotonic() + seconds
-        with selectors.DefaultSelector() as selector:
-            selector.register(self._pipe, selectors.EVENT_READ)
-            while b"\n" not in self._rest:
-                if not selector.select(max(0.0, deadline - time.monotonic())):
-                    return None
-                piece = os.read(self._pipe, 65536)
-                if not piece:
-                    raise EOFError
-                self._rest += piece
-        line, _, self._rest = self._rest.partition(b"\n")
-        told: dict[str, Any] = json.loads(line)
+        line = self._lines.read_line(seconds)
+        told: dict[str, Any] | None = None if line is None else json.loads(line)
         return told
 
     def go_on(self) -> None:
         """Tell the child that it is its turn."""
         assert self.process.stdin is not None
-        # Of a child that has ended, the pipe of its news tells.
-        with suppress(BrokenPipeError):
-            self.process.stdin.write(GO_ON)
+        # Where the child has ended, the pipe of its news tells.
+        write_all(self.process.stdin.fileno(), GO_ON)
 
     def how_it_ended(self) -> str:
         """The end of the process in words, for a record's reason."""
@@ -88,88 +74,42 @@ def start_child(assignment: Assignment, python: str, variables: Mapping[str, str
     log : Path
         Takes the output of pytest, Spark and the recipes.
     """
-    made = ExitStack()
-    try:
-        # A signal that was held back acts at the end of the block, when the stack knows all that has to go.
-        with defer_signals():
-            temporary = Path(tempfile.mkdtemp(prefix="foldout-"))
-            made.callback(shutil.rmtree, temporary, ignore_errors=True)
-            reader, writer = os.pipe()
-            made.callback(os.close, reader)
+    with open_scope() as scope:
+        reader, writer = os.pipe()
+        try:
             try:
-                handed = temporary / "assignment.json"
-                handed.write_text(replace(assignment, pipe=writer).dump())
-                log.parent.mkdir(parents=True, exist_ok=True)
-                with log.open("ab") as output:
-                    process = _popen(python, handed, writer, variables, output)
-                made.callback(_end_whole, process)
+                process = _start(scope, replace(assignment, pipe=writer), python, variables, log)
             finally:
                 os.close(writer)
-        yield Child(process, reader)
-    finally:
-        with defer_signals():
-            made.close()
+            yield Child(process, reader)
+        finally:
+            os.close(reader)
 
 
-def _end_whole(process: subprocess.Popen[bytes]) -> None:
-    end_session(process.pid)
-    if process.stdin is not None:
-        process.stdin.close()
-    process.wait()
-    _clear_shared_memory(process.pid)
-
-
-def _popen(
-    python: str, handed: Path, pipe: int, variables: Mapping[str, str], output: IO[bytes]
+def _start(
+    scope: Scope, assignment: Assignment, python: str, variables: Mapping[str, str], log: Path
 ) -> subprocess.Popen[bytes]:
-    temporary = str(handed.parent)
+    handed = scope.folder / "assignment.json"
+    handed.write_text(assignment.dump())
+    own = child_environment()
     environment = {
-        **os.environ,
+        **own,
         **THREAD_LIMITS,
         "FOLDOUT_ASSIGNMENT": str(handed),
         "PYSPARK_PYTHON": python,
         "PYSPARK_DRIVER_PYTHON": python,
-        "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]),
+        "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, [own.get("PYTHONPATH")])]),
         "PYTHONUNBUFFERED": "1",
-        "SPARK_LOCAL_DIRS": temporary,
-        "TMPDIR": temporary,
+        "SPARK_LOCAL_DIRS": str(scope.folder),
+        **variables,
     }
-    # Settings that would reach into the child from a user's shell and change what is measured.
-    # (Without compiled modules, every Python worker compiles numpy and pandas anew: seconds each.)
-    unwanted = "SPARK_HOME", "SPARK_CONF_DIR", "PYSPARK_SUBMIT_ARGS", "PYTEST_ADDOPTS", "SPARK_REMOTE"
-    # (Asserts check answers.)
-    for name in (*unwanted, "PYTHONDONTWRITEBYTECODE", "PYTHONOPTIMIZE"):
-        environment.pop(name, None)
-    environment |= variables
-    command = [
-        python,
-        "-m",
-        "pytest",
-        str(ROOT / "suite" / "run" / "test_cell.py"),
-        "-q",
-        "-s",
-        "--benchmark-quiet",
-    ]
-    command += ["-c", str(ROOT / "pyproject.toml"), f"--rootdir={ROOT}", "-p", "no:cacheprovider"]
-    return subprocess.Popen(
-        command,
-        stdin=subprocess.PIPE,
-        # Nothing is left to be written when it is closed: a child that died while it waited could not take it.
-        bufsize=0,
-        stdout=output,
-        stderr=subprocess.STDOUT,
-        env=environment,
-        pass_fds=(pipe,),
-        # Ctrl-C in the terminal reaches the parent alone, which then ends this whole session.
-        start_new_session=True,
-    )
-
-
-def _clear_shared_memory(pid: int) -> None:
-    # A killed joblib cannot remove its memory maps and semaphores; their names hold the process id.
-    for pattern in (f"/dev/shm/joblib_memmapping_folder_{pid}_*", f"/dev/shm/sem.loky-{pid}-*"):
-        for path in glob.glob(pattern):  # noqa: PTH207 - an absolute pattern
-            if Path(path).is_dir():
-                shutil.rmtree(path, ignore_errors=True)
-            else:
-                Path(path).unlink(missing_ok=True)
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("ab") as output:
+        return scope.start(
+            [python, *PYTEST, *PYTEST_CONF],
+            environment,
+            stdin=subprocess.PIPE,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            pass_fds=(assignment.pipe,),
+        )

@@ -39,6 +39,8 @@ from suite.cluster.docker_engine import (
     last_line,
     running_client,
 )
+from suite.machine.pipes import write_all
+from suite.machine.processes import open_scope
 from suite.machine.signals import InterruptError, defer_signals
 from suite.run.options import BenchOptions
 
@@ -156,26 +158,19 @@ def _run_driver(engine: Engine, plan: ClusterSpec, owner: str, parcel: Parcel, l
 
 def _attend(engine: Engine, driver: str, archive: bytes) -> None:
     """Start the driver's container, show what it says until it ends; on an interrupt, let it end well."""
-    with defer_signals():
-        client = subprocess.Popen(
-            ["docker", "start", "-a", "-i", driver], stdin=subprocess.PIPE, start_new_session=True
-        )
-    try:
+    with open_scope() as scope:
+        client = scope.start(["docker", "start", "-a", "-i", driver], os.environ, stdin=subprocess.PIPE)
         assert client.stdin is not None
-        with contextlib.suppress(BrokenPipeError):
-            client.stdin.write(archive)
-            client.stdin.flush()
-        # The pipe stays open: where our end closes, the engine closes the container's output as well.
-        client.wait()
-    except InterruptError:
-        print("\nthe bench writes down what it has ...", flush=True)
-        engine.ask("kill", "--signal", "INT", driver, may_fail=True)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            client.wait(STOP_SECONDS)
-        raise
-    finally:
-        client.kill()
-        client.wait()
+        try:
+            write_all(client.stdin.fileno(), archive)
+            # The pipe stays open: where our end closes, the engine closes the container's output as well.
+            client.wait()
+        except InterruptError:
+            print("\nthe bench writes down what it has ...", flush=True)
+            engine.ask("kill", "--signal", "INT", driver, may_fail=True)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                client.wait(STOP_SECONDS)
+            raise
 
 
 def exit_code_of(engine: Engine, name: str, driver: str) -> int:

@@ -51,7 +51,7 @@ def spark_conf(master: str, slots: int, events: Path, extra: Mapping[str, str]) 
         "spark.eventLog.compress": "false",
         "spark.driver.memory": driver_memory(),
         # Java's temporary files go where the run's own are, which the parent removes even after a kill.
-        "spark.driver.extraJavaOptions": f"-Djava.io.tmpdir={tempfile.gettempdir()}",
+        "spark.driver.extraJavaOptions": f'"-Djava.io.tmpdir={tempfile.gettempdir()}"',
     }
     if is_local(master):
         conf["spark.driver.bindAddress"] = conf["spark.driver.host"] = LOOPBACK

@@ -39,17 +39,19 @@ PROBE = """
     spark = session.start_session({**session.spark_conf(url, 2, events, conf)}, [])
 
     def where(rows):
-        import os, time
+        import os, tempfile, time
         time.sleep(0.5)
         affinity = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
-        yield os.getppid(), affinity, os.environ.get("OPENBLAS_NUM_THREADS")
+        yield os.getppid(), affinity, os.environ.get("OPENBLAS_NUM_THREADS"), tempfile.gettempdir()
 
     seen = spark.sparkContext.parallelize(range(8), 8).mapPartitions(where).collect()
+    place = "reflect('java.lang.System', 'getProperty', 'java.io.tmpdir')"
+    of_java = spark.range(0, 8, 1, 8).selectExpr(place).collect()
     rest = spark.conf.get("spark.master.rest.enabled")
     shown = ["ps", "axww", "-o", "args"]
     commands = subprocess.run(shown, capture_output=True, text=True, check=True).stdout
     secret = spark.sparkContext.getConf().get("spark.authenticate.secret")
-    print("RESULT", json.dumps({"seen": seen, "rest": rest, "secret": secret,
+    print("RESULT", json.dumps({"seen": seen, "of_java": [row[0] for row in of_java], "rest": rest, "secret": secret,
                                 "seen_master": url.split("/")[-1] in commands,
                                 "leaked": secret in commands,
                                 "in_own_environment": secret in str(dict(os.environ))}))
@@ -101,7 +103,7 @@ def result(running, tmp_path_factory):
 
 
 def test_a_job_engages_both_executors_each_on_its_own_processors(result):
-    by_daemon = {daemon: affinity for daemon, affinity, _ in result["seen"]}
+    by_daemon = {daemon: affinity for daemon, affinity, _, _ in result["seen"]}
     assert len(by_daemon) == 2
     if hasattr(os, "sched_getaffinity") and len(os.sched_getaffinity(0)) >= 2:
         first, second = by_daemon.values()
@@ -110,7 +112,17 @@ def test_a_job_engages_both_executors_each_on_its_own_processors(result):
 
 
 def test_threads_are_limited_on_workers(result):
-    assert {threads for _, _, threads in result["seen"]} == {"1"}
+    assert {threads for _, _, threads, _ in result["seen"]} == {"1"}
+
+
+def test_temporary_files_of_all_processes_go_with_the_cluster(result, running):
+    ready, _ = running
+    folder = str(Path(ready.environment["SPARK_CONF_DIR"]).parent)
+    assert {place for _, _, _, place in result["seen"]} == {folder}
+    assert set(result["of_java"]) == {folder}
+    daemons = [process.cmdline() for process in of_session(folder) if "java" in process.name()]
+    assert len(daemons) == 3
+    assert all(f"-Djava.io.tmpdir={folder}" in command for command in daemons)
 
 
 def test_the_secret_is_on_no_command_line_and_in_no_log(result, running):
@@ -182,9 +194,11 @@ STARTED = """
 
 def end(tmp_path: Path, body: str, number: int | None) -> tuple[subprocess.Popen, str]:
     """Start a cluster in a process of its own, let it end in some way, and give back its folder."""
+    (tmp_path / "tmp").mkdir()
     process = subprocess.Popen(
         [*script(STARTED.format(body=body)), str(tmp_path)],
         cwd=ROOT,
+        env={**os.environ, "TMPDIR": str(tmp_path / "tmp")},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -214,10 +228,10 @@ def test_nothing_is_left(tmp_path, body, number):
     process, folder = end(tmp_path, body, number)
     # After a kill that cannot be caught, the reaper works on its own.
     deadline = time.monotonic() + 30
-    while (of_session(folder) or Path(folder).parent.exists()) and time.monotonic() < deadline:
+    while (of_session(str(tmp_path / "tmp")) or Path(folder).parent.exists()) and time.monotonic() < deadline:
         time.sleep(0.2)
-    assert of_session(folder) == []
-    assert not Path(folder).parent.exists()
+    assert of_session(str(tmp_path / "tmp")) == []
+    assert list((tmp_path / "tmp").iterdir()) == []
     assert (process.returncode == 0) == (body == "pass")
 
 
@@ -296,26 +310,3 @@ def test_encryption_can_be_asked_for_by_a_variable(value, wanted, monkeypatch):
     if value is not None:
         monkeypatch.setenv("FOLDOUT_ENCRYPT", value)
     assert wants_encryption() is wanted
-
-
-def test_a_bench_records_the_executors_before_and_after(tmp_path):
-    whole = (ROOT / "tests" / "recipes" / "sparkling.py").read_text()
-    recipe = tmp_path / "sound.py"
-    recipe.write_text(whole[: whole.index("def run_one_task")] + whole[whole.index("def check") :])
-    command = [sys.executable, "-m", "suite", "bench", str(recipe), "--master", "standalone", "--workers", "2"]
-    done = subprocess.run(
-        [*command, "--size", "smoke", "--out", str(tmp_path / "out")],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    facts = json.loads((tmp_path / "out" / "environment.json").read_text())
-    assert facts["master"].startswith("standalone cluster: 2 workers of 1 core, all on one host")
-    for when in ("before", "after"):
-        assert len(facts["executors"][when]) == 2
-        for executor in facts["executors"][when].values():
-            assert executor["spark"] == facts["versions"]["pyspark"]
-            assert executor["threads"]["OMP_NUM_THREADS"] == "1"
-            assert len(executor["load_average"]) == 3

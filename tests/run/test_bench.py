@@ -3,11 +3,14 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -20,6 +23,56 @@ RECIPES = ROOT / "tests" / "recipes"
 BROKEN = "broken.py: it does not import: ModuleNotFoundError: No module named 'no_such_package'"
 
 
+SHM = Path("/dev/shm")
+
+# Says when its cell is being worked on, and does not end. The array is large enough to be shared memory.
+ENDLESS = """'Does not end'
+import os, time
+from pathlib import Path
+
+# --- benchmark: delete from here on when copying ------------------------
+SIZES = {{"smoke": {{"rows": 1_000_000}}}}
+
+def make_data(*, rows):
+    return list(range(rows))
+
+def work(numbers):
+    (Path(os.environ["WORKING"]) / str(os.getpid())).touch()
+    time.sleep(600)
+
+{run}
+
+def check(reference, answer):
+    pass
+"""
+RUNS = {
+    "serial": """
+def run_serial(data):
+    'Serial'
+    work(data)
+""",
+    "loky": """
+def run_loky(data, *, parallelism):
+    'By loky'
+    import numpy
+    from joblib import Parallel, delayed
+    Parallel(n_jobs=2)(delayed(work)(numpy.array(data)) for _ in range(2))
+""",
+    "spark": """
+def run_spark(data, *, spark):
+    'On Spark'
+    spark.sparkContext.parallelize([0, 1], 2).map(work).count()
+""",
+}
+
+
+def shared_memory() -> dict[str, int]:
+    """What joblib and loky have there now, each with the id of the process that made it."""
+    names = [path.name for path in SHM.iterdir()] if SHM.is_dir() else []
+    found = {name: re.search(r"(?:joblib_memmapping_folder_|loky-)(\d+)", name) for name in names}
+    return {name: int(pid[1]) for name, pid in found.items() if pid}
+
+
 class Bench:
     """Runs `bench` with a temporary folder of its own, so that what it leaves there can be seen."""
 
@@ -27,7 +80,10 @@ class Bench:
         self.out = folder / "out"
         self.temporary = folder / "tmp"
         self.temporary.mkdir()
-        self.environment = {**os.environ, "TMPDIR": str(self.temporary)}
+        self.working = folder / "working"
+        self.working.mkdir()
+        self.environment = {**os.environ, "TMPDIR": str(self.temporary), "WORKING": str(self.working)}
+        self.shared_before = shared_memory()
 
     def start(self, *words: str) -> subprocess.Popen:
         command = [sys.executable, "-m", "suite", "bench", *words, "--out", str(self.out)]
@@ -56,7 +112,7 @@ class Bench:
         return {cell["id"] for cell in json.loads((self.out / "plan.json").read_text())["cells"]}
 
     def left_behind(self) -> list[str]:
-        """Processes that belong to this run, and files in its temporary folder."""
+        """Processes that belong to this run, files in its temporary folder, and shared memory of the dead."""
         mine = []
         for process in psutil.process_iter():
             try:
@@ -64,18 +120,31 @@ class Bench:
                     mine.append(" ".join(process.cmdline())[:100])
             except psutil.Error:
                 continue
-        return mine + [path.name for path in self.temporary.iterdir() if not path.name.startswith("hsperfdata")]
+        mine += [path.name for path in self.temporary.iterdir() if not path.name.startswith("hsperfdata")]
+        # What has a living owner may be that of another program's process.
+        new = shared_memory().items() - self.shared_before.items()
+        return mine + [name for name, pid in new if not psutil.pid_exists(pid)]
+
+    def wait_until(self, there: Callable[[], Any], seconds: float = 60) -> None:
+        deadline = time.monotonic() + seconds
+        while not there() and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert there(), self.left_behind()
+
+
+def plain_without(*variants: str) -> str:
+    text = (RECIPES / "plain.py").read_text()
+    for bad in variants:
+        text = text.replace(f"def run_{bad}", f"def unused_{bad}")
+    return text
 
 
 @pytest.fixture
 def tame(tmp_path) -> Path:
     """The plain recipe without what misbehaves."""
-    text = (RECIPES / "plain.py").read_text()
-    for bad in ("raises", "wrong", "not_json", "nothing", "hangs", "dies"):
-        text = text.replace(f"def run_{bad}", f"def unused_{bad}")
     recipe = tmp_path / "recipes" / "tame.py"
     recipe.parent.mkdir()
-    recipe.write_text(text)
+    recipe.write_text(plain_without("raises", "wrong", "not_json", "nothing", "hangs", "dies"))
     return recipe
 
 
@@ -249,22 +318,84 @@ def test_ctrl_c_while_spark_runs_leaves_no_jvm(bench):
     assert {record.status for record in bench.records()} == {"failed", "skipped"}
 
 
-def test_when_the_parent_is_killed_the_child_goes_too(bench, tame):
+@pytest.mark.parametrize(
+    ("run", "words"),
+    [
+        ("serial", ()),
+        ("loky", ("--parallelism", "2")),
+        pytest.param("spark", ("--slots", "2"), marks=pytest.mark.spark),
+        pytest.param("spark", ("--master", "standalone", "--workers", "2", "--slots", "2"), marks=pytest.mark.spark),
+    ],
+    ids=["serial", "loky", "Spark local", "standalone"],
+)
+def test_when_the_parent_is_killed_nothing_stays(bench, tmp_path, run, words):
+    recipe = tmp_path / "endless.py"
+    recipe.write_text(ENDLESS.format(run=RUNS[run]))
+    process = bench.start(str(recipe), "--size", "smoke", "--blocks", "1", *words)
+    try:
+        wanted = 1 if run == "serial" else 2  # as many processes as there are slots
+        bench.wait_until(lambda: process.poll() or len(list(bench.working.iterdir())) == wanted, seconds=180)
+        assert process.poll() is None, process.stdout.read()
+        if run == "loky" and SHM.is_dir():
+            assert {
+                name.split("_")[0].split("-")[0] for name in shared_memory().keys() - bench.shared_before.keys()
+            } == {
+                "joblib",
+                "sem.loky",
+            }
+    finally:
+        process.kill()
+        process.communicate()
+    bench.wait_until(lambda: bench.left_behind() == [])
+
+
+def test_when_the_parent_is_killed_the_run_can_be_resumed(bench, tame):
     process = bench.start(str(tame), "--size", "ci", "--blocks", "1")
     seen = ""
     while "tame." not in seen:
         seen += process.stdout.read(1)
     process.kill()
     process.communicate()
-    deadline = time.monotonic() + 20
-    while [line for line in bench.left_behind() if "test_cell.py" in line] and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert not [line for line in bench.left_behind() if "test_cell.py" in line]
-    # Nobody was left to clear the folder; that much a kill -9 costs.
-    for path in bench.temporary.iterdir():
-        subprocess.run(["rm", "-rf", str(path)], check=True)
+    bench.wait_until(lambda: bench.left_behind() == [])
     assert bench.run("--resume")[0] == 0
     assert {record.id for record in bench.records()} == bench.planned()
+
+
+@pytest.mark.spark
+def test_on_a_cluster_of_processes_the_executors_are_recorded_before_and_after(bench, tmp_path):
+    recipe = tmp_path / "sound.py"
+    whole = (RECIPES / "sparkling.py").read_text()
+    recipe.write_text(whole[: whole.index("def run_one_task")] + whole[whole.index("def check") :])
+    code, said = bench.run(str(recipe), "--master", "standalone", "--workers", "2", "--size", "smoke")
+    assert code == 0, said
+    assert bench.left_behind() == []
+    facts = json.loads((bench.out / "environment.json").read_text())
+    assert facts["master"].startswith("standalone cluster: 2 workers of 1 core, all on one host")
+    for when in ("before", "after"):
+        assert len(facts["executors"][when]) == 2
+        for executor in facts["executors"][when].values():
+            assert executor["spark"] == facts["versions"]["pyspark"]
+            assert executor["threads"]["OMP_NUM_THREADS"] == "1"
+            assert len(executor["load_average"]) == 3
+
+
+def test_variables_of_other_projects_do_not_reach_the_cells(bench, tmp_path):
+    recipe = tmp_path / "plain.py"
+    recipe.write_text(plain_without("raises", "not_json", "nothing", "hangs", "dies"))
+    # With any of these in a cell, it fails, hangs, or believes a wrong answer.
+    bench.environment |= {
+        "PYTEST_ADDOPTS": "--no-such-option",
+        "PYTEST_PLUGINS": "no_such_plugin",
+        "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
+        "PYTHONOPTIMIZE": "1",
+        "PYTHONINSPECT": "1",
+        "SPARK_HOME": "/nonexistent",
+        "JOBLIB_MULTIPROCESSING": "0",
+    }
+    code, said = bench.run(str(recipe), "--size", "smoke", "--blocks", "1")
+    assert code == 1, said
+    statuses = {name: record.status for name, record in bench.by_variant().items()}
+    assert statuses == {"good": "ok", "processes": "ok", "wrong": "invalid"}
 
 
 def test_a_broken_file_is_named_and_the_rest_runs(bench, tame):
