@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What CONTRIBUTING.md and README.md name is there."""
 
+import contextlib
 import importlib
 import json
 import re
@@ -9,9 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from suite.report.points import read_run
+
 ROOT = Path(__file__).resolve().parent.parent
 RULES = re.findall(r"^\| (\d+) \| (.+?) \| (.+?) \|$", (ROOT / "CONTRIBUTING.md").read_text(), re.MULTILINE)
-MODULES = {path.stem for path in (ROOT / "suite").glob("*.py")}
+PACKAGES = {path.stem for path in (ROOT / "suite").iterdir() if not path.name.startswith("_")}
 
 
 def test_there_are_fifteen_rules():
@@ -20,14 +23,32 @@ def test_there_are_fifteen_rules():
 
 @pytest.mark.parametrize(("number", "where"), [(number, where) for number, _, where in RULES])
 def test_each_rule_names_places_that_exist(number, where):
-    # `session.position` is a field of a record, which its line says.
-    named = re.findall(r"`([\w.]+)`", where.replace("`session.position` of a record", ""))
-    places = [name.split(".") for name in named if name.split(".")[0] in MODULES]
+    places = [name for name in re.findall(r"`([\w.]+)`", where) if name.split(".")[0] in PACKAGES]
     assert places, f"rule {number} names no place"
-    for module, *rest in places:
-        found = importlib.import_module(f"suite.{module}")
-        for name in rest:
-            found = getattr(found, name)
+    for place in places:
+        assert resolve(f"suite.{place}") is not None
+
+
+def resolve(name):
+    """What a dotted name means: a module, or something in one."""
+    parts = name.split(".")
+    for length in range(len(parts), 0, -1):
+        with contextlib.suppress(ModuleNotFoundError):
+            found = importlib.import_module(".".join(parts[:length]))
+            for attribute in parts[length:]:
+                found = getattr(found, attribute)
+            return found
+    return None
+
+
+def test_contributing_names_every_module_and_no_other():
+    table = (ROOT / "CONTRIBUTING.md").read_text().partition("## How the parts fit")[2].partition("A run, from")[0]
+    rows = dict(re.findall(r"^\| `(\w+)/` \| (.+?) \|$", table, re.MULTILINE))
+    for package, about in rows.items():
+        named = set(re.findall(r"`(\w+)`", about))
+        there = {path.stem for path in (ROOT / "suite" / package).glob("*.py")} - {"__init__"}
+        assert named == there, package
+    assert rows.keys() == {path.parent.name for path in (ROOT / "suite").glob("*/__init__.py")}
 
 
 def test_files_that_the_readme_links_to_are_there():
@@ -58,3 +79,13 @@ def test_figures_of_the_gates_proof_are_those_of_its_files():
     assert f"{100 * null['regression']:.2f} % false alarms" in text
     for levels in proof["power"].values():
         assert f"{100 * levels['+20 %']['regression']:.1f} %" in text
+
+
+def test_what_was_withdrawn_from_the_run_on_containers_is_what_was_not_shown_to_be_parallel():
+    run = read_run(ROOT / "results" / "compose")
+    text = " ".join((ROOT / "README.md").read_text().split())
+    invalid = [cell for cell in run.cells if cell.status == "invalid"]
+    assert f"{run.statuses['ok']} of {len(run.cells)} cells ok" in text
+    assert f"All {len(invalid)} of its parallel cells" in text
+    assert {cell.scenario for cell in invalid} == {"time_series_cv"}
+    assert {cell.engaged["slots"] for cell in invalid} == {1}

@@ -1,13 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The cells that share a child process, as the parent hands them over."""
+"""The cells that share a child process, as the parent hands them over.
+
+To run a variant of an earlier run by hand, in this terminal and under a debugger (in local mode):
+
+    python -m suite.run.assignment results/NAME scenario.variant > /tmp/assignment.json
+    FOLDOUT_ASSIGNMENT=/tmp/assignment.json python -m pytest suite/run/test_cell.py -s --pdb
+"""
 
 from __future__ import annotations
 
 import json
+import sys
+import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
+from suite.errors import UsageError
+from suite.machine.environment import ROOT
 from suite.plan.cells import Cell
+from suite.run.plan_file import read_plan
 
 
 @dataclass(frozen=True)
@@ -55,3 +67,45 @@ class Assignment:
         """The inverse of `dump`."""
         values = json.loads(text)
         return cls(**{**values, "cells": [Cell(**cell) for cell in values["cells"]]})
+
+
+def assign_by_hand(folder: Path, name: str) -> Assignment:
+    """Assign the cells of a variant in block 0 of an earlier run to whoever runs them in a terminal.
+
+    They write to a new folder, say on stdout what a parent would be told, and are held against their own first answers.
+
+    Parameters
+    ----------
+    folder : Path
+        The run folder.
+    name : str
+        `scenario.variant`.
+
+    Raises
+    ------
+    UsageError
+        There is no such cell in the run.
+    """
+    plan = read_plan(folder)
+    planned = [Cell(**cell) for cell in plan["cells"]]
+    cells = [cell for cell in planned if cell.name == name and cell.block == 0]
+    if not cells:
+        raise UsageError(f"{folder} has no {name!r}: there are {', '.join(sorted({cell.name for cell in planned}))}")
+    return Assignment(
+        name="by-hand",
+        run=plan["run"],
+        directory=tempfile.mkdtemp(prefix="foldout-by-hand-"),
+        master=plan["master"],
+        conf={},
+        files=[str(ROOT / about["path"]) for about in plan["scenarios"].values()],
+        cells=cells,
+        pipe=1,
+        compared=True,
+    )
+
+
+if __name__ == "__main__":
+    try:
+        print(assign_by_hand(Path(sys.argv[1]), sys.argv[2]).dump())
+    except (UsageError, IndexError) as error:
+        sys.exit(f"error: {error}\nusage: python -m suite.run.assignment RUN_FOLDER SCENARIO.VARIANT")

@@ -87,8 +87,11 @@ class ChildTurns:
     def watch_parent(self) -> None:
         """Leave as soon as the parent is gone, however it went: it holds the other end of our stdin.
 
-        The JVM watches this process in the same way, and Spark's Python workers the JVM.
+        The JVM watches this process in the same way, and Spark's Python workers the JVM. A terminal is left to a
+        debugger: there is no parent then.
         """
+        if os.isatty(0):
+            return
 
         def watch() -> None:
             while said := os.read(0, 1024):
