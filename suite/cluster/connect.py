@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where a benchmark runs: `with connect(master) as ready:` starts what `master` names, and ends it."""
+"""Where a benchmark runs: `with connect(master) as ready:` starts what `master` names, and ends it.
+
+The package knows clusters: what they are, how to start and end ours, whether one fits its driver. It may import
+`spark`, `machine` and the ground modules.
+"""
 
 from __future__ import annotations
 
@@ -24,15 +28,15 @@ def connect(
     logs: Path,
     encrypt: bool | None = None,
 ) -> Iterator[Cluster]:
-    """Offer a master to run on.
+    """Start the master to run on, if it is one of ours.
 
     Parameters
     ----------
     master : str
-        `standalone` starts master and workers as local processes, and ends them with the block. Any other is
-        taken as a master that Spark knows and that is there already.
+        `standalone` starts master and workers as local processes, and ends them with the block. Any other is a
+        master that Spark knows and that is there already.
     workers, cores, memory, encrypt
-        See `standalone.standalone`; they mean nothing to a master that is there already.
+        See `standalone.standalone`; a master that is there already ignores them.
     logs : Path
         Folder for logs of what is started.
 
@@ -53,7 +57,7 @@ def connect(
 
 
 def existing_cluster(master: str) -> Cluster:
-    """A cluster that is there already.
+    """Describe a cluster that is there already.
 
     Inside the `bench` container, what the suite outside knows of its own cluster comes in a variable.
     """

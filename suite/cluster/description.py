@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a cluster is to the rest of the suite, and how one fails."""
+"""What a cluster is to the rest of the suite: its master, its settings, its size, its errors."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PAGES = "spark.foldout.pages"
 
 
 class ClusterError(UsageError):
-    """A cluster that cannot be had, or was lost: one line with cause, remedy and the log's name."""
+    """A cluster cannot be had, or was lost; the text is one line with cause, remedy and the log's name."""
 
 
 @dataclass(frozen=True)
@@ -38,10 +38,9 @@ class Cluster:
     cores : int or None
         Cores of each worker.
     label : str
-        For charts: what it is, and that one host plays it where that is so.
+        For charts: what the cluster is, and whether one host plays it.
     environment : dict
-        Variables for the driver's process. `SPARK_CONF_DIR` leads Spark to the secret, which is in a file
-        there.
+        Variables for the driver's process. `SPARK_CONF_DIR` leads Spark to a file with the secret.
     """
 
     url: str
@@ -58,7 +57,7 @@ class Cluster:
 
 
 def one_host_label(kind: str, workers: int, cores: int, host_cores: int) -> str:
-    """What a chart says of a cluster that one host plays."""
+    """Return what a chart says of a cluster that one host plays."""
     text = f"{kind}: {workers} worker{'s' * (workers != 1)} of {cores} core{'s' * (cores != 1)}, all on one host"
     if workers * cores > host_cores:
         text += f" with only {host_cores} core{'s' * (host_cores != 1)}"
@@ -93,12 +92,12 @@ def check_size(workers: int, cores: int, memory: str) -> None:
 
 
 def security_conf(secret: str, *, encrypt: bool = False) -> dict[str, str]:
-    """Settings that master, workers and driver must share: who may talk, and whether others may listen.
+    """Return the settings that master, workers and driver share: who may talk, and whether others may listen.
 
     Parameters
     ----------
     secret : str
-        Of this cluster alone.
+        The secret of this cluster alone.
     encrypt : bool, default=False
         AES/GCM on every connection. Without it both sides prove that they know the secret (SASL DIGEST-MD5),
         and what follows is in the clear.
@@ -121,15 +120,15 @@ def security_conf(secret: str, *, encrypt: bool = False) -> dict[str, str]:
 
 
 def wants_encryption() -> bool:
-    """Whether the user asks for encryption where no argument says so: by the variable FOLDOUT_ENCRYPT."""
+    """Whether the variable FOLDOUT_ENCRYPT asks for encryption."""
     return os.environ.get("FOLDOUT_ENCRYPT", "") not in ("", "0")
 
 
 def executor_conf(conf: Mapping[str, str], slots: int) -> dict[str, str]:
-    """What a session with that many slots needs in place of a cluster's own settings, if anything.
+    """Return what a session with that many slots needs in place of a cluster's own settings.
 
-    A worker of a cluster of ours runs one executor, with all its cores. Spark would wait for ever for an executor
-    with more cores than it may use, or for the last slots that no executor fits into.
+    A worker of our clusters runs one executor with all its cores. Spark would wait for ever for an executor with
+    more cores than it may use, or for the last slots, into which no executor fits.
 
     Parameters
     ----------
@@ -140,7 +139,7 @@ def executor_conf(conf: Mapping[str, str], slots: int) -> dict[str, str]:
     Raises
     ------
     ClusterError
-        Where slots is neither a multiple of a worker's cores nor less.
+        The slots are more than a worker's cores, and not a multiple of them.
     """
     cores = int(conf.get("spark.executor.cores", 0))
     if not cores or slots % cores == 0:
@@ -151,7 +150,7 @@ def executor_conf(conf: Mapping[str, str], slots: int) -> dict[str, str]:
 
 
 def new_secret() -> str:
-    """256 random bits."""
+    """Make a secret of 256 random bits."""
     return secrets.token_hex(32)
 
 
@@ -162,7 +161,7 @@ def write_properties(path: Path, conf: Mapping[str, str]) -> None:
 
 
 def master_state(pages: str) -> dict[str, Any] | None:
-    """What the master says of itself and its workers, or None while it says nothing."""
+    """Ask the master for the state of itself and its workers; None while it does not answer."""
     # An opener of our own: a proxy of the user's must not be asked for 127.0.0.1.
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whether a cluster fits its driver: all executors there, and the same Python, Java and packages on each.
+"""Checks that a cluster fits its driver: all executors are there, with the same Python, Java and packages.
 
 `check(spark)` is for any session, a notebook's too. Before `bench` runs anything on a cluster it runs
 `python -m suite.cluster.preflight`: in a process of its own, because Spark waits for ever for what does not come.
@@ -86,15 +86,15 @@ SHELL += 'exec "$0" -c "$1"'
 
 @dataclass(frozen=True)
 class NodeVersions:
-    """What one side has: the driver, or one executor.
+    """What one node has: the driver, or one executor.
 
     Attributes
     ----------
     name : str
     versions : dict
-        For each of `COMPARED`, `MISSING` where there is none.
+        A version for each of `COMPARED`; `MISSING` where it is not installed.
     state : dict
-        Of an executor: load, steal time, frequency, limits of its cgroup, limits of threads.
+        Of an executor: load, steal time, frequency, limits of its cgroup and of threads.
     """
 
     name: str
@@ -103,11 +103,11 @@ class NodeVersions:
 
 
 class MismatchError(ClusterError):
-    """The executors do not fit the driver; a line, and a table of the differences below it."""
+    """The executors do not fit the driver; the text is a line, and below it a table of the differences."""
 
 
 def driver_versions(spark: SparkSession) -> NodeVersions:
-    """The versions on the driver."""
+    """Read the versions on the driver."""
 
     def version(name: str) -> str:
         try:
@@ -132,7 +132,7 @@ def _jvm(spark: SparkSession) -> Any:
 
 
 def executor_versions(spark: SparkSession) -> list[NodeVersions]:
-    """The versions on every executor, from one small job or a few.
+    """Read the versions on every executor, by a small job or a few.
 
     Raises
     ------
@@ -162,12 +162,12 @@ def executor_versions(spark: SparkSession) -> list[NodeVersions]:
 
 
 def describe_nodes(sides: Iterable[NodeVersions]) -> dict[str, Any]:
-    """Versions and state of each executor, for the record of a run."""
+    """Return versions and state of each executor, for the record of a run."""
     return {side.name: {**side.versions, **side.state} for side in sides if side.state}
 
 
 def _executors(spark: SparkSession) -> int:
-    """Executors that are registered now; in local mode the driver is one."""
+    """Count the executors that are registered now; in local mode the driver is one."""
     everything = len(spark.sparkContext._jsc.sc().statusTracker().getExecutorInfos())
     return max(everything - 1, 1 if is_local(str(spark.sparkContext.master)) else 0)
 
@@ -184,7 +184,7 @@ def wait_for_executors(spark: SparkSession, executors: int, seconds: float = WAI
     Raises
     ------
     ClusterError
-        They did not come; says why, as far as the master shows it.
+        They did not come; the text says why, as far as the master shows it.
     """
     begin = time.monotonic()
     while (there := _executors(spark)) < executors:
@@ -199,7 +199,7 @@ def wait_for_executors(spark: SparkSession, executors: int, seconds: float = WAI
 
 
 def _too_few_cores(spark: SparkSession) -> str | None:
-    """What the master lacks, where it can be asked and lacks something."""
+    """Say which cores the master lacks; None where it lacks none or cannot be asked."""
     conf = spark.sparkContext.getConf()
     pages = conf.get(PAGES, "")
     state = master_state(str(pages)) if pages else None
@@ -225,7 +225,7 @@ def _why_missing(spark: SparkSession) -> str:
 
 
 def version_differences(driver: NodeVersions, executors: Iterable[NodeVersions]) -> list[str]:
-    """Which of `COMPARED` differ anywhere.
+    """Return which of `COMPARED` differ anywhere.
 
     Python and Java only have to be of the same feature release, such as 3.11 or 17; the rest has to be equal.
     """
@@ -242,7 +242,7 @@ def _release(name: str, version: str) -> str:
 
 
 def version_table(sides: Sequence[NodeVersions], marked: Sequence[str] = ()) -> str:
-    """Versions of all sides in columns; those `marked` get a star."""
+    """Write the versions of all nodes in columns; those `marked` get a star."""
     header = ["", *(name + "*" * (name in marked) for name in COMPARED)]
     rows = [header, *([side.name, *(side.versions[name] for name in COMPARED)] for side in sides)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(header))]
@@ -252,14 +252,14 @@ def version_table(sides: Sequence[NodeVersions], marked: Sequence[str] = ()) -> 
 
 
 def check(spark: SparkSession, executors: int = 1, seconds: float = WAIT_SECONDS) -> list[NodeVersions]:
-    """Make sure that a session's executors are there and fit its driver.
+    """Check that a session's executors are there and fit its driver.
 
     Parameters
     ----------
     spark : SparkSession
         Any session of classic Spark, on any master.
     executors : int, default=1
-        How many there should be.
+        How many executors there should be.
     seconds : float, default=60
         How long to wait for them.
 
@@ -308,7 +308,7 @@ def run_preflight(cluster: Cluster, slots: int, java: Java, log: Path) -> list[N
     Raises
     ------
     ClusterError
-        As `check`; or the driver ended or hung.
+        See `check`; or the driver ended or hung.
     """
     executor_conf(cluster.conf, slots)
     asked = {"url": cluster.url, "conf": cluster.conf, "slots": slots}
@@ -349,7 +349,7 @@ def _read_result(lines: LineReader, url: str, log: Path) -> dict[str, Any]:
 
 
 def _reason(log: Path) -> str:
-    """The line of Spark's log that tells a user most."""
+    """Find the line of Spark's log that tells a user most."""
     text = log.read_text(errors="replace")
     if "Expected SaslMessage" in text or "authentication" in text.lower():
         return "it refused this client, which does not know its secret"
@@ -360,7 +360,7 @@ def _reason(log: Path) -> str:
 
 
 def check_from_stdin() -> None:
-    """The process that `run` starts: one line with the result."""
+    """Check the cluster that stdin describes, and print a line with the result: the process of `run_preflight`."""
     asked: dict[str, Any] = json.load(sys.stdin)
     conf = session.spark_conf(asked["url"], asked["slots"], Path.cwd(), asked["conf"])
     conf |= {"spark.eventLog.enabled": "false", **executor_conf(conf, asked["slots"])}

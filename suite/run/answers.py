@@ -19,7 +19,7 @@ if not __debug__:
 
 
 def find_complaint(check: Callable[[Any, Any], Any], reference: Any, answer: Any) -> str | None:
-    """What a recipe's `check` has against an answer, in one line; None where it is content.
+    """Return the complaint of a recipe's `check` about an answer, in one line; None where it has none.
 
     Whatever it raises is a complaint, also what is not an `Exception` (`pytest.fail` and `sys.exit` raise such things).
     So is anything that it returns but None and True: a check is meant to raise.
@@ -36,7 +36,7 @@ def find_complaint(check: Callable[[Any, Any], Any], reference: Any, answer: Any
 
 
 def plain_answer(answer: Any) -> Any:
-    """An answer as JSON has it.
+    """Return an answer as JSON has it.
 
     Raises
     ------
@@ -75,7 +75,7 @@ class References:
             self._found.setdefault(answer_key(record.workload, record.factors), record)
 
     def checked(self, cell: Cell, check: Callable[[Any, Any], Any], answers: Iterable[Any]) -> Any:
-        """The last of a cell's answers, when all of them are right.
+        """Check all answers of a cell, and return the last.
 
         Raises
         ------

@@ -31,7 +31,7 @@ class Child:
         self._lines = LineReader(pipe)
 
     def news(self, seconds: float) -> dict[str, Any] | None:
-        """The next thing that the child tells, or None where it says nothing for that long.
+        """Return the next thing that the child tells, or None where it is silent for that many seconds.
 
         Raises
         ------
@@ -49,7 +49,7 @@ class Child:
         write_all(self.process.stdin.fileno(), GO_ON)
 
     def how_it_ended(self) -> str:
-        """The end of the process in words, for a record's reason."""
+        """Say how the process ended, for a record's reason."""
         try:
             code = self.process.wait(timeout=10)
         except subprocess.TimeoutExpired:
@@ -68,9 +68,9 @@ def start_child(assignment: Assignment, python: str, variables: Mapping[str, str
     assignment : Assignment
         Its `pipe` is set here.
     python : str
-        The interpreter, which has the packages of the recipes and pytest-benchmark.
+        The interpreter. It has the packages of the recipes, and pytest-benchmark.
     variables : mapping
-        Of the environment, that lead to Java and to the settings of a cluster.
+        Variables of the environment that lead to Java and to the settings of a cluster.
     log : Path
         Takes the output of pytest, Spark and the recipes.
     """

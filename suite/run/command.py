@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`python -m suite bench`: from what the user asked for to a run folder with charts."""
+"""`python -m suite bench`: from what the user asks for to a run folder with charts.
+
+The package runs benchmarks. The parent plans and keeps deadlines (`loop`, `child_process`), the child runs and times
+cells (`test_cell`, `measure`). It may import everything but `gate` and the command line.
+"""
 
 from __future__ import annotations
 
@@ -83,7 +87,7 @@ def bench(options: BenchOptions, command_line: str) -> int:
 def _plan_of(
     options: BenchOptions, command_line: str
 ) -> tuple[Path, dict[str, Any], list[Scenario], list[Cell], dict[str, str]]:
-    """Run folder, plan, scenarios, cells, and broken files: of a new run, or of the one that is to go on."""
+    """Return run folder, plan, scenarios, cells and broken files of a new run, or of the run that is to go on."""
     directory = _newest_run() if options.resume and options.out is None else options.out
     earlier = read_plan(directory) if options.resume and directory else None
     if earlier:
@@ -102,7 +106,7 @@ def _plan_of(
 
 
 def _executors_before(run: PlannedRun) -> dict[str, Any]:
-    """Of a cluster: versions and state of its executors, once they are known to fit the driver."""
+    """Check that a cluster's executors fit the driver; return their versions and state."""
     if is_local(run.cluster.url):
         return {}
     slots = max((cell.session or 1 for cell in run.cells if not cell.skip), default=1)
@@ -137,7 +141,7 @@ def _run_plan(run: PlannedRun, plan: dict[str, Any], minutes: float | None) -> i
 
 
 def write_results(directory: Path) -> int:
-    """Export, charts, report and the summary of a run; the exit code that its records deserve."""
+    """Write export, charts and report of a run, print its summary, and return its exit code."""
     write_caveats(directory)
     export.write_export(directory)
     write_report(directory)
@@ -184,7 +188,7 @@ def _default_run_folder() -> Path:
 
 
 def new_run_folder(directory: Path | None) -> Path:
-    """An empty folder for a new run, made and tried."""
+    """Make a folder for a new run, and make sure that it can be written to."""
     directory = directory or _default_run_folder()
     if (directory / "screen").exists():
         raise UsageError(f"{directory} holds a comparison already: name another --out")

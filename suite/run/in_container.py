@@ -157,7 +157,7 @@ def _run_driver(engine: Engine, plan: ClusterSpec, owner: str, parcel: Parcel, l
 
 
 def _attend(engine: Engine, driver: str, archive: bytes) -> None:
-    """Start the driver's container, show what it says until it ends; on an interrupt, let it end well."""
+    """Start the driver's container and show its output until it ends; on an interrupt, let it write what it has."""
     with open_scope() as scope:
         client = scope.start(["docker", "start", "-a", "-i", driver], os.environ, stdin=subprocess.PIPE)
         assert client.stdin is not None
@@ -174,7 +174,7 @@ def _attend(engine: Engine, driver: str, archive: bytes) -> None:
 
 
 def exit_code_of(engine: Engine, name: str, driver: str) -> int:
-    """The exit code of a bench that has ended; says which containers did not last."""
+    """Return the exit code of a bench that has ended, and print which containers did not last."""
     code = None
     containers = engine.containers(name)
     # Since this bench began: a cluster that is kept may have had its troubles before.
@@ -197,9 +197,9 @@ def exit_code_of(engine: Engine, name: str, driver: str) -> int:
 
 
 def _short_of_memory(engine: Engine, name: str, since: str) -> set[str]:
-    """Ids of a cluster's containers in which the kernel killed a process for lack of memory.
+    """Find a cluster's containers in which the kernel killed a process for lack of memory; their ids.
 
-    The state of a container knows this only of its first process, and only once it has ended.
+    A container's state tells this of its first process only, and only once that has ended.
     """
     label, until = f"label={NAME_LABEL}={name}", str(int(time.time()) + 1)
     filters = ["--filter", label, "--filter", "event=oom", "--format", "{{.Actor.ID}}"]
@@ -209,7 +209,7 @@ def _short_of_memory(engine: Engine, name: str, since: str) -> set[str]:
 def _bring_out(engine: Engine, driver: str, out: Path) -> None:
     """Copy the run folder out; docker's client writes it as the user that called it."""
     if call_client(["docker", "cp", f"{driver}:{RUN_FOLDER}/plan.json", "-"]).returncode:
-        return  # there is no run
+        return  # the bench did not begin
     out.mkdir(parents=True, exist_ok=True)
     done = call_client(["docker", "cp", f"{driver}:{RUN_FOLDER}/.", str(out)], seconds=600)
     if done.returncode:
@@ -250,7 +250,7 @@ def pack(options: BenchOptions, out: Path) -> tuple[BenchOptions, bytes]:
 
 
 def _plain_member(member: tarfile.TarInfo) -> tarfile.TarInfo | None:
-    """Files and folders only, of nobody in particular."""
+    """Keep files and directories only, without owner."""
     if not (member.isfile() or member.isdir()) or "__pycache__" in member.name:
         return None
     member.uid = member.gid = 0

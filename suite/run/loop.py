@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs a plan: todo = plan - records, so a first run, a retry, a resume and the rest after a crash are one loop."""
+"""Runs a plan: todo = plan - good records. A first run, a retry, a resume, the rest after a crash are one loop."""
 
 from __future__ import annotations
 
@@ -52,11 +52,11 @@ class PlannedRun:
         return self.directory / "records.jsonl"
 
     def good(self) -> set[str]:
-        """Ids of the cells that need not run again."""
+        """Return the ids of the cells that need not run again."""
         return {record.id for record in records.read(self.records) if record.status == "ok"}
 
     def assignment(self, name: str, cells: list[Cell]) -> Assignment:
-        """Cells as they are handed to a child."""
+        """Make the assignment of a child."""
         return Assignment(
             name=name,
             run=self.name,
@@ -83,16 +83,16 @@ def lock_run_folder(directory: Path) -> Iterator[None]:
 
 
 class Loop:
-    """Runs every cell that has no good record yet, and sees to it that each gets one.
+    """Runs every cell that has no good record yet, and makes sure that each gets a record.
 
     Parameters
     ----------
-    run : Run
+    run : PlannedRun
         Its folder exists.
     say : callable
-        Takes progress, a piece of a line at a time.
+        Takes messages on the progress, a piece of a line at a time.
     minutes : float, optional
-        Blocks that would end later than so long after the start are left out, all but the first.
+        Blocks that would end later than this after the start are left out, all but the first.
     """
 
     def __init__(self, run: PlannedRun, say: Callable[[str], None], minutes: float | None = None):
@@ -107,7 +107,7 @@ class Loop:
         self.progress = Progress(run.cells, self.todo, say, self.seconds)
 
     def execute(self) -> None:
-        """Run what is to be done; where a signal ends it, call `give_up`."""
+        """Run what has no good record; where a signal interrupts it, call `give_up`."""
         begin = time.monotonic()
         longest = 0.0
         for block in dict.fromkeys(cell.block for cell in self.todo):
@@ -116,11 +116,11 @@ class Loop:
                 self.leave_out()
                 return
             for _ in self.run_block(block):
-                pass  # it is always its turn
+                pass  # a loop that runs alone has every turn
             longest = max(longest, time.monotonic() - begun)
 
     def run_block(self, block: int) -> Turns:
-        """Run what is to be done of a block; yields as `Turns` says."""
+        """Run what has no good record in a block; yields as `Turns` says."""
         todo = [cell for cell in self.todo if cell.block == block]
         self.write([cell for cell in todo if cell.skip], "skipped", lambda cell: str(cell.skip))
         for group in group_cells(todo):
@@ -133,18 +133,18 @@ class Loop:
         self.write(self.waiting(self.todo), "skipped", lambda _: why, aloud=False)
 
     def give_up(self, why: str) -> None:
-        """Write the record of the cell that was running, and of those that did not come to it."""
+        """Write the record of the cell that was running, and of the cells that have not started."""
         if self.running:
             self.write([self.running], "failed", lambda _: why)
         self.write(self.waiting(self.todo), "skipped", lambda _: f"not started: {why}")
 
     def waiting(self, cells: Iterable[Cell]) -> list[Cell]:
-        """Those without a record of this attempt."""
+        """Return the cells without a record of this attempt."""
         return [cell for cell in cells if cell.id not in self.settled]
 
     def write(self, cells: Sequence[Cell], status: str, reason: Callable[[Cell], str], *, aloud: bool = True) -> None:
-        """Settle cells that the child could not settle itself; only called while no child is alive."""
-        # The child may have written a result in its last moment, which counts.
+        """Write records of cells that the child could not write itself; call it only while no child is alive."""
+        # The child may have written a result in its last moment: that counts.
         good = self.run.good()
         lost = [cell for cell in cells if cell.id not in good]
         made = [Record.of_cell(asdict(cell), run=self.run.name, status=status, reason=reason(cell)) for cell in lost]
@@ -156,7 +156,7 @@ class Loop:
             self.progress.done(record)
 
     def run_group(self, cells: list[Cell]) -> Turns:
-        """Run cells in one child until it is through with them, dies, or one overstays the deadline."""
+        """Run cells in one child until it has run them, dies, or is silent for longer than the deadline."""
         name = f"b{cells[0].block}-{'nospark' if cells[0].session is None else f'spark{cells[0].session}'}"
         log = self.run.directory / "logs" / f"{name}.log"
         before = len(self.settled)
@@ -166,14 +166,14 @@ class Loop:
                 yield None
             late = yield from self._listen(process, cells)
             how = f"no result after {self.run.timeout:g} s" if late else process.how_it_ended()
-        # A child that ends between two cells has its reasons (its JVM died with the last one), and the rest go into a
-        # fresh one. But each child must settle something, or this would go on for ever.
+        # A child may end between two cells, because its JVM died with the last one; a fresh child runs the rest. But
+        # each child must settle a cell, or this would go on for ever.
         stuck = self.running or (self.waiting(cells)[0] if len(self.settled) == before else None)
         if stuck:
             self.write([stuck], "timeout" if late else "failed", lambda _: f"{how}: see logs/{log.name}")
 
     def _listen(self, process: Child, cells: list[Cell]) -> Generator[Turn | None, None, bool]:
-        """Follow the child to its end; True where it went silent for too long."""
+        """Follow the child to its end; return True where it was silent for too long."""
         turns: Counter[str] = Counter()
         by_id = {cell.id: cell for cell in cells}
         while True:

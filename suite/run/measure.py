@@ -54,7 +54,7 @@ class CellRunner:
         self._data: dict[str, Any] = {}
 
     def record(self, cell: Cell, position: int, status: str, reason: str | None) -> Record:
-        """A record of a cell without a time."""
+        """Make a record of a cell without a time."""
         of = {"id": self.assignment.name, "seconds": self.session_seconds, "position": position}
         run = self.assignment.run
         return Record.of_cell(asdict(cell), run=run, status=status, reason=reason, session=of)
@@ -110,7 +110,7 @@ class CellRunner:
         watch.after_last_call()
         cold, *warm = benchmark.stats.stats.data
         ran = watch.engaged()
-        # First of all, which also drops what was left cached.
+        # Before the answer is checked: this also drops what was left cached.
         warnings = watch.warnings(ran, machine=ran is None or session.is_local(self.assignment.master))
         answer = self.references.checked(cell, scenario.check, watch.answers)
         if why := watch.disturbance():
@@ -142,7 +142,7 @@ class CellRunner:
         return why_not_parallel(cell.needs or 0, cell.session or 1, asdict(ran), seconds, threads=threads)
 
     def recover(self) -> bool:
-        """Make the process fit for the next cell after a failure; False where it cannot be."""
+        """Make the process fit for the next cell after a failure; return False where that cannot be done."""
         if self.spark is None:
             return True
         if not session.is_alive(self.spark):
@@ -152,7 +152,7 @@ class CellRunner:
         return True
 
     def executors(self) -> dict[str, Any]:
-        """Versions, limits and load of a cluster's executors; in local mode the driver is the only one."""
+        """Return versions, limits and load of a cluster's executors; nothing in local mode."""
         if self.spark is None or session.is_local(self.assignment.master) or not session.is_alive(self.spark):
             return {}
         try:
@@ -176,7 +176,7 @@ class CellRunner:
         self.events = EventLog(self.spark, events)
 
     def _data_for(self, scenario: Scenario, cell: Cell) -> Any:
-        """The data of a cell, made once in this process; prepared only where there is a session to prepare it in."""
+        """Return the data of a cell: made once in this process, and prepared where there is a session for it."""
         values = {"spark": self.spark, **cell.factors}
         wanted = {name: value for name, value in matching_kwargs(scenario.make_data, values).items() if name != "spark"}
         key = json.dumps([scenario.name, wanted], sort_keys=True)

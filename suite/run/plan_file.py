@@ -27,7 +27,7 @@ def describe_plan(
     scenarios: Sequence[Scenario],
     cells: Sequence[Cell],
 ) -> dict[str, Any]:
-    """The content of `plan.json`."""
+    """Make the content of `plan.json`."""
     return {
         "schema": PLAN_SCHEMA,
         "run": run,

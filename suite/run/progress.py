@@ -12,7 +12,7 @@ from suite.records import Record
 
 
 def duration(seconds: float) -> str:
-    """A length of time as people say it: `8 s`, `3 min`, `1 h 20 min`."""
+    """Write a length of time as people say it: `8 s`, `3 min`, `1 h 20 min`."""
     if seconds < 59.5:
         return f"{max(0.0, seconds):.0f} s"
     minutes = round(seconds / 60)
@@ -20,7 +20,7 @@ def duration(seconds: float) -> str:
 
 
 class Progress:
-    """A line a cell: written to its middle when it starts, and to its end when it is done.
+    """Writes a line for each cell: the first half when it starts, the second when it ends.
 
     Parameters
     ----------
@@ -31,7 +31,7 @@ class Progress:
     say : callable
         Takes pieces of text.
     seconds : float, optional
-        After which no block begins.
+        No block begins later than this after the start.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class Progress:
 
     @staticmethod
     def _keys(cell: Cell) -> list[tuple[str, ...]]:
-        """From the closest to the widest: the same cell of another block, the same variant, any cell."""
+        """What to estimate a cell by, the closest first: the same cell of another block, the same variant, any cell."""
         return [(cell.scenario, cell.variant, str(cell.factors)), (cell.scenario, cell.variant), ()]
 
     def _expected(self, cell: Cell) -> float:

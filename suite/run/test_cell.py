@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The test that a child process runs: one parametrised test, a cell each.
+"""The test that pytest runs in a child process: one parametrised test, once for each cell.
 
 Started by `child_process.py` as `python -m pytest test_cell.py`, not by hand. The cells come in the file that
 `FOLDOUT_ASSIGNMENT` names; what happens is told to the parent through a pipe, and each finished cell is appended to
@@ -32,7 +32,7 @@ ASSIGNMENT = Assignment.parse(Path(os.environ["FOLDOUT_ASSIGNMENT"]).read_text()
 
 
 def tell(**news: Any) -> None:
-    """One line to the parent."""
+    """Write a line to the parent."""
     os.write(ASSIGNMENT.pipe, (json.dumps(news) + "\n").encode())
 
 
@@ -47,7 +47,7 @@ def turn(cell: Cell) -> None:
 
 @pytest.fixture(scope="module")
 def runner() -> Iterator[CellRunner]:
-    """The state that the cells share."""
+    """What the cells share: session, data, reference answers."""
     os.set_inheritable(ASSIGNMENT.pipe, False)
     TURNS.watch_parent()
     runner = CellRunner(ASSIGNMENT)

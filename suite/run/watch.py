@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is looked at before, between and after the calls of a variant: events, clocks, threads, cached data. Untimed."""
+"""Looks at events, clocks, threads and cached data before, between and after the calls of a variant, untimed."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class CallWatch:
         self._clocks: list[Clocks] = []
 
     def call(self) -> None:
-        """The part that is timed."""
+        """Make a call: the part that is timed."""
         self.answers.append(self._call())
 
     def before_call(self) -> None:
@@ -76,7 +76,7 @@ class CallWatch:
             self._last = self._events.read()
 
     def engaged(self) -> Engaged | None:
-        """What Spark ran in the last call; None without a session."""
+        """Count what Spark ran in the last call; None without a session."""
         return count_engaged(self._last) if self._events is not None else None
 
     def disturbance(self) -> str | None:
@@ -84,7 +84,7 @@ class CallWatch:
         return disturbance([*self._earlier, *self._last])
 
     def warnings(self, ran: Engaged | None, *, machine: bool) -> list[str]:
-        """What the calls left behind, and what else is to know of them.
+        """Say what the calls left behind, and what else to know of them.
 
         Parameters
         ----------
@@ -101,7 +101,7 @@ class CallWatch:
         return said
 
     def _leftovers(self) -> list[str]:
-        """Cached data, which is dropped so that it cannot help the next cell, and threads."""
+        """Name cached data and threads that were left; drop the data, so that it cannot help the next cell."""
         said = []
         if self._spark is not None and (left := session.cached_rdds(self._spark) - self._cached):
             said.append(f"it left {len(left)} cached data sets behind")
@@ -112,16 +112,16 @@ class CallWatch:
 
 
 def overhead(ran: Engaged, seconds: float, slots: int, session_seconds: float | None) -> dict[str, Any]:
-    """Where the time of a call went, in seconds.
+    """Split the time of a call, in seconds.
 
     Parameters
     ----------
     ran : Engaged
     seconds : float
-        That the call took.
+        The call's time.
     slots : int
     session_seconds : float or None
-        That the session took to start, in no call's time.
+        The time that the session took to start, which is in no call's time.
 
     Returns
     -------

