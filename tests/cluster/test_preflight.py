@@ -4,12 +4,14 @@
 import json
 import subprocess
 import sys
+import tempfile
 
 import pytest
 
 from suite.cluster import preflight
-from suite.cluster.description import PAGES, ClusterError
+from suite.cluster.description import PAGES, Cluster, ClusterError
 from suite.cluster.preflight import MismatchError, NodeVersions
+from suite.spark.java import Java
 
 SAME = {"python": "3.11.7", "java": "17.0.15", "spark": "4.3.0", "numpy": "2.4.6", "scikit-learn": "1.9.1"}
 
@@ -138,3 +140,17 @@ def test_the_probe_needs_nothing_but_an_old_python():
     found = json.loads(done.stdout)
     assert set(preflight.COMPARED) <= set(found)
     assert found["java"] == "17"
+
+
+@pytest.mark.parametrize(
+    ("limit", "said"), [(0.1, "did nothing useful in 0.1 seconds"), (300, "no Spark session on local")]
+)
+def test_a_check_that_takes_too_long_or_dies_leaves_nothing(tmp_path, monkeypatch, limit, said):
+    (tmp_path / "tmp").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
+    monkeypatch.setattr(preflight, "LIMIT_SECONDS", limit)
+    # Without a Java, Spark ends at once.
+    nowhere = Java(tmp_path / "nowhere", 17, "test")
+    with pytest.raises(ClusterError, match=said):
+        preflight.run_preflight(Cluster("local[1]"), 1, nowhere, tmp_path / "logs" / "preflight.log")
+    assert list((tmp_path / "tmp").iterdir()) == []
