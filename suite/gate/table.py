@@ -32,20 +32,20 @@ HEADERS = ["recipe", "base s", "head s", "head / base", "95 %", "p", ""]
 def markdown_table(result: Mapping[str, Any]) -> str:
     """The result for a pull request."""
     mark = {"pass": "✅", "regression": "❌", "inconclusive": "⚠️"}[result["verdict"]]
-    lines = [f"### {mark} {result['verdict'].capitalize()}: {_escaped(result['line'])}", ""]
+    lines = [f"### {mark} {result['verdict'].capitalize()}: {_escape(result['line'])}", ""]
     lines += [f"- {name}: {result['sides'][name]['said']}" for name in SIDES]
     lines += [
         f"- {result['master']}; {len(result['order']['screen'])} blocks, each side in fresh processes, in random order",
         "",
     ]
     lines += ["| " + " | ".join(HEADERS) + " |", "| --- | ---: | ---: | ---: | ---: | ---: | --- |"]
-    lines += ["| " + " | ".join(map(_escaped, row)) + " |" for row in _table_rows(result)]
-    lines += ["", *(f"> {_escaped(warning)}" for warning in result["warnings"])]
+    lines += ["| " + " | ".join(map(_escape, row)) + " |" for row in _table_rows(result)]
+    lines += ["", *(f"> {_escape(warning)}" for warning in result["warnings"])]
     lines += ["", f"`p` is corrected for the number of recipes; an interval below {RATIO_BOUND:.2f} is a pass."]
     return "\n".join(lines) + "\n"
 
 
-def _escaped(text: str) -> str:
+def _escape(text: str) -> str:
     return text.replace("|", "\\|").replace("\n", " ")
 
 

@@ -74,7 +74,7 @@ class References:
         if record.base and record.status == "ok":
             self._found.setdefault(answer_key(record.workload, record.factors), record)
 
-    def checked(self, cell: Cell, check: Callable[[Any, Any], Any], answers: Iterable[Any]) -> Any:
+    def check(self, cell: Cell, check: Callable[[Any, Any], Any], answers: Iterable[Any]) -> Any:
         """Check all answers of a cell, and return the last.
 
         Raises

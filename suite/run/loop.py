@@ -51,7 +51,7 @@ class PlannedRun:
         """The one store."""
         return self.directory / "records.jsonl"
 
-    def good(self) -> set[str]:
+    def good_ids(self) -> set[str]:
         """Return the ids of the cells that need not run again."""
         return {record.id for record in records.read(self.records) if record.status == "ok"}
 
@@ -96,7 +96,7 @@ class Loop:
     """
 
     def __init__(self, run: PlannedRun, say: Callable[[str], None], minutes: float | None = None):
-        good = run.good()
+        good = run.good_ids()
         self.run = run
         self.seconds = None if minutes is None else 60 * minutes
         self.todo = [cell for cell in run.cells if cell.id not in good]
@@ -124,28 +124,28 @@ class Loop:
         todo = [cell for cell in self.todo if cell.block == block]
         self.write([cell for cell in todo if cell.skip], "skipped", lambda cell: str(cell.skip))
         for group in group_cells(todo):
-            while waiting := self.waiting(group):
+            while waiting := self.without_record(group):
                 yield from self.run_group(waiting)
 
     def leave_out(self) -> None:
         """Write records of the blocks for which there is no time."""
         why = f"{OUT_OF_TIME} within {(self.seconds or 0) / 60:g} minutes"
-        self.write(self.waiting(self.todo), "skipped", lambda _: why, aloud=False)
+        self.write(self.without_record(self.todo), "skipped", lambda _: why, aloud=False)
 
     def give_up(self, why: str) -> None:
         """Write the record of the cell that was running, and of the cells that have not started."""
         if self.running:
             self.write([self.running], "failed", lambda _: why)
-        self.write(self.waiting(self.todo), "skipped", lambda _: f"not started: {why}")
+        self.write(self.without_record(self.todo), "skipped", lambda _: f"not started: {why}")
 
-    def waiting(self, cells: Iterable[Cell]) -> list[Cell]:
+    def without_record(self, cells: Iterable[Cell]) -> list[Cell]:
         """Return the cells without a record of this attempt."""
         return [cell for cell in cells if cell.id not in self.settled]
 
     def write(self, cells: Sequence[Cell], status: str, reason: Callable[[Cell], str], *, aloud: bool = True) -> None:
         """Write records of cells that the child could not write itself; call it only while no child is alive."""
         # The child may have written a result in its last moment: that counts.
-        good = self.run.good()
+        good = self.run.good_ids()
         lost = [cell for cell in cells if cell.id not in good]
         made = [Record.of_cell(asdict(cell), run=self.run.name, status=status, reason=reason(cell)) for cell in lost]
         if made:
@@ -153,7 +153,7 @@ class Loop:
         self.settled.update(cell.id for cell in cells)
         self.running = None
         for record in made if aloud else ():
-            self.progress.done(record)
+            self.progress.end_cell(record)
 
     def run_group(self, cells: list[Cell]) -> Turns:
         """Run cells in one child until it has run them, dies, or is silent for longer than the deadline."""
@@ -168,7 +168,7 @@ class Loop:
             how = f"no result after {self.run.timeout:g} s" if late else process.how_it_ended()
         # A child may end between two cells, because its JVM died with the last one; a fresh child runs the rest. But
         # each child must settle a cell, or this would go on for ever.
-        stuck = self.running or (self.waiting(cells)[0] if len(self.settled) == before else None)
+        stuck = self.running or (self.without_record(cells)[0] if len(self.settled) == before else None)
         if stuck:
             self.write([stuck], "timeout" if late else "failed", lambda _: f"{how}: see logs/{log.name}")
 
@@ -177,7 +177,7 @@ class Loop:
         turns: Counter[str] = Counter()
         by_id = {cell.id: cell for cell in cells}
         while True:
-            through = not self.waiting(cells)
+            through = not self.without_record(cells)
             try:
                 news = process.news(GRACE_SECONDS if through else self.run.timeout)
             except EOFError:
@@ -186,7 +186,7 @@ class Loop:
                 return not through
             if "started" in news:
                 self.running = by_id[news["started"]]
-                self.progress.started(self.running)
+                self.progress.start_cell(self.running)
             elif "turn" in news:
                 cell = by_id[news["turn"]]
                 yield Turn(cell.order, turns[cell.id])
@@ -202,4 +202,4 @@ class Loop:
                 record = Record.from_json(news["done"])
                 self.settled.add(record.id)
                 self.running = None
-                self.progress.done(record)
+                self.progress.end_cell(record)

@@ -112,7 +112,7 @@ class CellRunner:
         ran = watch.engaged()
         # Before the answer is checked: this also drops what was left cached.
         warnings = watch.warnings(ran, machine=ran is None or session.is_local(self.assignment.master))
-        answer = self.references.checked(cell, scenario.check, watch.answers)
+        answer = self.references.check(cell, scenario.check, watch.answers)
         if why := watch.disturbance():
             raise InvalidCellError(f"disturbed: {why}", answer)
         if why := self._why_not_parallel(cell, scenario, ran, warm[-1]):

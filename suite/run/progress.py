@@ -51,17 +51,17 @@ class Progress:
         self.open = False
         self.costs: dict[tuple[str, ...], list[float]] = {}
 
-    def started(self, cell: Cell) -> None:
+    def start_cell(self, cell: Cell) -> None:
         """Name the cell that runs now."""
         number = self.total - len(self.left) + 1
         named = f"{cell.scenario}.{cell.variant}  {factor_words(cell.factors)}"
         self.say(f"[{number:>{len(str(self.total))}}/{self.total}] block {cell.block + 1}/{self.blocks}  {named} ... ")
         self.open = True
 
-    def done(self, record: Record) -> None:
+    def end_cell(self, record: Record) -> None:
         """Say how it went and what is left."""
         if not self.open:
-            self.started(self.left[record.id])
+            self.start_cell(self.left[record.id])
         cell = self.left.pop(record.id)
         now = time.monotonic()
         if record.status != "skipped":

@@ -120,7 +120,7 @@ def count_engaged(events: Iterable[Event]) -> Engaged:
         longest_task=max(durations, default=0.0),
         failed_tasks=sum(bool(task["Failed"] or task["Killed"]) for task in tasks),
         shipping_seconds=sum(map(_shipping, ended)) / 1000,
-        covered_seconds=covered(spans) / 1000,
+        covered_seconds=covered_length(spans) / 1000,
         fits=sorted((*_fold_and_candidate(fit), seconds) for fit, seconds in lengths.items()),
         refit_seconds=refit_seconds,
     )
@@ -186,7 +186,7 @@ def _held_ms(event: Event) -> int:
     return int(sum(metrics[part] for part in ("Executor Run Time", *SHIPPING)))
 
 
-def covered(spans: Iterable[tuple[int, int]]) -> int:
+def covered_length(spans: Iterable[tuple[int, int]]) -> int:
     """Return the length that half-open spans [start, end) cover together."""
     total, reached = 0, None
     for start, end in sorted(spans):

@@ -99,34 +99,34 @@ def record(cell, answer, **values):
 def test_answers_are_held_against_the_base_case_and_nothing_else():
     references = References([record(OTHER, 7)], own=False)
     with pytest.raises(InvalidCellError, match="the base case gave no right answer to hold this one against"):
-        references.checked(OTHER, asserts, [7, 7])
+        references.check(OTHER, asserts, [7, 7])
     references.remember(record(BASE, 8))
     with pytest.raises(InvalidCellError, match=r"differs from that of s\.serial: AssertionError"):
-        references.checked(OTHER, asserts, [7, 7])
+        references.check(OTHER, asserts, [7, 7])
     with pytest.raises(InvalidCellError, match="differs"):
-        references.checked(OTHER, asserts, [7, 8])
-    assert references.checked(OTHER, asserts, [8, 8]) == 8
+        references.check(OTHER, asserts, [7, 8])
+    assert references.check(OTHER, asserts, [8, 8]) == 8
     # Another question.
     with pytest.raises(InvalidCellError, match="no right answer"):
-        references.checked(replace(OTHER, factors={"rows": 4}), asserts, [8])
+        references.check(replace(OTHER, factors={"rows": 4}), asserts, [8])
 
 
 @pytest.mark.parametrize("status", ["failed", "invalid", "timeout", "skipped"])
 def test_a_base_case_that_is_not_good_is_no_reference(status):
     references = References([record(BASE, 8, status=status)], own=False)
     with pytest.raises(InvalidCellError, match="no right answer"):
-        references.checked(OTHER, asserts, [8])
+        references.check(OTHER, asserts, [8])
 
 
 def test_a_base_case_is_held_against_its_own_first_call():
     references = References([], own=False)
-    assert references.checked(BASE, asserts, [8, 8]) == 8
+    assert references.check(BASE, asserts, [8, 8]) == 8
     with pytest.raises(InvalidCellError, match="its own first call"):
-        references.checked(BASE, asserts, [8, 9])
+        references.check(BASE, asserts, [8, 9])
 
 
 def test_a_side_of_a_comparison_has_no_base_case():
-    assert References([], own=True).checked(OTHER, asserts, [8, 8]) == 8
+    assert References([], own=True).check(OTHER, asserts, [8, 8]) == 8
 
 
 def test_nothing_is_checked_where_asserts_are_switched_off():

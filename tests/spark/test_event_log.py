@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from suite.spark import session
-from suite.spark.event_log import Engaged, count_engaged, covered, most_at_once
+from suite.spark.event_log import Engaged, count_engaged, covered_length, most_at_once
 
 
 def task(launch, run, *, executor="driver", finish=None, failed=False, metrics=True, unpack=0):
@@ -87,7 +87,7 @@ def test_most_at_once_is_the_fullest_moment(spans):
 @given(st.lists(st.tuples(st.integers(0, 30), st.integers(0, 10)), max_size=20))
 def test_covered_counts_each_moment_once(spans):
     spans = [(start, start + length) for start, length in spans]
-    assert covered(spans) == len({moment for start, end in spans for moment in range(start, end)})
+    assert covered_length(spans) == len({moment for start, end in spans for moment in range(start, end)})
 
 
 @pytest.mark.parametrize(
