@@ -64,14 +64,25 @@ def losses(run: MeasuredRun) -> list[Loss]:
     return sorted(found, key=lambda loss: (not loss.central, loss.ratio.median))
 
 
-def failures(run: MeasuredRun) -> list[tuple[Point, str, str, list[int]]]:
-    """Point, status, reason and blocks of all cells without a time; equal ones together."""
-    found: dict[tuple[int, str, str], tuple[Point, list[int]]] = {}
-    for number_of, point in enumerate(run.points):
+@dataclass(frozen=True)
+class Failure:
+    """Cells of a point that have no time for one and the same reason."""
+
+    point: Point
+    status: str
+    reason: str
+    blocks: list[int]
+
+
+def failures(run: MeasuredRun) -> list[Failure]:
+    """All cells without a time; those of one point with one status and reason together."""
+    found: dict[tuple[int, str, str], Failure] = {}
+    for place, point in enumerate(run.points):
         for cell in point.problems:
-            key = (number_of, cell.status, cell.reason or "no reason given")
-            found.setdefault(key, (point, []))[1].append(cell.block)
-    return [(point, status, reason, blocks) for (_, status, reason), (point, blocks) in found.items()]
+            reason = cell.reason or "no reason given"
+            failure = found.setdefault((place, cell.status, reason), Failure(point, cell.status, reason, []))
+            failure.blocks.append(cell.block)
+    return list(found.values())
 
 
 def block_words(blocks: Sequence[int]) -> str:

@@ -49,8 +49,9 @@ def summary(directory: Path) -> str:
         ]
     if problems := failures(run):
         lines += ["", f"{charts.without_time(run)}:"]
-        for point, status, reason, blocks in problems[:SHOWN_FAILURES]:
-            lines.append(f"  {status}: {point.label}, {setting_words(run, point)}, {block_words(blocks)}: {reason}")
+        for failure in problems[:SHOWN_FAILURES]:
+            where = f"{failure.point.label}, {setting_words(run, failure.point)}, {block_words(failure.blocks)}"
+            lines.append(f"  {failure.status}: {where}: {failure.reason}")
         if len(problems) > SHOWN_FAILURES:
             lines.append(f"  and {len(problems) - SHOWN_FAILURES} more, in the report")
     return "\n".join(_cut(line.rstrip(), 100) for line in lines)

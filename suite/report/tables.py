@@ -1,0 +1,207 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The tables of the page: for each, what its columns are called and what stands in them."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from suite.report import charts
+from suite.report.findings import (
+    NONE,
+    Loss,
+    failures,
+    figure_words,
+    ratio_digits,
+    ratio_words,
+    setting_words,
+)
+from suite.report.plotting import number, short
+from suite.report.points import MeasuredRun, Point
+from suite.stats import Interval, karp_flatt
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column: its heading, what it says of an item, and whether it holds figures, which are set flush right."""
+
+    heading: str
+    cell: Callable[[MeasuredRun, Any], str]
+    figures: bool = True
+
+
+@dataclass(frozen=True)
+class PageTable:
+    """A table with its words, one sequence of cells a row."""
+
+    caption: str
+    columns: Sequence[Column]
+    rows: Sequence[Sequence[str]]
+
+
+def settings_table(run: MeasuredRun, workload: str, points: Sequence[Point]) -> PageTable:
+    """Every variant of a workload at every setting; rows per second only where a call scores rows."""
+    scoring = any(point.rows for point in points)
+    columns = (*SETTING_COLUMNS, *([ROWS_COLUMN] if scoring else []), NOTES_COLUMN)
+    return _filled(f"{workload}: every variant and setting", columns, run, points)
+
+
+def overhead_table(run: MeasuredRun, workload: str, points: Iterable[Point]) -> PageTable:
+    """Where the time of each Spark variant of a workload went."""
+    told = [point for point in points if point.seconds and any(point.overhead(part) for part in OVERHEAD)]
+    return _filled(f"{workload}: where the time went, medians", OVERHEAD_COLUMNS, run, told)
+
+
+def losses_table(run: MeasuredRun, place: str, found: Iterable[Loss]) -> PageTable:
+    """Losing cases, in the order given."""
+    return _filled(f"Losing at {place}, the slowest first", LOSS_COLUMNS, run, found)
+
+
+def failures_table(run: MeasuredRun) -> PageTable:
+    """Every cell without a time, and why; equal ones share a row."""
+    return _filled(f"{charts.without_time(run)}, and why", FAILURE_COLUMNS, run, failures(run))
+
+
+def environment_table(run: MeasuredRun) -> PageTable:
+    """What `environment.json` says, a row for each value."""
+    return _filled("What the run ran on", ENVIRONMENT_COLUMNS, run, _flat(run.environment))
+
+
+def _filled(caption: str, columns: Sequence[Column], run: MeasuredRun, items: Iterable[Any]) -> PageTable:
+    return PageTable(caption, columns, [[column.cell(run, item) for column in columns] for item in items])
+
+
+def _flat(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
+    """Names with dots, and values, of nested dictionaries."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from _flat(inner, f"{name}.{key}" if name else str(key))
+    elif isinstance(value, list):
+        yield name, ", ".join(map(str, value))
+    else:
+        yield name, NONE if value is None else str(value)
+
+
+# --- cells
+
+
+def _median(interval: Interval | None) -> str:
+    return number(interval.median) if interval else NONE
+
+
+def _variant(run: MeasuredRun, point: Point) -> str:
+    return point.label + (" (base case)" if point.base else "")
+
+
+def _speedup(run: MeasuredRun, point: Point) -> str:
+    speedup = run.speedup(point)
+    if speedup and point is run.base_of(point):
+        return "1× (base)"
+    return figure_words(speedup, ratio_digits, "×")
+
+
+def _bound(run: MeasuredRun, point: Point) -> str:
+    bound = run.bound(point)
+    return ratio_words(bound) if bound else NONE
+
+
+def _efficiency(run: MeasuredRun, point: Point) -> str:
+    speedup = run.speedup(point)
+    return f"{speedup.median / point.at_once:.0%}" if speedup and point.at_once > 1 else NONE
+
+
+def _serial_share(run: MeasuredRun, point: Point) -> str:
+    speedup = run.speedup(point)
+    share = karp_flatt(speedup.median, point.at_once) if speedup else None
+    return NONE if share is None else f"{share:.2f}"
+
+
+def _core_seconds(run: MeasuredRun, point: Point) -> str:
+    busy = point.engaged("task_seconds")
+    return number(statistics.median(busy)) if busy else NONE
+
+
+def _slots_engaged(run: MeasuredRun, point: Point) -> str:
+    used = point.engaged("slots")
+    return "–".join(dict.fromkeys(f"{value:.0f}" for value in (min(used), max(used)))) if used else NONE
+
+
+def _rate(run: MeasuredRun, point: Point) -> str:
+    return f"{short(point.rate.median)} (of {short(point.rows)})" if point.rate and point.rows else NONE
+
+
+def _seconds_and_rows(point: Point) -> str:
+    if point.seconds is None:
+        return NONE
+    return number(point.seconds.median) + (f" for {short(point.rows)} rows" if point.rows else "")
+
+
+def _winner(run: MeasuredRun, loss: Loss) -> str:
+    kind = "base case" if loss.against.base else "best without Spark"
+    return f"{kind}: {loss.against.label}, {loss.against.place}"
+
+
+def _overhead_column(part: str, heading: str) -> Column:
+    return Column(heading, lambda run, point: _median(point.overhead(part)))
+
+
+# --- columns
+
+SETTING_COLUMNS = (
+    Column("Variant", _variant, figures=False),
+    Column("Setting", setting_words, figures=False),
+    Column("Warm s", lambda run, point: figure_words(point.seconds)),
+    Column("Cold s", lambda run, point: _median(point.cold)),
+    Column("Session start s", lambda run, point: _median(point.session)),
+    Column("Speedup", _speedup),
+    Column("Bound", _bound),
+    Column("Efficiency", _efficiency),
+    Column("Karp-Flatt e", _serial_share),
+    Column("Core-seconds", _core_seconds),
+    Column("Slots engaged", _slots_engaged),
+)
+ROWS_COLUMN = Column("Rows/s", _rate)
+NOTES_COLUMN = Column("Notes", lambda run, point: "; ".join(point.notes), figures=False)
+
+# Parts of `run.measure.overhead`, and what the table calls them.
+OVERHEAD = {
+    "session": "Session start s",
+    "driver": "Driver alone s",
+    "tasks": "Tasks, slot-s",
+    "shipping": "of it shipping",
+    "idle": "Idle, slot-s",
+    "refit": "Refit s",
+}
+OVERHEAD_COLUMNS = (
+    Column("Variant", lambda run, point: point.label, figures=False),
+    Column("Setting", setting_words, figures=False),
+    Column("Warm s", lambda run, point: _median(point.seconds)),
+    *(_overhead_column(part, heading) for part, heading in OVERHEAD.items()),
+)
+
+LOSS_COLUMNS = (
+    Column("Workload", lambda run, loss: loss.point.workload, figures=False),
+    Column("Variant", lambda run, loss: loss.point.label, figures=False),
+    Column("Setting", lambda run, loss: setting_words(run, loss.point), figures=False),
+    Column("Warm s", lambda run, loss: _seconds_and_rows(loss.point)),
+    Column("Slower than", _winner, figures=False),
+    Column("which takes s", lambda run, loss: _seconds_and_rows(loss.against)),
+    Column("Speed against it", lambda run, loss: figure_words(loss.ratio, ratio_digits, "×")),
+    Column("Sure?", lambda run, loss: loss.sure, figures=False),
+)
+
+FAILURE_COLUMNS = (
+    Column("Workload", lambda run, failure: failure.point.workload, figures=False),
+    Column("Variant", lambda run, failure: failure.point.label, figures=False),
+    Column("Setting", lambda run, failure: setting_words(run, failure.point), figures=False),
+    Column("Blocks", lambda run, failure: ", ".join(map(str, failure.blocks)), figures=False),
+    Column("Status", lambda run, failure: failure.status, figures=False),
+    Column("Reason", lambda run, failure: failure.reason, figures=False),
+)
+
+ENVIRONMENT_COLUMNS = (
+    Column("What", lambda run, entry: entry[0], figures=False),
+    Column("Value", lambda run, entry: entry[1], figures=False),
+)
