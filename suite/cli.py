@@ -131,7 +131,13 @@ def parser() -> argparse.ArgumentParser:
     _add_prove(commands)
 
     report = commands.add_parser("report", help="draw the charts and tables of a run folder again")
-    report.add_argument("directory", type=Path, metavar="DIR")
+    report.add_argument("directory", type=Path, metavar="DIR", help="a run folder")
+    report.add_argument(
+        "--against",
+        metavar="VARIANT",
+        default=None,
+        help="instead, print how long each variant takes against this one, in Markdown, and draw charts/against.svg",
+    )
 
     cluster = commands.add_parser("cluster", help="a Spark cluster of containers that stays until it is taken down")
     cluster.add_argument("action", choices=("up", "status", "down"))
@@ -250,7 +256,7 @@ def _run(options: argparse.Namespace, command_line: str) -> int:
 
         return doctor(options.master)
     if options.command == "report":
-        return _report(options.directory)
+        return _report(options.directory, options.against)
     if options.command == "compare":
         from suite.gate.command import compare
 
@@ -312,9 +318,14 @@ def _list(options: argparse.Namespace) -> int:
     return 0
 
 
-def _report(directory: Path) -> int:
+def _report(directory: Path, against: str | None) -> int:
     if not (directory / "plan.json").is_file():
         raise UsageError(f"{directory} is not a run folder: it has no plan.json")
+    if against is not None:
+        from suite.report.against import report_against
+
+        print(report_against(directory, against))
+        return 0
     from suite.report.page import write_report
     from suite.report.terminal import summary
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`report.html`, what a run found as one page: gathers what its template shows; rebuilt from the records alone."""
+"""`report.html`: gathers what its template shows of a run, from the plan, records and environment alone."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ from typing import Any, NamedTuple
 
 import jinja2
 
-from suite.report import charts, tables
+from suite.report import captions, charts, tables
 from suite.report.charts import Chart
 from suite.report.findings import cell_counts, losses
-from suite.report.points import PARALLEL, MeasuredRun, Point, read_run
+from suite.report.point import PARALLEL, Point
+from suite.report.points import MeasuredRun, read_run
 from suite.report.tables import PageTable
 from suite.stats import MIN_BLOCKS
 
-# Whatever a recipe put into a label or a reason is escaped, and a name that the template misspells is an error.
+# Whatever a recipe puts into a label or a reason is escaped. A name that the template misspells is an error.
 TEMPLATES = jinja2.Environment(
     loader=jinja2.FileSystemLoader(Path(__file__).parent),
     autoescape=True,
@@ -64,7 +65,7 @@ def write_report(directory: Path) -> None:
 
 
 def page(run: MeasuredRun, drawn: Iterable[Chart], folder: Path) -> str:
-    """The whole page; it needs no other file.
+    """The whole page, which needs no other file.
 
     Parameters
     ----------
@@ -77,10 +78,10 @@ def page(run: MeasuredRun, drawn: Iterable[Chart], folder: Path) -> str:
     return TEMPLATES.get_template("page.html.j2").render(
         title=f"Foldout report, {run.plan['size']}, {run.master}",
         counts=cell_counts(run),
-        about=charts.about(run),
-        replicates=charts.replicates(run),
+        about=captions.describe_run(run),
+        blocks=captions.describe_blocks(run),
         command=run.plan.get("command") or "an unknown command",
-        one_host=charts.one_host(run.master),
+        one_host=captions.is_one_host(run.master),
         **_losing(run),
         failing=tables.failures_table(run),
         pictures=[_picture(chart, folder) for chart in drawn],
@@ -106,12 +107,12 @@ def _picture(chart: Chart, folder: Path) -> Picture:
 
 def _workload(run: MeasuredRun, name: str, points: Sequence[Point]) -> WorkloadPart:
     recipes = [recipe for recipe, about in run.plan["scenarios"].items() if about["workload"] == name]
-    centre = [point for point in points if run.centre(point, *PARALLEL)] or points
+    centre = [point for point in points if run.is_central(point, *PARALLEL)] or points
     return WorkloadPart(
         name=name,
         recipes=", ".join(f"{recipe}.py" for recipe in recipes),
-        centre=charts.common(centre, ""),
-        waits=charts.waits(name),
+        centre=captions.shared_setting(centre, ""),
+        waits=captions.waits(name),
         settings=tables.settings_table(run, name, points),
         overhead=tables.overhead_table(run, name, points),
     )

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How charts look: sheets, panels of dots and panels of lines. Knows intervals and words, nothing of runs."""
+"""How charts look: sheets with panels of dots or of lines. It draws intervals and words and knows nothing of runs."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
@@ -17,13 +17,14 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.lines import Line2D
 from matplotlib.textpath import TextToPath
-from matplotlib.ticker import FixedFormatter, FixedLocator, NullFormatter, NullLocator
+from matplotlib.ticker import FixedFormatter, FixedLocator, LogLocator, MaxNLocator, NullFormatter, NullLocator
 from matplotlib.transforms import ScaledTranslation, blended_transform_factory
 
+from suite.report.words import short
 from suite.stats import Interval
 
-# Okabe & Ito's colours, which stay apart for colour-blind readers; their yellow is too pale for thin lines.
-# Colours and markers have coprime numbers, so that 63 variants would still look different.
+# Okabe & Ito's colours, which colour-blind readers can tell apart, without their yellow: it is too pale for thin lines.
+# There are 7 colours and 9 markers; 7 and 9 have no common divisor, so 63 variants would still look different.
 COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">")
 GREY = "#5a5a5a"
@@ -63,32 +64,30 @@ def fixed_style() -> Iterator[None]:
         yield
 
 
-# --- numbers
+# --- ticks
 
-
-def number(value: float) -> str:
-    """Three significant digits, thousands separated, no exponent."""
-    if value == 0:
-        return "0"
-    digits = 2 - int(f"{value:.2e}".partition("e")[2])
-    return f"{value:,.{min(max(digits, 0), 6)}f}"
-
-
-def short(value: float) -> str:
-    """As a tick shows it: three significant digits with k, M or G."""
-    for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if value >= size:
-            return f"{value / size:.3g}{unit}"
-    return f"{value:.3g}"
+# From sparse to dense. The last one's ticks are evenly spaced, which suits an axis of less than a decade.
+LOCATORS = (
+    LogLocator(),
+    LogLocator(subs=(1, 2, 5)),
+    LogLocator(subs=(1, 1.5, 2, 3, 5, 7)),
+    MaxNLocator(nbins=5, steps=(1, 2, 2.5, 5, 10)),
+)
 
 
 def ticks(low: float, high: float) -> list[float]:
-    """Round numbers between two limits: of a few familiar series, the sparsest that gives at least four."""
-    powers = range(math.floor(math.log10(low)) - 1, math.ceil(math.log10(high)) + 1)
+    """Round numbers between two limits of a log axis, at most ten.
+
+    They come from the sparsest series that gives at least four. Where the next denser series would give more than ten,
+    two or three are enough.
+    """
     found: list[float] = []
-    for steps in ((1,), (1, 2, 5), (1, 1.5, 2, 3, 5, 7), (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8)):
-        every = [step * 10.0**power for power in powers for step in steps]
-        found = [value for value in every if low * 0.999 <= value <= high * 1.001]
+    for locator in LOCATORS:
+        # Locators place ticks outside the limits too. A tick at a limit stays, whatever its last digits.
+        inside = [float(tick) for tick in locator.tick_values(low, high) if low * 0.999 <= tick <= high * 1.001]
+        if len(inside) > 10:
+            break
+        found = inside
         if len(found) >= 4:
             break
     return found
@@ -98,8 +97,8 @@ def ticks(low: float, high: float) -> list[float]:
 
 
 @lru_cache(maxsize=4096)
-def inches(text: str, size: float, weight: str = "normal") -> float:
-    """Width of a line of text, with room for the few per cent that hinting to whole pixels may add."""
+def text_width(text: str, size: float, weight: str = "normal") -> float:
+    """Width of a line of text in inches, 5 % more than computed, since renderers round glyphs to whole pixels."""
     width, _, _ = TextToPath().get_text_width_height_descent(
         text, FontProperties(size=size, weight=weight), ismath=False
     )
@@ -107,22 +106,22 @@ def inches(text: str, size: float, weight: str = "normal") -> float:
 
 
 def wrap(text: str, width: float, size: float) -> list[str]:
-    """Break text at spaces (not at no-break spaces) into lines that fit, in inches."""
+    """Break text into lines that fit a width in inches; it breaks at spaces, not at no-break spaces."""
     lines: list[str] = []
     for word in text.split(" "):
-        if lines and inches(f"{lines[-1]} {word}", size) <= width:
+        if lines and text_width(f"{lines[-1]} {word}", size) <= width:
             lines[-1] += f" {word}"
         else:
             lines.append(word)
-    return [cut(line, width, size) for line in lines]
+    return [shorten(line, width, size) for line in lines]
 
 
-def cut(text: str, width: float, size: float, weight: str = "normal") -> str:
-    """Text that fits into a width, in inches; what is left out shows as an ellipsis."""
-    if inches(text, size, weight) <= width:
+def shorten(text: str, width: float, size: float, weight: str = "normal") -> str:
+    """Cut text to a width in inches; an ellipsis stands for what is cut off."""
+    if text_width(text, size, weight) <= width:
         return text
     kept = text
-    while kept and inches(kept + "…", size, weight) > width:
+    while kept and text_width(kept + "…", size, weight) > width:
         kept = kept[:-1]
     return kept + "…"
 
@@ -165,29 +164,29 @@ class Sheet:
         return figure
 
     def save(self, folder: Path, name: str) -> None:
-        """Write `name`.svg and `name`.png; the same content gives the same bytes."""
+        """Write `NAME.svg` and `NAME.png`; the same content gives the same bytes."""
         figure = self.figure()
         folder.mkdir(parents=True, exist_ok=True)
         figure.savefig(folder / f"{name}.svg", metadata={"Date": None})
         figure.savefig(folder / f"{name}.png", dpi=144, metadata={"Software": None})
 
 
-def look(style: int) -> tuple[str, str]:
-    """Colour and marker of a variant's number."""
+def colour_and_marker(style: int) -> tuple[str, str]:
+    """Colour and marker for the number of a variant."""
     return COLOURS[style % len(COLOURS)], MARKERS[style % len(MARKERS)]
 
 
-def head(axes: Axes, left: float, width: float, title: str, below: str) -> None:
-    """A panel's bold title with a plain line under it, `left` inches left of the axes and at most `width` wide."""
+def write_title(axes: Axes, left: float, width: float, title: str, below: str) -> None:
+    """Write a bold title and a plain line under it, `width` inches wide, beginning `left` inches left of the axes."""
     corner = axes.transAxes + ScaledTranslation(-left, 0, axes.figure.dpi_scale_trans)
     for up, text, colour, weight, size in ((20, title, "black", "bold", 9.5), (7, below, GREY, "normal", 8.3)):
         raised = corner + ScaledTranslation(0, up / 72, axes.figure.dpi_scale_trans)
-        fitting = cut(text, width, size, weight)
+        fitting = shorten(text, width, size, weight)
         axes.text(0, 1, fitting, transform=raised, color=colour, fontweight=weight, fontsize=size)
 
 
 def log_axis(axes: Axes, which: str, low: float, high: float, unit: str = "") -> None:
-    """Make an axis ("x" or "y") logarithmic between two limits, with ticks that a reader can read."""
+    """Make an axis ("x" or "y") logarithmic between two limits, with round ticks."""
     axes.set(**{f"{which}scale": "log", f"{which}lim": (low, high)})
     values = ticks(low, high)
     axis = axes.xaxis if which == "x" else axes.yaxis
@@ -197,8 +196,8 @@ def log_axis(axes: Axes, which: str, low: float, high: float, unit: str = "") ->
     axis.set_minor_formatter(NullFormatter())
 
 
-def around(values: Sequence[float], margin: float, least: float) -> tuple[float, float]:
-    """Limits of a log axis: the values with a margin (both ratios), and not less than `least` from end to end."""
+def limits_around(values: Sequence[float], margin: float, least: float) -> tuple[float, float]:
+    """Limits of a log axis: values with a margin, and at least `least` from end to end; both are ratios."""
     low, high = (min(values), max(values)) if values else (0.1, 1.0)
     middle, span = math.sqrt(low * high), max(high / low * margin, least)
     return middle / math.sqrt(span), middle * math.sqrt(span)
@@ -209,7 +208,19 @@ def around(values: Sequence[float], margin: float, least: float) -> tuple[float,
 
 @dataclass(frozen=True)
 class Row:
-    """A line of a dot panel: its marks are medians, filled or hollow, over faint strokes for the single blocks."""
+    """A row of a dot panel.
+
+    Attributes
+    ----------
+    style : int
+        Number of its variant.
+    marks : sequence of (Interval, bool)
+        Medians to mark, and whether their points are filled.
+    samples : sequence of float
+        The figure of each block, drawn as faint strokes. Without any, the row says "no time".
+    text : str
+        Stands at the right.
+    """
 
     label: str
     style: int
@@ -220,31 +231,49 @@ class Row:
 
 @dataclass(frozen=True)
 class DotPanel:
-    """The ways of doing one job, a row each; `line` is drawn through all of them."""
+    """Rows of dots on one log axis.
+
+    Attributes
+    ----------
+    below : str
+        A line under the title.
+    unit : str
+        Follows the number at each tick.
+    line : float or None
+        Where a dashed line crosses all rows.
+    limits : (float, float) or None
+        Ends of the axis, where panels share one; by default it fits the values.
+    """
 
     title: str
     below: str
     rows: Sequence[Row]
-    unit: str
+    unit: str = ""
     line: float | None = None
+    limits: tuple[float, float] | None = None
+
+
+def dot_limits(rows: Iterable[Row]) -> tuple[float, float]:
+    """Limits of an axis on which all marks and samples of these rows lie."""
+    values = [value for row in rows for value in (*row.samples, *(mark.median for mark, _ in row.marks))]
+    return limits_around(values, margin=1.35, least=4)
 
 
 def draw_dots(axes: Axes, panel: DotPanel) -> None:
-    """Medians with intervals on a log axis, with the figures at the right."""
-    values = [value for row in panel.rows for value in (*row.samples, *(mark.median for mark, _ in row.marks))]
-    log_axis(axes, "x", *around(values, margin=1.35, least=4), panel.unit)
+    """Draw medians with intervals on a log axis, and the figures at the right."""
+    log_axis(axes, "x", *(panel.limits or dot_limits(panel.rows)), panel.unit)
     axes.set_ylim(len(panel.rows) - 0.4, -0.6)
     labels = ["\n".join(wrap(row.label, DOTS_LEFT - 0.2, 8.5)[:2]) for row in panel.rows]
     axes.set_yticks(range(len(labels)), labels, linespacing=0.95)
     axes.tick_params(length=0)
     axes.grid(visible=False, axis="y")
     axes.spines["left"].set_visible(False)
-    head(axes, DOTS_LEFT - EDGE, WIDTH - 2 * EDGE, panel.title, panel.below)
+    write_title(axes, DOTS_LEFT - EDGE, WIDTH - 2 * EDGE, panel.title, panel.below)
     if panel.line is not None:
         axes.axvline(panel.line, color=GREY, linewidth=0.9, linestyle=REFERENCE, zorder=1)
     beside = blended_transform_factory(axes.transAxes, axes.transData)
     for y, row in enumerate(panel.rows):
-        colour, marker = look(row.style)
+        colour, marker = colour_and_marker(row.style)
         axes.axhline(y, color="#ededed", linewidth=0.6, zorder=0)
         axes.plot(row.samples, [y] * len(row.samples), "|", color=colour, alpha=0.35, markersize=9, zorder=2)
         for mark, filled in row.marks:
@@ -270,7 +299,7 @@ def stack(sheet: Sheet, panels: Sequence[DotPanel]) -> None:
 
 @dataclass(frozen=True)
 class Mark:
-    """What a line shows at one x; no value means that there is no time there."""
+    """What a line shows at one x; without a value there is no time there."""
 
     x: float
     value: Interval | None
@@ -281,27 +310,29 @@ class Mark:
 
 @dataclass(frozen=True)
 class Line:
-    """A variant over one factor, marks in ascending x."""
+    """A variant over one factor, its marks in ascending x."""
 
     label: str
     style: int
     marks: Sequence[Mark]
 
     @property
-    def limit(self) -> tuple[tuple[float, float], ...]:
-        """Where its bound lies, where there is one above 1."""
-        limit = tuple((mark.x, mark.bound) for mark in self.marks if mark.bound)
-        return limit if any(bound > 1 for _, bound in limit) else ()
+    def bounds(self) -> tuple[tuple[float, float], ...]:
+        """Its bound at each x; nothing where none is above 1."""
+        bounds = tuple((mark.x, mark.bound) for mark in self.marks if mark.bound)
+        return bounds if any(bound > 1 for _, bound in bounds) else ()
 
 
 @dataclass(frozen=True)
 class LinePanel:
-    """Lines over a factor, as speedups (a shaded losing half, bounds) or as plain values.
+    """Lines over a factor.
 
     Attributes
     ----------
     below : str
         A line under the title.
+    speedups : bool
+        Whether the values are speedups; then the part below 1 is shaded, and bounds are drawn.
     reference : (float, str) or None
         A level drawn across the panel, and its words for the legend.
     """
@@ -315,29 +346,29 @@ class LinePanel:
     log_x: bool
     reference: tuple[float, str] | None = None
 
-    def limits(self) -> list[tuple[str, tuple[tuple[float, float], ...], list[str]]]:
-        """Colour, place and owners of each bound; one that several lines share is grey."""
+    def bound_lines(self) -> list[tuple[str, tuple[tuple[float, float], ...], list[str]]]:
+        """Each bound: its colour, where it lies, and whose it is. One that several lines share is grey."""
         found: dict[tuple[tuple[float, float], ...], list[Line]] = {}
         for line in self.lines:
-            if self.speedups and line.limit:
-                found.setdefault(line.limit, []).append(line)
+            if self.speedups and line.bounds:
+                found.setdefault(line.bounds, []).append(line)
         return [
-            (GREY if len(lines) > 1 else look(lines[0].style)[0], limit, [line.label for line in lines])
-            for limit, lines in found.items()
+            (GREY if len(lines) > 1 else colour_and_marker(lines[0].style)[0], bounds, [line.label for line in lines])
+            for bounds, lines in found.items()
         ]
 
     def legend(self) -> list[tuple[Line2D, str]]:
-        """Marks and words; bounds that coincide share an entry."""
+        """Mark and words of each entry; bounds that coincide share one."""
         entries = []
         for line in self.lines:
-            colour, marker = look(line.style)
+            colour, marker = colour_and_marker(line.style)
             text = line.label
             if missing := [short(mark.x) for mark in line.marks if mark.value is None]:
                 text += f" (× no value at {', '.join(missing)})"
             if unsteady := [short(mark.x) for mark in line.marks if mark.value and mark.unsteady]:
                 text += f" (! unsteady at {', '.join(unsteady)})"
             entries.append((Line2D([], [], color=colour, marker=marker, markersize=6, linewidth=1.2), text))
-        for colour, _, labels in self.limits():
+        for colour, _, labels in self.bound_lines():
             mark = Line2D([], [], color=colour, marker="_", markersize=12, linewidth=0.9, linestyle=BOUND)
             whose = "all" if len(labels) == len(self.lines) > 1 else "; ".join(labels)
             entries.append((mark, f"bound of: {whose}"))
@@ -347,28 +378,30 @@ class LinePanel:
 
 
 def draw_lines(axes: Axes, panel: LinePanel) -> None:
-    """Medians joined by lines, with intervals; a cross at the foot where there is no time."""
+    """Draw medians joined by lines, with intervals; a cross at the foot means that there is no time."""
     values = [v for line in panel.lines for mark in line.marks for v in (mark.value or ())[:3] if v is not None]
     if panel.speedups:
-        values += [bound for line in panel.lines for _, bound in line.limit]
+        values += [bound for line in panel.lines for _, bound in line.bounds]
         values += [panel.reference[0]] if panel.reference else []
         _speedup_axis(axes, values)
     else:
-        log_axis(axes, "y", *around(values, margin=1.6, least=4))
-    _value_axis(axes, sorted({mark.x for line in panel.lines for mark in line.marks}), log=panel.log_x)
+        log_axis(axes, "y", *limits_around(values, margin=1.6, least=4))
+    _swept_axis(axes, sorted({mark.x for line in panel.lines for mark in line.marks}), log=panel.log_x)
     axes.set_xlabel(panel.xlabel)
     axes.set_ylabel(panel.ylabel)
-    head(axes, 0.43, PANEL_WIDTH + 0.65, panel.title, panel.below)
+    write_title(axes, 0.43, PANEL_WIDTH + 0.65, panel.title, panel.below)
     if panel.reference:
         axes.axhline(panel.reference[0], color=GREY, linewidth=1.3, linestyle=REFERENCE, zorder=2)
-    for colour, limit, _ in panel.limits():
-        at, bounds = zip(*limit, strict=True)
-        axes.plot(at, bounds, color=colour, linewidth=0.9, linestyle=BOUND, zorder=2)
-        axes.plot(at, bounds, "_", color=colour, markersize=16, markeredgewidth=1.1, zorder=2)
+    for colour, bounds, _ in panel.bound_lines():
+        axes.plot(*zip(*bounds, strict=True), color=colour, linewidth=0.9, linestyle=BOUND, zorder=2)
+        axes.plot(*zip(*bounds, strict=True), "_", color=colour, markersize=16, markeredgewidth=1.1, zorder=2)
     for place, line in enumerate(panel.lines):
-        # A few points to the side, so that intervals at the same x stay apart.
+        # Some points to the side, so that intervals at the same x stay apart.
         _draw_line(axes, line, (place - (len(panel.lines) - 1) / 2) * 4)
-    legend = panel.legend()
+    _draw_legend(axes, panel.legend())
+
+
+def _draw_legend(axes: Axes, legend: Sequence[tuple[Line2D, str]]) -> None:
     axes.legend(
         [mark for mark, _ in legend],
         [text for _, text in legend],
@@ -384,7 +417,7 @@ def draw_lines(axes: Axes, panel: LinePanel) -> None:
 
 
 def _draw_line(axes: Axes, line: Line, aside: float) -> None:
-    colour, marker = look(line.style)
+    colour, marker = colour_and_marker(line.style)
     side = ScaledTranslation(aside / 72, 0, axes.figure.dpi_scale_trans)
     here = axes.transData + side
     foot = blended_transform_factory(axes.transData, axes.transAxes) + side
@@ -412,8 +445,8 @@ def _speedup_axis(axes: Axes, values: Sequence[float]) -> None:
         axes.text(1.01, y, text, transform=beside, rotation=90, va="center", color=colour, fontsize=7.5)
 
 
-def _value_axis(axes: Axes, values: Sequence[float], *, log: bool) -> None:
-    # Ticks at the values that were run, and at no others.
+def _swept_axis(axes: Axes, values: Sequence[float], *, log: bool) -> None:
+    # Ticks stand at the values that were run and nowhere else.
     if log:
         axes.set_xscale("log", base=2)
         axes.set_xlim(values[0] / 1.25, values[-1] * 1.25)
@@ -425,7 +458,7 @@ def _value_axis(axes: Axes, values: Sequence[float], *, log: bool) -> None:
     axes.xaxis.set_minor_locator(NullLocator())
 
 
-def grid(sheet: Sheet, panels: Sequence[LinePanel | None]) -> None:
+def arrange(sheet: Sheet, panels: Sequence[LinePanel | None]) -> None:
     """Put panels in two aligned columns, legends under them; None leaves a place empty."""
     for start in range(0, len(panels), 2):
         top, deepest = sheet.bottom + 0.52, 0

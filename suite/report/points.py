@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A run folder as charts and report see it: every planned cell with its record, gathered over blocks."""
+"""A run folder as charts and report see it: every planned cell with its record, gathered into points."""
 
 from __future__ import annotations
 
 import json
 import statistics
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -16,186 +16,28 @@ from suite import records, stats
 from suite.plan.bounds import measured_speedup_bound
 from suite.plan.engagement import why_not_parallel
 from suite.records import Record
+from suite.report.point import PARALLEL, Point
 from suite.stats import Interval
 
-PARALLEL = ("slots", "parallelism")
 NOT_RUN = "not run"
-
-
-def _interval(values: Mapping[int, float]) -> Interval | None:
-    return stats.median_interval(list(values.values())) if values else None
-
-
-@dataclass(frozen=True)
-class Point:
-    """A variant at one setting of its factors, with its cells, one per block.
-
-    Attributes
-    ----------
-    threads : bool
-        Whether parallelism counts driver threads at fixed slots; False where it counts slots or processes.
-    bound : float or None
-        Of equal fits, as planned; `Run.bound` knows that of measured fits too.
-    cells : tuple of dict
-        In block order; a cell that was never run has the status `not run`.
-    """
-
-    workload: str
-    scenario: str
-    variant: str
-    label: str
-    base: bool
-    factors: dict[str, Any]
-    threads: bool
-    schedule: str | None
-    bound: float | None
-    oversubscribed: bool
-    cells: tuple[Record, ...]
-
-    @property
-    def parallelism(self) -> int | None:
-        """Fits in flight as asked for; None for a variant that has none."""
-        return self.factors.get("parallelism")
-
-    @property
-    def at_once(self) -> int:
-        """The most fits that can run at once: threads beyond the slots only wait."""
-        asked = self.parallelism or 1
-        return min(asked, self.factors.get("slots") or asked)
-
-    @property
-    def single_node(self) -> bool:
-        """Whether it goes parallel without Spark, as loky does."""
-        return self.factors.get("slots") is None and self.parallelism is not None and not self.threads
-
-    @property
-    def shape(self) -> dict[str, Any]:
-        """The factors that say what the job is, not how it is spread."""
-        return {name: value for name, value in self.factors.items() if name not in PARALLEL}
-
-    @property
-    def place(self) -> str:
-        """How it is spread, in words."""
-        slots = self.factors.get("slots")
-        if self.parallelism is None:
-            return f"{plural(slots, 'slot')}" if slots else "serial"
-        if self.single_node:
-            return plural(self.parallelism, "process", "processes")
-        if self.threads:
-            return plural(self.parallelism, "thread") + (f", {plural(slots, 'slot')}" if slots else "")
-        return plural(self.parallelism, "slot")
-
-    def _ok(self, field: str) -> dict[int, float]:
-        found = {cell.block: getattr(cell, field) for cell in self.cells if cell.status == "ok"}
-        return {block: float(value) for block, value in found.items() if value}
-
-    @cached_property
-    def times(self) -> dict[int, float]:
-        """Warm seconds of each block that has them."""
-        return self._ok("seconds")
-
-    @cached_property
-    def seconds(self) -> Interval | None:
-        """Median warm seconds."""
-        return _interval(self.times)
-
-    @cached_property
-    def cold(self) -> Interval | None:
-        """Median seconds of the first call in a process."""
-        return _interval(self._ok("cold_seconds"))
-
-    @cached_property
-    def rows(self) -> int | None:
-        """Rows that one call scored, where its answer says so."""
-        for cell in self.cells:
-            if cell.status == "ok" and isinstance(cell.answer, dict) and cell.answer.get("rows"):
-                return int(cell.answer["rows"])
-        return None
-
-    @cached_property
-    def rate(self) -> Interval | None:
-        """Median rows per second."""
-        if self.rows is None:
-            return None
-        return _interval({block: self.rows / seconds for block, seconds in self.times.items()})
-
-    @cached_property
-    def session(self) -> Interval | None:
-        """Median seconds that the start of its Spark session took."""
-        if self.factors.get("slots") is None:
-            return None
-        starts = {cell.block: (cell.session or {}).get("seconds") for cell in self.cells if cell.status == "ok"}
-        return _interval({block: seconds for block, seconds in starts.items() if seconds})
-
-    def engaged(self, field: str) -> list[float]:
-        """A figure of what Spark really used (`slots`, `task_seconds`, ...), for each block that ran."""
-        found = [cell.engaged.get(field) for cell in self.cells if cell.status == "ok" and cell.engaged]
-        return [float(value) for value in found if value is not None]
-
-    def overhead(self, part: str) -> Interval | None:
-        """Median of a part of `worker.overhead`."""
-        found = {cell.block: (cell.overhead or {}).get(part) for cell in self.cells if cell.status == "ok"}
-        return _interval({block: float(value) for block, value in found.items() if value is not None})
-
-    @cached_property
-    def problems(self) -> list[Record]:
-        """Its cells without a time."""
-        return [cell for cell in self.cells if cell.status != "ok"]
-
-    @cached_property
-    def unstable(self) -> bool:
-        """Whether its times spread or drift too much."""
-        return bool(stats.instability(list(self.times.values())))
-
-    @cached_property
-    def caveats(self) -> list[str]:
-        """What to know of its times as a whole: too few blocks, spread, drift, outliers."""
-        return stats.caveats(list(self.times.values())) if self.times else []
-
-    @cached_property
-    def notes(self) -> list[str]:
-        """What to know before trusting its times."""
-        said = []
-        if self.problems:
-            kinds = Counter(cell.status for cell in self.problems)
-            said.append(", ".join(f"{n} {kind}" for kind, n in sorted(kinds.items())))
-        if self.oversubscribed:
-            said.append("more workers than cores")
-        said += self.caveats
-        warned = Counter(warning for cell in self.cells for warning in cell.warnings)
-        said += [warning if n == 1 else f"{warning} ({n} blocks)" for warning, n in sorted(warned.items())]
-        return said
-
-
-def plural(n: int, one: str, many: str | None = None) -> str:
-    """'1 slot', '2 slots'."""
-    return f"{n} {one if n == 1 else many or one + 's'}"
-
-
-def factors_in_words(factors: Mapping[str, Any]) -> str:
-    """'folds 5, rows 20,000'."""
-    return ", ".join(
-        f"{name} {value:,}" if isinstance(value, int) and not isinstance(value, bool) else f"{name} {value}"
-        for name, value in factors.items()
-    )
 
 
 @dataclass(frozen=True)
 class MeasuredRun:
-    """A run folder, read.
+    """A run folder that was read; it compares the run's points with one another.
 
     Attributes
     ----------
     plan, environment : dict
-        As in the files; `environment` is empty where the file is missing.
-    cells : list of dict
-        Every planned cell, in plan order, with its record laid over it; but those of blocks left out for lack of time.
-    left_out : list of dict
-        These.
+        As in `plan.json` and `environment.json`; `environment` is empty where the file is missing.
+    cells : list of Record
+        Every planned cell, in plan order, with what its record says, except those left out.
     points : list of Point
         In the order of the plan's scenarios, base case first, then by label and factors.
     strays : int
-        Records of cells that the plan does not have.
+        How many records belong to no cell of the plan.
+    left_out : list of Record
+        The cells of blocks that were left out for lack of time.
     """
 
     plan: dict[str, Any]
@@ -207,22 +49,22 @@ class MeasuredRun:
 
     @property
     def blocks(self) -> int:
-        """Blocks planned and not left out."""
+        """How many blocks were planned and not left out."""
         return int(self.plan.get("blocks") or 0) - self.blocks_left_out
 
     @property
     def blocks_left_out(self) -> int:
-        """Blocks for which there was no time."""
+        """How many blocks were left out for lack of time."""
         return len({cell.block for cell in self.left_out})
 
     @property
     def master(self) -> str:
-        """What it ran on, in words where the suite started it: a cluster of ours says what it is and where."""
+        """What the run ran on; a cluster that the suite started says in words what it is and where it runs."""
         return str(self.environment.get("master") or self.plan["master"])
 
     @cached_property
     def workloads(self) -> dict[str, list[Point]]:
-        """Points of each workload, in the order of the plan's scenarios."""
+        """The points of each workload, in the order of the plan's scenarios."""
         found: dict[str, list[Point]] = {}
         for point in self.points:
             found.setdefault(point.workload, []).append(point)
@@ -230,46 +72,36 @@ class MeasuredRun:
 
     @cached_property
     def statuses(self) -> Counter[str]:
-        """How many cells ended how."""
+        """How many cells ended in each status."""
         return Counter(cell.status for cell in (*self.cells, *self.left_out))
 
-    @cached_property
-    def _centres(self) -> dict[tuple[str, str], Any]:
-        # Factors are swept one at a time, so a factor keeps its central value while the others are swept: the
-        # value that most points share. Where it alone is swept there is a tie, and the most the machine can
-        # do is central.
-        votes: dict[tuple[str, str], dict[str, tuple[int, bool, float, Any]]] = {}
-        for point in self.points:
-            for name, value in point.factors.items():
-                if value is None:
-                    continue
-                fits = not point.oversubscribed and (name != "parallelism" or value == point.at_once)
-                size = float(value) if name in PARALLEL else 0.0
-                seen = votes.setdefault((point.scenario, name), {})
-                number = seen[str(value)][0] + 1 if str(value) in seen else 1
-                seen[str(value)] = (number, fits, size, value)
-        # For the shape of the data the plan itself says so; older plans do not.
-        told = {
-            (name, factor): value
-            for name, about in self.plan["scenarios"].items()
-            for factor, value in about.get("centre", {}).items()
-        }
-        return {key: max(seen.values(), key=lambda vote: vote[:3])[3] for key, seen in votes.items()} | told
-
-    def centre(self, point: Point, *but: str) -> bool:
-        """Whether a point lies at the centre of the sweeps, leaving aside the factors named."""
-        return all(
-            value is None or name in but or value == self._centres[point.scenario, name]
-            for name, value in point.factors.items()
-        )
+    def is_central(self, point: Point, *besides: str) -> bool:
+        """Whether a point lies at the centre of the sweeps, whatever the values of the factors named."""
+        return all(name in besides for name in self.off_centre(point))
 
     def off_centre(self, point: Point) -> dict[str, Any]:
-        """The factors in which a point differs from the centre."""
+        """The factors in which a point differs from the centre of the sweeps."""
         return {
             name: value
             for name, value in point.factors.items()
             if value is not None and value != self._centres[point.scenario, name]
         }
+
+    @cached_property
+    def _centres(self) -> dict[tuple[str, str], Any]:
+        """The central value of each factor of each scenario."""
+        having: dict[tuple[str, str], list[Point]] = {}
+        for point in self.points:
+            for name, value in point.factors.items():
+                if value is not None:
+                    having.setdefault((point.scenario, name), []).append(point)
+        # The plan tells the centre of what shapes the data; older plans do not.
+        told = {
+            (scenario, name): value
+            for scenario, about in self.plan["scenarios"].items()
+            for name, value in about.get("centre", {}).items()
+        }
+        return {key: _central_value(key[1], points) for key, points in having.items()} | told
 
     def _same_job(self, point: Point) -> list[Point]:
         return [
@@ -285,7 +117,7 @@ class MeasuredRun:
         candidates = [base for base in self._same_job(point) if base.base and (base.parallelism or 0) == lowest]
         return min(
             candidates,
-            key=lambda p: (not self.centre(p, *PARALLEL), p.factors.get("slots") or 0),
+            key=lambda base: (not self.is_central(base, *PARALLEL), base.factors.get("slots") or 0),
             default=None,
         )
 
@@ -295,36 +127,69 @@ class MeasuredRun:
         return min(candidates, key=lambda p: p.seconds.median / (p.rows or 1) if p.seconds else 0.0, default=None)
 
     def ratio(self, over: Point | None, point: Point) -> Interval | None:
-        """Seconds of `over` by seconds of the point, formed within blocks; per row where they scored other rows."""
+        """Seconds of `over` divided by those of `point`, formed within blocks.
+
+        Where the two scored different numbers of rows, seconds per row are compared. None where no block has both
+        times.
+        """
         if over is None:
             return None
         scale = point.rows / over.rows if point.rows and over.rows else 1.0
-        return stats.ratio_interval({b: s * scale for b, s in over.times.items()}, point.times)
+        return stats.ratio_interval({block: s * scale for block, s in over.times.items()}, point.times)
 
     def speedup(self, point: Point) -> Interval | None:
         """Speedup over the base case; None where one of the two has no time."""
         return self.ratio(self.base_of(point), point)
 
     def bound(self, point: Point) -> float | None:
-        """The largest speedup that the schedule allows: of equal fits, or of the base case's as they were measured.
+        """The largest speedup that the schedule allows; None where nothing tells it.
 
-        For measured fits the median over the blocks; None where there is neither.
+        The plan tells it for equal fits. For others it is the median over the blocks of what the schedule allows for
+        the base case's fits as they were measured.
         """
         base = self.base_of(point)
         if point.bound is not None or point.schedule is None or base is None:
             return point.bound
-        found = []
-        for cell in base.cells:
-            engaged = cell.engaged or {}
-            if cell.status == "ok" and engaged.get("fits"):
-                folds: dict[int, list[float]] = {}
-                for fold, _, seconds in engaged["fits"]:
-                    folds.setdefault(fold, []).append(seconds)
-                last = engaged.get("refit_seconds") or 0.0
-                found.append(
-                    measured_speedup_bound(point.schedule, list(folds.values()), point.at_once, refit_seconds=last)
-                )
+        found = [
+            measured_speedup_bound(
+                point.schedule,
+                _seconds_by_fold(cell.engaged["fits"]),
+                point.at_once,
+                refit_seconds=cell.engaged.get("refit_seconds") or 0.0,
+            )
+            for cell in base.cells
+            if cell.status == "ok" and cell.engaged and cell.engaged.get("fits")
+        ]
         return statistics.median(found) if found else None
+
+
+def _central_value(name: str, points: Iterable[Point]) -> Any:
+    """The value of a factor at which the other factors were swept.
+
+    Factors are swept one at a time, so most points have the central value. Where nothing else was swept all values
+    are equally frequent; the most that the machine can do at once is central then.
+    """
+    sharing: dict[str, list[Point]] = {}
+    for point in points:
+        sharing.setdefault(str(point.factors[name]), []).append(point)
+
+    def rank(group: Sequence[Point]) -> tuple[int, bool, float]:
+        value = group[0].factors[name]
+        feasible = not any(p.oversubscribed or (name == "parallelism" and value != p.at_once) for p in group)
+        return len(group), feasible, value if name in PARALLEL else 0.0
+
+    return max(sharing.values(), key=rank)[0].factors[name]
+
+
+def _seconds_by_fold(fits: Iterable[tuple[int, int, float]]) -> list[list[float]]:
+    """Seconds of a fold's fits, for each fold, from fits as (fold, candidate, seconds)."""
+    folds: dict[int, list[float]] = {}
+    for fold, _, seconds in fits:
+        folds.setdefault(fold, []).append(seconds)
+    return list(folds.values())
+
+
+# --- reading a run folder
 
 
 def read_run(directory: Path) -> MeasuredRun:
@@ -337,32 +202,27 @@ def read_run(directory: Path) -> MeasuredRun:
 
     Returns
     -------
-    Run
+    MeasuredRun
 
     Raises
     ------
     FileNotFoundError
-        If there is no plan in it.
+        There is no plan in it.
     """
     plan = json.loads((directory / "plan.json").read_text(encoding="utf-8"))
     about = directory / "environment.json"
     environment = json.loads(about.read_text(encoding="utf-8")) if about.exists() else {}
     written = {record.id: record for record in records.read(directory / "records.jsonl")}
-    cells = [_measured(cell, written.pop(cell["id"], None), plan) for cell in plan["cells"]]
-    # A block that was begun before it was left out, by an earlier attempt, is shown as it is.
-    begun = {cell.block for cell in cells if cell.status == "ok"}
-    out_of_time = [cell for cell in cells if str(cell.reason).startswith(records.OUT_OF_TIME)]
-    left_out = [cell for cell in out_of_time if cell.block not in begun]
-    gone = {cell.id for cell in left_out}
-    kept = [cell for cell in cells if cell.id not in gone]
-    return MeasuredRun(plan, environment, kept, _points(plan, kept), len(written), left_out)
+    cells = [_record_of(cell, written.pop(cell["id"], None), plan) for cell in plan["cells"]]
+    kept, left_out = _split_left_out(cells)
+    return MeasuredRun(plan, environment, kept, _gather(plan, kept), len(written), left_out)
 
 
-def _measured(cell: dict[str, Any], record: Record | None, plan: dict[str, Any]) -> Record:
-    """A planned cell's record. One from before a rule was as strict as it is now is held against it all the same."""
+def _record_of(cell: Mapping[str, Any], record: Record | None, plan: Mapping[str, Any]) -> Record:
+    """What became of a planned cell. The rule on parallelism also holds for records that are older than the rule."""
     if record is None:
         return Record.of_cell(cell, status=NOT_RUN, reason="the run ended before it")
-    # Older records do not repeat these of their cell.
+    # Older records do not repeat these two of their cell.
     record = replace(
         record,
         needs=cell.get("needs") if record.needs is None else record.needs,
@@ -377,46 +237,27 @@ def _measured(cell: dict[str, Any], record: Record | None, plan: dict[str, Any])
     return record if why is None else replace(record, status="invalid", reason=why, seconds=None, cold_seconds=None)
 
 
-def write_caveats(directory: Path) -> None:
-    """Write into each record that has a time what only all blocks together tell of it, its `caveats`.
+def _split_left_out(cells: Iterable[Record]) -> tuple[list[Record], list[Record]]:
+    """Cells to show, and cells of blocks that were left out for lack of time.
 
-    Records are appended anew where that has changed, since a later attempt may have added blocks.
+    An earlier attempt may have begun a block that a later one left out; such a block is shown.
     """
-    path = directory / "records.jsonl"
-    written = {record.id: record for record in records.read(path)}
-    changed = []
-    for point in read_run(directory).points:
-        for cell in point.cells:
-            record = written.get(cell.id)
-            if record and record.status == "ok" and record.caveats != point.caveats:
-                changed.append(replace(record, caveats=point.caveats))
-    records.append(path, changed)
+    cells = list(cells)
+    begun = {cell.block for cell in cells if cell.status == "ok"}
+    kept: list[Record] = []
+    left_out: list[Record] = []
+    for cell in cells:
+        out_of_time = str(cell.reason).startswith(records.OUT_OF_TIME)
+        (left_out if out_of_time and cell.block not in begun else kept).append(cell)
+    return kept, left_out
 
 
-def _points(plan: dict[str, Any], cells: list[Record]) -> list[Point]:
+def _gather(plan: Mapping[str, Any], cells: Iterable[Record]) -> list[Point]:
+    """The points of all cells. Cells come shuffled; the order of points depends on nothing random."""
     gathered: dict[tuple[str, str, str], list[Record]] = {}
     for cell in cells:
         factors = json.dumps(cell.factors, sort_keys=True)
         gathered.setdefault((cell.scenario, cell.variant, factors), []).append(cell)
-    points = []
-    for of_point in gathered.values():
-        first = of_point[0]
-        points.append(
-            Point(
-                workload=first.workload,
-                scenario=first.scenario,
-                variant=first.variant,
-                label=first.label,
-                base=first.base,
-                factors=first.factors,
-                threads=plan["scenarios"][first.scenario]["parallelism"] == "threads",
-                schedule=first.schedule,
-                bound=first.bound,
-                oversubscribed=first.oversubscribed,
-                cells=tuple(sorted(of_point, key=lambda cell: cell.block)),
-            )
-        )
-    # Cells come shuffled; this order depends on nothing random. Workloads stay together, base case in front.
     scenarios = list(plan["scenarios"])
     workloads = list(dict.fromkeys(about["workload"] for about in plan["scenarios"].values()))
 
@@ -430,4 +271,37 @@ def _points(plan: dict[str, Any], cells: list[Record]) -> list[Point]:
             [(name, isinstance(value, str), value) for name, value in sorted(point.shape.items()) if value is not None],
         )
 
-    return sorted(points, key=place)
+    return sorted((_point_of(plan, of_point) for of_point in gathered.values()), key=place)
+
+
+def _point_of(plan: Mapping[str, Any], cells: Sequence[Record]) -> Point:
+    first = cells[0]
+    return Point(
+        workload=first.workload,
+        scenario=first.scenario,
+        variant=first.variant,
+        label=first.label,
+        base=first.base,
+        factors=first.factors,
+        threads=plan["scenarios"][first.scenario]["parallelism"] == "threads",
+        schedule=first.schedule,
+        bound=first.bound,
+        oversubscribed=first.oversubscribed,
+        cells=tuple(sorted(cells, key=lambda cell: cell.block)),
+    )
+
+
+def write_caveats(directory: Path) -> None:
+    """Write into each record that has a time its `caveats`, which only all blocks together tell.
+
+    A record whose caveats changed, since a later attempt added blocks, is appended again.
+    """
+    path = directory / "records.jsonl"
+    written = {record.id: record for record in records.read(path)}
+    changed = []
+    for point in read_run(directory).points:
+        for cell in point.cells:
+            record = written.get(cell.id)
+            if record and record.status == "ok" and record.caveats != point.caveats:
+                changed.append(replace(record, caveats=point.caveats))
+    records.append(path, changed)

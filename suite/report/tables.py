@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The tables of the page: for each, what its columns are called and what stands in them."""
+"""The tables of the page: what their columns are called, and what stands in them."""
 
 from __future__ import annotations
 
@@ -8,18 +8,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from suite.report import charts
-from suite.report.findings import (
-    NONE,
-    Loss,
-    failures,
-    figure_words,
-    ratio_digits,
-    ratio_words,
-    setting_words,
-)
-from suite.report.plotting import number, short
-from suite.report.points import MeasuredRun, Point
+from suite.report.captions import missing_times, setting_words
+from suite.report.findings import Loss, failures
+from suite.report.point import Point
+from suite.report.points import MeasuredRun
+from suite.report.words import NONE, figure_words, number, ratio_digits, ratio_words, short
 from suite.stats import Interval, karp_flatt
 
 
@@ -42,39 +35,39 @@ class PageTable:
 
 
 def settings_table(run: MeasuredRun, workload: str, points: Sequence[Point]) -> PageTable:
-    """Every variant of a workload at every setting; rows per second only where a call scores rows."""
+    """Every variant of a workload at every setting. Where calls score rows there is a column for rows per second."""
     scoring = any(point.rows for point in points)
     columns = (*SETTING_COLUMNS, *([ROWS_COLUMN] if scoring else []), NOTES_COLUMN)
-    return _filled(f"{workload}: every variant and setting", columns, run, points)
+    return _fill(f"{workload}: every variant and setting", columns, run, points)
 
 
 def overhead_table(run: MeasuredRun, workload: str, points: Iterable[Point]) -> PageTable:
-    """Where the time of each Spark variant of a workload went."""
-    told = [point for point in points if point.seconds and any(point.overhead(part) for part in OVERHEAD)]
-    return _filled(f"{workload}: where the time went, medians", OVERHEAD_COLUMNS, run, told)
+    """Where the time went, for each variant of a workload that ran on Spark."""
+    known = [point for point in points if point.seconds and any(point.overhead(part) for part in OVERHEAD)]
+    return _fill(f"{workload}: where the time went, medians", OVERHEAD_COLUMNS, run, known)
 
 
 def losses_table(run: MeasuredRun, place: str, found: Iterable[Loss]) -> PageTable:
     """Losing cases, in the order given."""
-    return _filled(f"Losing at {place}, the slowest first", LOSS_COLUMNS, run, found)
+    return _fill(f"Losing at {place}, the slowest first", LOSS_COLUMNS, run, found)
 
 
 def failures_table(run: MeasuredRun) -> PageTable:
-    """Every cell without a time, and why; equal ones share a row."""
-    return _filled(f"{charts.without_time(run)}, and why", FAILURE_COLUMNS, run, failures(run))
+    """Every cell without a time, and why."""
+    return _fill(f"{missing_times(run)}, and why", FAILURE_COLUMNS, run, failures(run))
 
 
 def environment_table(run: MeasuredRun) -> PageTable:
     """What `environment.json` says, a row for each value."""
-    return _filled("What the run ran on", ENVIRONMENT_COLUMNS, run, _flat(run.environment))
+    return _fill("What the run ran on", ENVIRONMENT_COLUMNS, run, _flat(run.environment))
 
 
-def _filled(caption: str, columns: Sequence[Column], run: MeasuredRun, items: Iterable[Any]) -> PageTable:
+def _fill(caption: str, columns: Sequence[Column], run: MeasuredRun, items: Iterable[Any]) -> PageTable:
     return PageTable(caption, columns, [[column.cell(run, item) for column in columns] for item in items])
 
 
 def _flat(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
-    """Names with dots, and values, of nested dictionaries."""
+    """Names, joined by dots, and values of nested dictionaries."""
     if isinstance(value, dict):
         for key, inner in value.items():
             yield from _flat(inner, f"{name}.{key}" if name else str(key))
@@ -91,7 +84,7 @@ def _median(interval: Interval | None) -> str:
     return number(interval.median) if interval else NONE
 
 
-def _variant(run: MeasuredRun, point: Point) -> str:
+def _label_of(run: MeasuredRun, point: Point) -> str:
     return point.label + (" (base case)" if point.base else "")
 
 
@@ -150,7 +143,7 @@ def _overhead_column(part: str, heading: str) -> Column:
 # --- columns
 
 SETTING_COLUMNS = (
-    Column("Variant", _variant, figures=False),
+    Column("Variant", _label_of, figures=False),
     Column("Setting", setting_words, figures=False),
     Column("Warm s", lambda run, point: figure_words(point.seconds)),
     Column("Cold s", lambda run, point: _median(point.cold)),
@@ -170,7 +163,7 @@ OVERHEAD = {
     "session": "Session start s",
     "driver": "Driver alone s",
     "tasks": "Tasks, slot-s",
-    "shipping": "of it shipping",
+    "shipping": "Shipping, in tasks",
     "idle": "Idle, slot-s",
     "refit": "Refit s",
 }
@@ -187,7 +180,7 @@ LOSS_COLUMNS = (
     Column("Setting", lambda run, loss: setting_words(run, loss.point), figures=False),
     Column("Warm s", lambda run, loss: _seconds_and_rows(loss.point)),
     Column("Slower than", _winner, figures=False),
-    Column("which takes s", lambda run, loss: _seconds_and_rows(loss.against)),
+    Column("Seconds of that", lambda run, loss: _seconds_and_rows(loss.against)),
     Column("Speed against it", lambda run, loss: figure_words(loss.ratio, ratio_digits, "×")),
     Column("Sure?", lambda run, loss: loss.sure, figures=False),
 )

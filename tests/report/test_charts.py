@@ -8,27 +8,26 @@ import re
 import matplotlib as mpl
 import pytest
 import synthetic
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from suite.report import charts
+from suite.report import captions, charts
 from suite.report.plotting import (
     DotPanel,
     Line,
     LinePanel,
     Mark,
     Row,
+    colour_and_marker,
     draw_dots,
     draw_lines,
     fixed_style,
-    look,
-    number,
-    short,
     ticks,
 )
 from suite.report.points import read_run
+from suite.report.words import number, short
 from suite.stats import Interval
 
 
@@ -98,8 +97,8 @@ def test_speedup_names_base_seconds_reference_and_what_parallelism_counts(drawn)
     assert "parallelism (slots)" in text
     assert "parallelism (driver threads at 2 slots)" in text
     assert "bound of: Fold after fold" in text
-    assert charts.BOUNDS in text
-    assert charts.HOLLOW in text
+    assert captions.BOUNDS in text
+    assert captions.HOLLOW in text
     assert {"slower", "faster"} <= set(text.split("\n"))
     assert "waiting" not in text
 
@@ -124,9 +123,9 @@ def test_points_of_the_waiting_workload_carry_their_bounds(drawn):
     _, run, _ = drawn
     panel, _ = charts.speedup_panel(run, "waiting", run.workloads["waiting"], "parallelism")
     pool = next(line for line in panel.lines if "one pool" in line.label)
-    assert pool.limit == ((1, 1), (2, 2), (4, 4), (8, 8), (24, 24))
+    assert pool.bounds == ((1, 1), (2, 2), (4, 4), (8, 8), (24, 24))
     after = next(line for line in panel.lines if line.label == "Fold after fold")
-    assert [bound for _, bound in after.limit] == [1, 2, 2, 2, 2]
+    assert [bound for _, bound in after.bounds] == [1, 2, 2, 2, 2]
 
 
 def test_a_bound_that_all_share_is_named_once():
@@ -337,6 +336,16 @@ def test_ticks_are_round_inside_and_enough(low, span):
     assert 2 <= len(found) <= 10
 
 
+def test_ticks_are_not_too_many_where_the_next_denser_series_has_eleven():
+    assert ticks(2.0, 2.0 * 2498.0) == [10.0, 100.0, 1000.0]
+
+
+@given(st.floats(1e-4, 1.0), st.floats(1.0, 1e4))
+def test_ticks_around_one_have_it(low, high):
+    assume(high > 1.7 * low)
+    assert any(tick == pytest.approx(1.0) for tick in ticks(low, high))
+
+
 @pytest.mark.parametrize(
     ("value", "text"),
     [
@@ -359,4 +368,4 @@ def test_ticks_are_written_short(value, text):
 
 
 def test_no_two_variants_of_a_workload_look_alike():
-    assert len({look(style) for style in range(63)}) == 63
+    assert len({colour_and_marker(style) for style in range(63)}) == 63

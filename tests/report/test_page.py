@@ -7,7 +7,8 @@ from html.parser import HTMLParser
 import pytest
 import synthetic
 
-from suite.report.findings import losses, setting_words
+from suite.report.captions import setting_words
+from suite.report.findings import losses
 from suite.report.page import write_report
 from suite.report.points import read_run
 from suite.report.terminal import summary
@@ -104,7 +105,7 @@ def test_the_page_needs_no_other_file(page):
 def test_the_summary_comes_first_and_losing_cases_before_all_charts(page):
     assert page.headings[:5] == ["Foldout report", "Losing cases", "Cells without a time", "Charts", "Tables"]
     assert "366 cells planned, 366 written: 366 ok." in page.text
-    assert page.text.index("366 cells") < page.text.index("Settings that took longer")
+    assert page.text.index("366 cells") < page.text.index("These settings took longer")
     assert "One host." in page.text
     assert "None: every planned cell has a time." in page.text
     assert "python -m suite bench --size ci" in page.text
@@ -166,7 +167,7 @@ def test_losing_cases_name_both_times(page):
     assert ("joblib-spark, a job per batch", "2 slots", "base case") in found
     for row in table:
         assert re.match(r"\d", row["Warm s"])
-        assert re.match(r"\d", row["which takes s"])
+        assert re.match(r"\d", row["Seconds of that"])
         assert float(row["Speed against it"].split("×")[0]) < 1
     others = rows(page, "Losing at other values of parallelism, the slowest first")
     assert all("2 slots" not in row["Setting"] or "thread" in row["Setting"] for row in others)

@@ -68,7 +68,7 @@ def test_centre_is_found_again(run):
         at_centre = all(of_run.factors[name] == value for name, value in centre.items())
         at_centre &= of_run.parallelism in (None, middle)
         if workload != "waiting":  # 24 threads fit into its 32 slots and nothing else tells what is central
-            assert run.centre(of_run) == at_centre, of_run.factors
+            assert run.is_central(of_run) == at_centre, of_run.factors
 
 
 def test_base_case_does_the_same_job(run):
@@ -187,4 +187,4 @@ def test_the_plan_says_what_the_centre_is(tmp_path):
     (folder / "plan.json").write_text(json.dumps(plan))
     run = read_run(folder)
     of_recipe = [p for p in run.points if p.scenario == "time_series_cv"]
-    assert {p.factors["folds"] for p in of_recipe if run.centre(p, "parallelism")} == {12}
+    assert {p.factors["folds"] for p in of_recipe if run.is_central(p, "parallelism")} == {12}

@@ -1,0 +1,167 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A point: one variant at one setting of its factors, with its figures over the blocks."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from suite import stats
+from suite.records import Record
+from suite.report.words import plural
+from suite.stats import Interval
+
+PARALLEL = ("slots", "parallelism")  # the factors that say how a job is spread, not what it is
+
+
+def _interval(values: Mapping[int, float]) -> Interval | None:
+    return stats.median_interval(list(values.values())) if values else None
+
+
+@dataclass(frozen=True)
+class Point:
+    """A variant at one setting of its factors, with its cells, one per block.
+
+    Attributes
+    ----------
+    threads : bool
+        Whether parallelism counts driver threads at fixed slots; False where it counts slots or processes.
+    bound : float or None
+        The largest speedup that the schedule allows if all fits take the same time. `MeasuredRun.bound` also knows
+        the bound of fits that differ.
+    cells : tuple of Record
+        In block order; a cell that never ran has the status `not run`.
+    """
+
+    workload: str
+    scenario: str
+    variant: str
+    label: str
+    base: bool
+    factors: dict[str, Any]
+    threads: bool
+    schedule: str | None
+    bound: float | None
+    oversubscribed: bool
+    cells: tuple[Record, ...]
+
+    @property
+    def parallelism(self) -> int | None:
+        """Fits in flight, as asked for; None for a variant that has no parallelism."""
+        return self.factors.get("parallelism")
+
+    @property
+    def at_once(self) -> int:
+        """The most fits that can run at once; threads beyond the slots only wait."""
+        asked = self.parallelism or 1
+        return min(asked, self.factors.get("slots") or asked)
+
+    @property
+    def single_node(self) -> bool:
+        """Whether it runs in parallel without Spark, as loky does."""
+        return self.factors.get("slots") is None and self.parallelism is not None and not self.threads
+
+    @property
+    def shape(self) -> dict[str, Any]:
+        """The factors that say what the job is."""
+        return {name: value for name, value in self.factors.items() if name not in PARALLEL}
+
+    @property
+    def place(self) -> str:
+        """How the job is spread, in words."""
+        slots = self.factors.get("slots")
+        if self.parallelism is None:
+            return plural(slots, "slot") if slots else "serial"
+        if self.single_node:
+            return plural(self.parallelism, "process", "processes")
+        if self.threads:
+            return plural(self.parallelism, "thread") + (f", {plural(slots, 'slot')}" if slots else "")
+        return plural(self.parallelism, "slot")
+
+    @cached_property
+    def times(self) -> dict[int, float]:
+        """Warm seconds of each block that has a time."""
+        return self._figures("seconds")
+
+    @cached_property
+    def seconds(self) -> Interval | None:
+        """Warm seconds."""
+        return _interval(self.times)
+
+    @cached_property
+    def cold(self) -> Interval | None:
+        """Seconds of the variant's first call in its process."""
+        return _interval(self._figures("cold_seconds"))
+
+    @cached_property
+    def session(self) -> Interval | None:
+        """Seconds that its Spark session took to start."""
+        if self.factors.get("slots") is None:
+            return None
+        starts = {cell.block: (cell.session or {}).get("seconds") for cell in self._timed}
+        return _interval({block: seconds for block, seconds in starts.items() if seconds})
+
+    @cached_property
+    def rows(self) -> int | None:
+        """Rows that one call scored; None where its answer does not say."""
+        for cell in self._timed:
+            if isinstance(cell.answer, dict) and cell.answer.get("rows"):
+                return int(cell.answer["rows"])
+        return None
+
+    @cached_property
+    def rate(self) -> Interval | None:
+        """Rows per second."""
+        if self.rows is None:
+            return None
+        return _interval({block: self.rows / seconds for block, seconds in self.times.items()})
+
+    def engaged(self, field: str) -> list[float]:
+        """What Spark used in each block: a field of `spark.event_log.Engaged`, such as `slots` or `task_seconds`."""
+        found = [cell.engaged.get(field) for cell in self._timed if cell.engaged]
+        return [float(value) for value in found if value is not None]
+
+    def overhead(self, part: str) -> Interval | None:
+        """A part of what `run.measure.overhead` says of the last call, in seconds."""
+        found = {cell.block: (cell.overhead or {}).get(part) for cell in self._timed}
+        return _interval({block: float(value) for block, value in found.items() if value is not None})
+
+    @property
+    def _timed(self) -> list[Record]:
+        return [cell for cell in self.cells if cell.status == "ok"]
+
+    def _figures(self, field: str) -> dict[int, float]:
+        found = {cell.block: getattr(cell, field) for cell in self._timed}
+        return {block: float(value) for block, value in found.items() if value}
+
+    @cached_property
+    def problems(self) -> list[Record]:
+        """Its cells without a time."""
+        return [cell for cell in self.cells if cell.status != "ok"]
+
+    @cached_property
+    def unstable(self) -> bool:
+        """Whether its times spread or drift too much over the blocks."""
+        return bool(stats.instability(list(self.times.values())))
+
+    @cached_property
+    def caveats(self) -> list[str]:
+        """What only all blocks together tell of its times: too few, spread, drift, outliers."""
+        return stats.caveats(list(self.times.values())) if self.times else []
+
+    @cached_property
+    def notes(self) -> list[str]:
+        """What a reader has to know before trusting its times."""
+        said = []
+        if self.problems:
+            kinds = Counter(cell.status for cell in self.problems)
+            said.append(", ".join(f"{n} {kind}" for kind, n in sorted(kinds.items())))
+        if self.oversubscribed:
+            said.append("more workers than cores")
+        said += self.caveats
+        warned = Counter(warning for cell in self.cells for warning in cell.warnings)
+        said += [warning if n == 1 else f"{warning} ({n} blocks)" for warning, n in sorted(warned.items())]
+        return said
