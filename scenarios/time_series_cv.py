@@ -22,6 +22,7 @@ The file has three parts: folds (pure Python, no Spark), the estimator, and the 
 is needed only by `plot_folds`. Spark Connect needs PySpark 4.
 
 Run it alone:  python time_series_cv.py
+Draw folds:    python time_series_cv.py folds.png      (needs matplotlib, and no Spark session)
 """
 
 from __future__ import annotations
@@ -1463,6 +1464,30 @@ def check(reference: dict[str, Any], answer: dict[str, Any]) -> None:
         raise AssertionError(f"candidate {answer['best']} won, in the reference {reference['best']}")
 
 
+def draw_fold_kinds(path: str) -> None:
+    """Draw the four kinds of folds, each as four folds with a horizon of 14 days, into a PNG or SVG file."""
+    from matplotlib.figure import Figure
+
+    start, end = date(2013, 8, 1), date(2014, 1, 1)
+    kinds: dict[str, dict[str, Any]] = {
+        "expanding: all that came before": {},
+        "expanding, with a gap of 7 days": {"gap": 7},
+        "sliding: the last 60 days": {"maxTrain": 60},
+        "sliding, with a gap, a stride of 7 days": {"maxTrain": 60, "gap": 7, "stride": 7},
+    }
+    figure = Figure(figsize=(10, 5), layout="constrained")
+    panels = list(figure.subplots(2, 2, sharex=True).flat)
+    for ax, (title, rules) in zip(panels, kinds.items(), strict=True):
+        windows = fold_windows(start, end, "day", numFolds=4, horizon=14, **rules)
+        plot_folds([Fold(number, *window, 0, 0) for number, window in enumerate(windows)], ax)
+        ax.set(title=title, xlabel="", xlim=(start, end), yticks=range(4))
+        ax.tick_params(axis="x", rotation=30)
+        if ax is not panels[2]:  # there a legend covers no bar, and one is enough
+            ax.get_legend().remove()
+    figure.suptitle("TimeSeriesCrossValidator: numFolds=4, horizon=14, data from August to December")
+    figure.savefig(path, dpi=110)
+
+
 def main() -> None:
     """Cross-validate the flights over eight weeks."""
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
@@ -1480,7 +1505,10 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    # By its importable name: what a class of "__main__" saves, no other process can load.
-    from time_series_cv import main as run
+    if len(sys.argv) > 1:
+        draw_fold_kinds(sys.argv[1])
+    else:
+        # By its importable name: what a class of "__main__" saves, no other process can load.
+        from time_series_cv import main as run
 
-    run()
+        run()

@@ -102,13 +102,6 @@ def ratio_interval(numerator: Mapping[int, float], denominator: Mapping[int, flo
     )
 
 
-def geometric_mean(values: Sequence[float]) -> float:
-    """Geometric mean of positive values: the only mean of ratios that does not depend on what is the base."""
-    if len(values) == 0 or min(values) <= 0:
-        raise ValueError("a geometric mean needs at least one value, all of them positive")
-    return math.exp(math.fsum(math.log(value) for value in values) / len(values))
-
-
 def karp_flatt(speedup: float, parallelism: int) -> float | None:
     """Experimentally determined serial fraction e = (1/S - 1/p) / (1 - 1/p); None for p = 1.
 

@@ -78,17 +78,6 @@ def test_a_machine_that_slows_down_between_blocks_does_not_touch_the_ratio():
     assert (got.median, got.low, got.high) == pytest.approx((2, 2, 2))
 
 
-@given(st.lists(times, min_size=1, max_size=20))
-def test_geometric_mean_is_scipys(values):
-    assert stats.geometric_mean(values) == pytest.approx(scipy.stats.gmean(values))
-
-
-@pytest.mark.parametrize("values", [[], [1.0, 0.0], [-1.0]])
-def test_geometric_mean_wants_positive_values(values):
-    with pytest.raises(ValueError, match="positive"):
-        stats.geometric_mean(values)
-
-
 @given(st.floats(0, 1), st.integers(2, 64))
 def test_karp_flatt_recovers_the_serial_fraction_of_amdahl(serial, p):
     speedup = 1 / (serial + (1 - serial) / p)

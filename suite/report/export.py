@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`benchmark.json`: the run in pytest-benchmark's format, for its own tools. Derived, never read back."""
+"""`benchmark.json`: a run in the format of pytest-benchmark, for its tools. The suite never reads it back."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from suite import records
 from suite.plan.cells import factor_words
 from suite.records import Record
 
-FORMAT_VERSION = "4.0.0"  # of the file, as pytest-benchmark names it; not of the package
+FORMAT_VERSION = "4.0.0"  # of the file format; pytest-benchmark counts it apart from its own version
 
 
 def benchmark_entries(found: Iterable[Record]) -> list[dict[str, Any]]:
-    """One entry per scenario, variant and factors; its rounds are the warm calls of the blocks.
+    """An entry for each scenario, variant and setting; its rounds are the warm seconds of the blocks.
 
     Parameters
     ----------
-    found : iterable of dict
-        Records; those without a time are left out.
+    found : iterable of Record
+        Those without a time are left out.
     """
     samples: dict[tuple[str, str, str], list[Record]] = {}
     for record in found:
@@ -58,7 +58,7 @@ def benchmark_entries(found: Iterable[Record]) -> list[dict[str, Any]]:
 
 
 def write_export(directory: Path) -> None:
-    """Write `benchmark.json` into a run folder."""
+    """Write `benchmark.json` into a run folder, from its records and its `environment.json`."""
     facts = json.loads((directory / "environment.json").read_text())
     machine = facts["machine"]
     content = {

@@ -254,8 +254,11 @@ class DotPanel:
 
 
 def dot_limits(rows: Iterable[Row]) -> tuple[float, float]:
-    """Limits of an axis on which all marks and samples of these rows lie."""
-    values = [value for row in rows for value in (*row.samples, *(mark.median for mark, _ in row.marks))]
+    """Limits of an axis that shows all medians, intervals and samples of these rows."""
+    values: list[float] = []
+    for row in rows:
+        values += row.samples
+        values += [end for mark, _ in row.marks for end in (mark.median, mark.low, mark.high) if end is not None]
     return limits_around(values, margin=1.35, least=4)
 
 

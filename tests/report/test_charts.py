@@ -14,6 +14,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from suite.report import captions, charts
+from suite.report.against import against_sheet, find_contests
 from suite.report.plotting import (
     DotPanel,
     Line,
@@ -224,6 +225,14 @@ def test_an_interval_is_drawn_only_where_there_is_one(interval):
     assert strokes(draw_lines, panel) == 2 * wanted
 
 
+@pytest.mark.parametrize("wide", [Interval(2.0, 0.1, 2.5, 0.97, 6), Interval(2.0, 1.9, 99.0, 0.97, 6)])
+def test_no_interval_is_cut_off_at_the_edge(wide):
+    axes = Figure().add_axes((0.2, 0.2, 0.6, 0.6))
+    draw_dots(axes, DotPanel("t", "", [Row("a", 0, [(wide, True)], [2.0, 2.1], "")]))
+    left, right = axes.get_xlim()
+    assert left < wide.low < wide.high < right
+
+
 def test_oversubscribed_points_are_hollow(drawn):
     _, run, _ = drawn
     panel, _ = charts.speedup_panel(run, "t", run.workloads["svc grid search"], "parallelism")
@@ -289,7 +298,7 @@ def test_missing_environment_is_no_error(tmp_path):
     assert "unknown processor. 2026-11-22. Master local[2]" in words(folder, "waiting")
 
 
-@pytest.mark.parametrize("name", list(charts.CHARTS))
+@pytest.mark.parametrize("name", [*charts.CHARTS, "against"])
 @pytest.mark.parametrize("longest", [False, True])
 def test_no_text_overlaps_another_or_leaves_the_sheet(tmp_path, monkeypatch, name, longest):
     if longest:  # labels as long as the contract allows
@@ -300,7 +309,10 @@ def test_no_text_overlaps_another_or_leaves_the_sheet(tmp_path, monkeypatch, nam
         monkeypatch.setattr(synthetic, "SCENARIOS", long)
     run = read_run(synthetic.write(tmp_path))
     with fixed_style():
-        sheet, _ = charts.CHARTS[name](run)
+        if name == "against":
+            sheet = against_sheet(run, find_contests(run, "pool", tmp_path))
+        else:
+            sheet, _ = charts.CHARTS[name](run)
         figure = sheet.figure()
         renderer = FigureCanvasAgg(figure).get_renderer()
         figure.draw(renderer)

@@ -2,7 +2,10 @@
 """The folds themselves, without Spark: windows of time, rows in them, and the scikit-learn splitter."""
 
 import itertools
+import subprocess
+import sys
 from datetime import date, datetime, timedelta
+from xml.etree import ElementTree
 
 import numpy as np
 import pandas as pd
@@ -380,3 +383,13 @@ def test_plan_as_a_picture(plan, tmp_path):
     assert widths[0] / widths[1] == pytest.approx(ratio)
     axes.figure.savefig(tmp_path / "folds.svg")
     assert axes.yaxis_inverted()
+
+
+def test_the_file_draws_the_four_kinds_of_folds(tmp_path):
+    picture = tmp_path / "folds.svg"
+    ran = subprocess.run([sys.executable, recipe.__file__, picture], capture_output=True, text=True, timeout=120)
+    assert ran.returncode == 0, ran.stderr[-3000:]
+    assert ran.stdout == ""  # no search was run
+    root = ElementTree.parse(picture).getroot()
+    bars = [part for part in root.iter("{http://www.w3.org/2000/svg}path") if "#0072b2" in part.get("style", "")]
+    assert len(bars) == 4 * 4 + 1  # four panels of four folds, and one legend
