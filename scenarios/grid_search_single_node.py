@@ -5,10 +5,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Grid search of an SVC on one machine: serial, or on all its cores by loky.
 
-The yardstick for every distributed search. One process is the best serial way to do the job; loky is the
-best that one machine does with all its cores, and the form to beat before a cluster pays. Use it as long as
-the data fits the memory of one machine and a fit is long next to a few milliseconds of hand-over. Look
-further when the search takes hours on the largest machine at hand, or when the data is on a cluster already.
+Every distributed search is measured against this one. One process is the best serial way to do the job. loky is
+the best way to use all cores of one machine, and a cluster pays only if it beats loky. Use this file as long as
+the data fits in the memory of one machine and a fit takes much longer than the few milliseconds of handing it to
+a process. Look further when the search takes hours on the largest machine at hand, or when the data is on a
+cluster already.
 
 Run it alone:  python grid_search_single_node.py
 """
@@ -41,17 +42,17 @@ def grid_search(
 ) -> GridSearchCV:
     """Fit every candidate on every fold, then the best one on all rows.
 
-    `n_jobs` is left unset, so the surrounding `joblib.parallel_config` decides where the fits run; without
-    one they run here, one after the other.
+    `n_jobs` is left unset, so the surrounding `joblib.parallel_config` decides where the fits run. Without
+    one they run in this process, one after the other.
 
     Parameters
     ----------
     X : array of shape (n_rows, n_features)
     y : array of shape (n_rows,)
     grid : dict of lists, or list of dicts of lists
-        The candidates, in the form that `GridSearchCV` takes.
+        The candidates, as `GridSearchCV` takes them.
     folds : int, default=5
-        Stratified folds, in the order of the rows: the same in every process, with no seed to pass on.
+        Number of stratified folds. The rows are not shuffled, so every process cuts the same folds without a seed.
 
     Returns
     -------
@@ -63,7 +64,7 @@ def grid_search(
         grid,
         cv=StratifiedKFold(folds),
         refit=True,
-        # By default a candidate that fails scores NaN and a warning, which nobody sees on a worker.
+        # By default a candidate that fails gets the score NaN and a warning, and nobody sees a worker's warnings.
         error_score="raise",
     )
     return search.fit(X, y)
@@ -72,12 +73,12 @@ def grid_search(
 def grid_search_on_all_cores(X: np.ndarray, y: np.ndarray, *, n_jobs: int = -1, **options: Any) -> GridSearchCV:
     """Run `grid_search` in `n_jobs` processes (-1: one for each core).
 
-    The refit at the end is one fit and stays in this process. With `n_jobs=1` joblib starts no process.
+    The refit at the end is one fit and runs in this process. With `n_jobs=1` joblib starts no process.
 
     The processes stay alive for the next call, which then starts at once; that is the point of loky. They
-    leave after 300 idle seconds or when the interpreter exits; `stop_workers` ends them now.
+    exit after 300 idle seconds or with the interpreter; `stop_workers` ends them now.
     """
-    # One BLAS and OpenMP thread for each process: more of them would fight over the same cores.
+    # One BLAS and OpenMP thread for each process: more threads would compete for the same cores.
     with parallel_config(backend="loky", n_jobs=n_jobs, inner_max_num_threads=1):
         return grid_search(X, y, **options)
 
@@ -85,7 +86,7 @@ def grid_search_on_all_cores(X: np.ndarray, y: np.ndarray, *, n_jobs: int = -1, 
 def stop_workers() -> None:
     """End the processes that loky keeps for the next call, and the two threads that serve them.
 
-    Worth calling where memory is short or the program goes on for long without another search.
+    Call it where memory is short, or where the program goes on for long without another search.
     """
     get_reusable_executor().shutdown(wait=True)
 
@@ -107,7 +108,7 @@ REFIT = True
 
 
 def make_data(*, seed: int = 0, dataset: str = "synthetic") -> dict[str, np.ndarray]:
-    """1,000 generated rows of 20 features, two classes; or the real `digits`, 1,797 images, ten classes."""
+    """Generate 1,000 rows of 20 features in two classes, or load the real `digits`: 1,797 images in ten classes."""
     if dataset == "synthetic":
         X, y = make_classification(n_samples=1000, random_state=seed)
     else:
@@ -119,20 +120,20 @@ def make_data(*, seed: int = 0, dataset: str = "synthetic") -> dict[str, np.ndar
 def validate(*, dataset: str, folds: int, candidates: int) -> None:
     """Raise ValueError where the data cannot give these folds or the grid this many candidates."""
     if dataset not in ("synthetic", "digits"):
-        raise ValueError(f"dataset={dataset!r}: there are 'synthetic' and 'digits'")
+        raise ValueError(f"dataset={dataset!r} is unknown: choose 'synthetic' or 'digits'")
     size = len(ParameterGrid(GRID))
     if not 1 <= candidates <= size:
-        raise ValueError(f"candidates={candidates}: the grid has 1 to {size}")
+        raise ValueError(f"candidates={candidates}: choose 1 to {size}, the size of the grid")
     smallest = int(np.bincount(make_data(dataset=dataset)["y"]).min())
     if not 2 <= folds <= smallest:
-        raise ValueError(f"folds={folds}: {dataset} gives 2 to {smallest}, the rows of its smallest class")
+        raise ValueError(f"folds={folds}: choose 2 to {smallest}, the rows in the smallest class of {dataset}")
 
 
 def first_candidates(count: int) -> list[dict[str, list[Any]]]:
-    """Spread `count` candidates over the grid: every 31st, round and round.
+    """Pick `count` candidates that are spread over the grid: every 31st, starting over at its end.
 
-    31 has no factor in common with 48, so all 48 come up once, neighbours differ in C and kernel, and a
-    smaller search is a part of every larger one.
+    31 has no factor in common with 48, so each of the 48 comes up once. Candidates that follow each other differ in
+    C and shrinking, and a smaller search is a part of every larger one.
     """
     grid = list(ParameterGrid(GRID))
     picked = [grid[31 * i % len(grid)] for i in range(count)]
@@ -140,7 +141,7 @@ def first_candidates(count: int) -> list[dict[str, list[Any]]]:
 
 
 def answer_of(search: GridSearchCV, folds: int) -> dict[str, Any]:
-    """What the search found, as plain values; the refit shows in the support vectors of each class."""
+    """Return what the search found, as plain values; the number of support vectors of each class shows the refit."""
     results = search.cv_results_
     scores = np.array([results[f"split{fold}_test_score"] for fold in range(folds)])
     return {
@@ -160,8 +161,8 @@ def run_serial(data: dict[str, np.ndarray], *, folds: int, candidates: int) -> d
 def run_loky(data: dict[str, np.ndarray], *, parallelism: int, folds: int, candidates: int) -> dict[str, Any]:
     """GridSearchCV, loky processes.
 
-    The pool is left warm on purpose, as Spark's Python workers are: the first call pays for it, the next
-    does not.
+    The pool stays warm on purpose, as Spark's Python workers do: the first call pays for starting it, the next
+    call does not.
     """
     grid = first_candidates(candidates)
     return answer_of(grid_search_on_all_cores(**data, n_jobs=parallelism, grid=grid, folds=folds), folds)
@@ -170,7 +171,7 @@ def run_loky(data: dict[str, np.ndarray], *, parallelism: int, folds: int, candi
 def check(reference: dict[str, Any], answer: dict[str, Any]) -> None:
     """Raise AssertionError where the answers differ at all.
 
-    No tolerance: the fits are deterministic and an accuracy is a count of rows over a count of rows.
+    There is no tolerance: the fits are deterministic, and an accuracy is one count of rows divided by another.
     """
     for name, expected in reference.items():
         got = answer.get(name)

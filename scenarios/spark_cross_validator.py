@@ -5,10 +5,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Spark ML's CrossValidator, several candidates at a time, with the traps around it closed.
 
-For data that is in Spark and models that Spark ML has. Every fit is a series of Spark jobs over the whole data, so a
-fit is parallel by itself; `parallelism` adds driver threads that fit several candidates of one fold at once, to
-fill the slots that a small job leaves idle. It pays where one fit cannot keep all slots busy, and does nothing
-where it can. Data that fits one machine is nearly always searched faster there: see grid_search_single_node.py.
+Use it for data that is in Spark and for models that Spark ML has. Every fit is a series of Spark jobs over the whole
+data, so a fit is parallel by itself. `parallelism` adds driver threads that fit several candidates of one fold at
+once, to fill the slots that a small job leaves idle. It pays where one fit cannot keep all slots busy, and does
+nothing where it can. Data that fits in one machine is nearly always searched faster there: see
+grid_search_single_node.py.
 
 Run it alone:  python spark_cross_validator.py
 """
@@ -27,7 +28,7 @@ from pyspark.ml.param import Param
 from pyspark.ml.tuning import CrossValidator, CrossValidatorModel
 from pyspark.sql import DataFrame, functions
 
-# A candidate: what ParamGridBuilder().addGrid(...).build() gives a list of.
+# One element of the list that ParamGridBuilder().addGrid(...).build() returns.
 Candidate = dict[Param, object]
 
 
@@ -43,24 +44,25 @@ def cross_validate(
 ) -> CrossValidatorModel:
     """Fit every candidate on every fold, and the best one on all rows.
 
-    `frame` should be cached; each fit reads it many times. CrossValidator caches the rows of the current fold
-    besides, which takes about as much memory again, and frees them. With more than one candidate at a time it
+    `frame` should be cached, because each fit reads it many times. CrossValidator also caches the rows of the current
+    fold, which takes about as much memory again, and frees them afterwards. With more than one candidate at a time it
     still waits for all candidates of a fold before the next fold begins.
 
     Parameters
     ----------
     frame : DataFrame
-        With the columns that the estimator and the evaluator name.
+        Has the columns that the estimator and the evaluator name.
     estimator : Estimator
     grid : sequence of dict
         Candidates, from `ParamGridBuilder`.
     evaluator : Evaluator
         Says which metric, and whether more is better.
     key : str
-        A column that tells rows apart. It decides the fold of a row; see `assign_folds`.
+        Name of a column that tells rows apart. It decides the fold of a row; see `assign_folds`.
     folds : int
+        Number of folds.
     parallelism : int, default=1
-        Driver threads. More than there are candidates are not used.
+        Number of driver threads. Threads beyond the number of candidates are not used.
 
     Returns
     -------
@@ -70,8 +72,8 @@ def cross_validate(
     Raises
     ------
     ValueError
-        Where the metric of a candidate is not a finite number. CrossValidator would take NaN for the best of
-        all, whichever way the metric goes.
+        The metric of a candidate is not a finite number. CrossValidator would choose NaN as the best metric,
+        whether more is better or less.
     """
     validator = CrossValidator(
         estimator=estimator,
@@ -85,32 +87,32 @@ def cross_validate(
         model = validator.fit(assign_folds(frame, key=key, folds=folds))
     for candidate, metric in zip(grid, model.avgMetrics, strict=True):
         if not math.isfinite(metric):
-            raise ValueError(f"candidate {plain(candidate)} has the metric {metric}: no best one can be chosen")
+            raise ValueError(f"candidate {plain(candidate)} has the metric {metric}: the best cannot be chosen")
     return model
 
 
 def assign_folds(frame: DataFrame, *, key: str, folds: int, column: str = "fold") -> DataFrame:
     """Add a fold number from 0 to `folds - 1`, by a hash of the row's key.
 
-    Without a fold column CrossValidator splits by `rand(seed)`, which goes by a row's place in its partition: other
-    partitions, other folds, and rows that Spark computes a second time in another order can be in the training and
-    the test set at once. A hash of the key stays with the row. Rows of one key share a fold, so a key such as a
-    customer's number gives grouped folds.
+    Without a fold column CrossValidator splits by `rand(seed)`, which depends on the place of a row in its partition.
+    Other partitions then give other folds, and rows that Spark computes a second time in another order can be in the
+    training and the test set at once. A hash of the key stays with the row. Rows with the same key share a fold, so
+    a key such as a customer's number gives grouped folds.
     """
     return frame.withColumn(column, functions.pmod(functions.xxhash64(key), functions.lit(folds)).cast("int"))
 
 
 @contextmanager
 def all_jobs_stop_on_failure(context: SparkContext) -> Iterator[None]:
-    """Cancel all jobs of the block when it raises, and those that its threads would still start.
+    """Cancel all jobs of the `with` block when it raises, and the jobs that its threads would still start.
 
-    CrossValidator never stops its threads: after a failed fit, or Ctrl-C, they go on through the candidates that
-    are left. (Cached blocks of a cancelled LogisticRegression or LinearSVC may stay until the session ends.)
+    CrossValidator never stops its threads: after a failed fit, or Ctrl-C, they go on through the remaining
+    candidates. (Cached blocks of a cancelled LogisticRegression or LinearSVC may stay until the session ends.)
     """
     name = "spark.jobGroup.id"
     outer = context.getLocalProperty(name)
     group = f"cross-validation {uuid.uuid4()}"
-    context.setLocalProperty(name, group)  # CrossValidator hands it on to its threads
+    context.setLocalProperty(name, group)  # CrossValidator's threads inherit it
     try:
         yield
     except BaseException:
@@ -121,7 +123,7 @@ def all_jobs_stop_on_failure(context: SparkContext) -> Iterator[None]:
 
 
 def plain(candidate: Candidate) -> dict[str, object]:
-    """A candidate as names and values."""
+    """Return a candidate as names and values."""
     return {param.name: value for param, value in candidate.items()}
 
 
@@ -162,14 +164,14 @@ SIZES = {
         "candidates": 6,
     },
 }
-# No SCHEDULE, so no bound is drawn: bounds take one slot for each fit, and these fits use all that are free.
+# There is no SCHEDULE, so no bound is drawn: a bound assumes one slot for each fit, and these fits use all free slots.
 
 ROWS = {"breast_cancer": 569, "synthetic": 50_000}
-TOLERANCE = 1e-6  # of a metric between 0 and 1
+TOLERANCE = 1e-6  # absolute; the metrics are between 0 and 1
 
 
 def make_data(*, seed: int = 0, dataset: str = "breast_cancer") -> dict[str, Any]:
-    """Real diagnoses of 569 tumours (30 features), or 50,000 generated rows of 20 features; two classes."""
+    """Load the real diagnoses of 569 tumours (30 features), or generate 50,000 rows of 20 features; two classes."""
     if dataset == "breast_cancer":
         X, y = load_breast_cancer(return_X_y=True)
     else:
@@ -180,9 +182,9 @@ def make_data(*, seed: int = 0, dataset: str = "breast_cancer") -> dict[str, Any
 def prepare(data: dict[str, Any], *, spark: SparkSession) -> dict[str, Any]:
     """Load the rows into Spark, assemble the feature vectors, and cache them.
 
-    Whoever calls this unpersists `frame`. The partitions (5,000 rows each, at least two) go by the rows and not by the
-    machine, and are cut without a shuffle: a forest draws its rows by partition, so other partitions would
-    grow other trees.
+    Whoever calls this unpersists `frame`. The number of partitions (one for each 5,000 rows, at least two) depends on
+    the rows and not on the machine, and they are cut without a shuffle: a forest draws its rows by partition, so other
+    partitions would grow other trees.
     """
     X, y = data["X"], data["y"]
     rows = [(i, float(label), *x) for i, (label, x) in enumerate(zip(y, X.tolist(), strict=True))]
@@ -198,18 +200,18 @@ def prepare(data: dict[str, Any], *, spark: SparkSession) -> dict[str, Any]:
 def validate(*, dataset: str, model: str, folds: int, candidates: int) -> None:
     """Raise ValueError where the data cannot give these folds or the grid this many candidates."""
     if dataset not in ROWS:
-        raise ValueError(f"dataset={dataset!r}: there are {' and '.join(map(repr, ROWS))}")
+        raise ValueError(f"dataset={dataset!r} is unknown: choose {' or '.join(map(repr, ROWS))}")
     if model not in MODELS:
-        raise ValueError(f"model={model!r}: there are {' and '.join(map(repr, MODELS))}")
+        raise ValueError(f"model={model!r} is unknown: choose {' or '.join(map(repr, MODELS))}")
     most = ROWS[dataset] // 20
     if not 2 <= folds <= most:
-        raise ValueError(f"folds={folds}: {dataset} gives 2 to {most}, so that each has 20 rows and both classes")
+        raise ValueError(f"folds={folds}: choose 2 to {most} for {dataset}, so that each has 20 rows and both classes")
     if not 1 <= candidates <= 6:
-        raise ValueError(f"candidates={candidates}: the grid has 1 to 6")
+        raise ValueError(f"candidates={candidates}: choose 1 to 6, the size of the grid")
 
 
 def candidates_of(model: str, candidates: int) -> tuple[Estimator, list[Candidate]]:
-    """An estimator and the first candidates of its grid."""
+    """Return an estimator and the first candidates of its grid."""
     if model == "logistic_regression":
         regression = LogisticRegression(maxIter=5)
         grid = ParamGridBuilder().addGrid(regression.elasticNetParam, [0.0, 0.5])
@@ -220,7 +222,7 @@ def candidates_of(model: str, candidates: int) -> tuple[Estimator, list[Candidat
 
 
 def search(data: dict[str, Any], model: str, candidates: int, folds: int, parallelism: int) -> dict[str, Any]:
-    """Cross-validate by area under the ROC curve, and say what was found."""
+    """Cross-validate by the area under the ROC curve, and return what was found as plain values."""
     estimator, grid = candidates_of(model, candidates)
     evaluator = BinaryClassificationEvaluator(metricName="areaUnderROC")
     found = cross_validate(data["frame"], estimator, grid, evaluator, key="row", folds=folds, parallelism=parallelism)
@@ -253,8 +255,8 @@ def check(reference: dict[str, Any], answer: dict[str, Any]) -> None:
     """Raise AssertionError where a metric differs by more than 1e-6, or the choice is not the best one.
 
     Spark adds up the parts of a sum in the order in which tasks end, so the last digits of a coefficient vary. The area
-    under the curve depends on the order of scores alone and hardly feels it; one pair of rows that changes
-    places would move it by 1e-5 or more. Of candidates that are equal to within the tolerance any may be best.
+    under the curve depends only on the order of the scores, so it hardly changes; a single pair of rows that changes
+    places would move it by 1e-5 or more. Where several candidates are best to within the tolerance, any may be chosen.
     """
     assert answer["candidates"] == reference["candidates"], f"candidates are {answer['candidates']}"
     for name in ("avgMetrics", "stdMetrics"):

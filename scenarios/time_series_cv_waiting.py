@@ -5,11 +5,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Time-series cross-validation of a model that only waits: the schedule itself, on any machine.
 
-Two cores are soon busy, so on a laptop the gain of one pool over fold after fold drowns in the computing. Here each
-fit and each evaluation is a Spark job of one task that sleeps. Sleeping needs no core, so 32 slots run on two of
-them, and the times show the rounds of the schedule: with k folds, n candidates and parallelism p, fold after fold takes
-k * ceil(n / p) rounds and one pool ceil(k * n / p). Use it to see what a schedule can give at best, and to measure a
-change of it; it says nothing about how fast Spark computes.
+Two computing fits keep two cores busy, so a laptop does not show what one pool gains over fold after fold. Here each
+fit and each evaluation is a Spark job of one task that sleeps. Sleeping needs no core, so 32 slots run on two cores,
+and the times show the rounds of the schedule: with k folds, n candidates and parallelism p, fold after fold takes
+k * ceil(n / p) rounds and one pool takes ceil(k * n / p). Use it to see the most that a schedule can give, and to
+measure a change to the schedule. It says nothing about how fast Spark computes.
 
 Copy it together with its sibling time_series_cv.py, which it imports.
 
@@ -31,7 +31,7 @@ from time_series_cv import TimeSeriesCrossValidator
 
 
 def sleep(seconds: float) -> Column:
-    """Column that keeps a slot for a while, and returns nothing. It sleeps once a row."""
+    """Return a column that occupies a slot for `seconds` seconds on each row; its values are null."""
     return F.expr(f"reflect('java.lang.Thread', 'sleep', CAST({round(seconds * 1000)} AS BIGINT))")
 
 
@@ -45,9 +45,9 @@ class WaitingEstimator(Estimator["WaitingModel"], _Waits):
     Parameters
     ----------
     seconds : float, default=1.0
-        How long a fit takes.
+        Duration of a fit.
     factor : float, default=1.0
-        What the model predicts is this times the column "time", so that candidates differ.
+        The model predicts the column "time" times this factor, so that candidates differ.
     """
 
     factor: Param[float] = Param(Params._dummy(), "factor", "prediction / time", TypeConverters.toFloat)
@@ -73,12 +73,12 @@ class WaitingModel(Model):
 
 
 class WaitingEvaluator(Evaluator, _Waits):
-    """Wait in a Spark job for each row, then return the mean absolute error.
+    """Wait in a Spark job, once for each row, then return the mean absolute error.
 
     Parameters
     ----------
     seconds : float, default=1.0
-        How long an evaluation takes, on one row.
+        Duration of an evaluation, for each row.
     """
 
     def __init__(self, seconds: float = 1.0) -> None:
@@ -90,7 +90,7 @@ class WaitingEvaluator(Evaluator, _Waits):
         return float(np.mean([row[1] for row in rows]))
 
     def isLargerBetter(self) -> bool:
-        """Less error is better."""
+        """Return False: a smaller error is better."""
         return False
 
 
@@ -124,23 +124,29 @@ SIZES = {
         "folds": (24, 3, 6, 12, 48),
         "candidates": 2,
         "parallelism": (16, 1, 2, 4, 8, 32),
-        # Spark takes some 30 ms of a core for any job. The longer the waits, the closer the times to the bounds.
+        # Any Spark job costs some 30 ms of a core. The longer the waits, the closer the times come to the bounds.
         "fit_seconds": (0.75, 3.75),
         "evaluation_seconds": 0.25,
     },
 }
-GATED = ()  # a wait takes as long on any revision
+GATED = ()  # a wait takes equally long on every revision
 SCHEDULE = {"one_at_a_time": "serial", "fold_after_fold": "folds", "pool": "pool"}
 REFIT = False
 
 
 def make_data(*, spark: SparkSession, seed: int = 0, folds: int = 6) -> DataFrame:
-    """One row for each unit of time: as many as there are folds, and one before them to train on."""
+    """Make one row for each unit of time: one for each fold, and one before them to train on."""
     return spark.range(0, folds + 1, 1, 1).withColumnRenamed("id", "time")
 
 
 def cross_validate(data: DataFrame, folds: int, candidates: int, seconds: tuple[float, float], **schedule: Any) -> dict:
-    """Run the search with a schedule; a fit is as long as any other, and nothing is fitted in the end."""
+    """Run the search with a schedule. All fits take equally long, and there is no refit at the end.
+
+    Parameters
+    ----------
+    seconds : tuple of float
+        Duration of a fit, and of an evaluation on one row.
+    """
     estimator = WaitingEstimator(seconds[0])
     model = TimeSeriesCrossValidator(
         estimator=estimator,
@@ -181,7 +187,7 @@ def run_pool(
 
 
 def check(reference: dict[str, Any], answer: dict[str, Any]) -> None:
-    """Nothing is computed that could differ."""
+    """Raise AssertionError where the answers differ at all; nothing is computed that rounding could change."""
     if answer != reference:
         raise AssertionError(f"expected {reference}, got {answer}")
 

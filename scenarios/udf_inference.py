@@ -5,11 +5,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Score a Spark DataFrame with a fitted scikit-learn model, by three kinds of UDF.
 
-For rows that are in Spark already and a model that fits in a worker's memory. A row-at-a-time UDF pays
-scikit-learn's fixed cost of a call for every single row: dozens of times slower, and shown here for that. The
-vectorised forms pay it once for 10,000 rows. `mapInArrow` skips pandas and is the fastest as a rule;
-`pandas_udf` is an expression, so it goes anywhere a column goes. With a model as cheap as a linear one, moving the
-rows to Python costs more than scoring them: if they fit one machine, score them there.
+Use it for rows that are in Spark already and a model that fits in a worker's memory. A row-at-a-time UDF pays
+scikit-learn's fixed cost of a call for every single row. That makes it dozens of times slower, and this file has it
+only to show that. The vectorised variants pay the cost once for 10,000 rows. `mapInArrow` skips pandas and is usually
+the fastest; `pandas_udf` is an expression, so it can stand wherever a column can. With a model as cheap as a linear
+one, moving the rows to Python costs more than scoring them: if they fit in one machine, score them there.
 
 Run it alone:  python udf_inference.py
 """
@@ -26,8 +26,9 @@ from pyspark import Broadcast
 from pyspark.sql import DataFrame
 from pyspark.sql.functions import pandas_udf, udf
 
-# All three take the model as a broadcast: sent once to each executor and read once by each Python worker, where a
-# plain closure would be sent and unpickled with every task. End it when the result has been computed, not before:
+# All three take the model as a broadcast, which is sent once to each executor and read once by each Python worker. A
+# plain closure would be sent and unpickled with every task. Destroy the broadcast when the result has been computed,
+# not before:
 #
 #     model = spark.sparkContext.broadcast(fitted)
 #     score_by_map_in_arrow(frame, model, ["x0", "x1"], keep="id").write.parquet(...)
@@ -35,10 +36,10 @@ from pyspark.sql.functions import pandas_udf, udf
 
 
 def score_by_row_udf(frame: DataFrame, model: Broadcast[Any], features: Sequence[str]) -> DataFrame:
-    """Add a column `label`, one call of `predict` for each row.
+    """Add a column `label`, with one call of `predict` for each row.
 
-    Rows go to Python through Arrow (`useArrow`, the default since Spark 4.2). It hardly matters here: nearly all of the
-    time is scikit-learn's own, in checking an input of one row.
+    Rows go to Python through Arrow (`useArrow`, the default since Spark 4.2). That hardly matters here: scikit-learn
+    spends nearly all of the time on checking an input of one row.
     """
 
     @udf("int", useArrow=True)
@@ -49,13 +50,13 @@ def score_by_row_udf(frame: DataFrame, model: Broadcast[Any], features: Sequence
 
 
 def score_by_pandas_udf(frame: DataFrame, model: Broadcast[Any], features: Sequence[str]) -> DataFrame:
-    """Add a column `label`, one call of `predict` for each Arrow batch.
+    """Add a column `label`, with one call of `predict` for each Arrow batch.
 
     A batch has at most `spark.sql.execution.arrow.maxRecordsPerBatch` rows, 10,000 by default.
     """
 
-    # The iterator form runs its first line once a task: the place for what is dear to set up.
-    @pandas_udf("int")  # type: ignore[call-overload]  # pyspark declares no form by type hints
+    # A UDF over iterators runs its first line once for each task: expensive preparations belong there.
+    @pandas_udf("int")  # type: ignore[call-overload]  # pyspark declares no overload for UDFs by type hints
     def predict(batches: Iterator[tuple[pd.Series, ...]]) -> Iterator[pd.Series]:
         fitted = model.value
         for columns in batches:
@@ -65,10 +66,10 @@ def score_by_pandas_udf(frame: DataFrame, model: Broadcast[Any], features: Seque
 
 
 def score_by_map_in_arrow(frame: DataFrame, model: Broadcast[Any], features: Sequence[str], *, keep: str) -> DataFrame:
-    """Give the columns `keep` (a whole number, such as a key) and `label`, without pandas in between.
+    """Return the columns `keep` (whole numbers, such as a key) and `label`, without pandas in between.
 
-    It maps whole rows, so what the result shall contain has to pass through Python too: keep it small, and join
-    the rest by key.
+    It maps whole rows, so every column of the result has to pass through Python too: keep few columns, and join the
+    rest by key.
     """
 
     def predict(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -99,18 +100,18 @@ SIZES = {
     "gate": {"rows": 30_000, "calls": 4},
 }
 GATED = ("map_in_arrow",)
-# What grid_search_single_node.py finds best among its 48 candidates.
+# The best of the 48 candidates, as grid_search_single_node.py finds it.
 BEST = {"C": 2, "kernel": "rbf", "shrinking": True}
 FEATURES = [f"x{i}" for i in range(20)]
-BATCH = 10_000  # rows; of an Arrow batch, and of the base case's chunks
-BLOCKS = 100  # equal stretches of rows for which an answer is counted
-PREFIX = 50  # the row UDF scores one row in 50, the first two blocks
+BATCH = 10_000  # rows that the base case scores at once, as many as an Arrow batch has
+BLOCKS = 100  # the rows are cut into so many equal blocks, and an answer counts the labels of each
+PREFIX = 50  # the row UDF scores a fiftieth of the rows: the first two blocks
 
 
 def make_data(*, spark: SparkSession | None = None, seed: int = 0, rows: int = 2_000) -> dict[str, Any]:
-    """Fit the model on 1,000 rows; make the rows to score here only where there is no cluster to make them.
+    """Fit the model on 1,000 rows, and without Spark make the rows to score too.
 
-    At size full they take 320 MB.
+    With Spark `prepare` makes them on the cluster: at size full they take 320 MB.
     """
     X, y = make_classification(n_samples=1000, random_state=seed)
     data = {"model": SVC(gamma="auto", **BEST).fit(X, y), "train": X, "seed": seed, "rows": rows}
@@ -120,7 +121,9 @@ def make_data(*, spark: SparkSession | None = None, seed: int = 0, rows: int = 2
 
 
 def rows_between(start: int, stop: int, train: np.ndarray, seed: int) -> np.ndarray:
-    """Rows number `start` to `stop - 1`: training rows, shaken. The same wherever and in whatever pieces they are made.
+    """Make the rows with the numbers `start` to `stop - 1`: training rows with some noise added.
+
+    A row depends only on `train`, the seed and its number, not on where and in which pieces the rows are made.
 
     Returns
     -------
@@ -136,9 +139,9 @@ def rows_between(start: int, stop: int, train: np.ndarray, seed: int) -> np.ndar
 
 
 def prepare(data: dict[str, Any], *, spark: SparkSession) -> dict[str, Any]:
-    """Make the rows on the cluster and cache them, in one equal partition for each slot.
+    """Make the rows on the cluster and cache them, in one partition for each slot, all of equal size.
 
-    Whoever calls this unpersists `frame` and `prefix` (or calls `spark.catalog.clearCache()`) when all is done.
+    Whoever calls this unpersists `frame` and `prefix` (or calls `spark.catalog.clearCache()`) at the end.
     """
     train, seed, rows = data["train"], data["seed"], data["rows"]
 
@@ -160,11 +163,11 @@ def prepare(data: dict[str, Any], *, spark: SparkSession) -> dict[str, Any]:
 def validate(*, rows: int) -> None:
     """Raise ValueError where the rows cannot be cut into equal blocks."""
     if rows < BLOCKS or rows % BLOCKS:
-        raise ValueError(f"rows={rows}: give a multiple of {BLOCKS}, the answer is counted in that many equal blocks")
+        raise ValueError(f"rows={rows}: choose a multiple of {BLOCKS}, because the answer has that many equal blocks")
 
 
 def answer_of(rows: int, blocks: Sequence[tuple[int, int]]) -> dict[str, Any]:
-    """What was found: for each block the rows with label 1, and the sum of their ids, which tells rows apart."""
+    """Return, for each block, the number of rows with label 1 and the sum of their ids, which tells rows apart."""
     positives = [int(count) for count, _ in blocks]
     ids = [int(total) for _, total in blocks]
     return {"rows": rows, "positives": sum(positives), "positives_by_block": positives, "positive_ids_by_block": ids}
@@ -187,7 +190,7 @@ def on_cluster(
     rows: int,
     **options: Any,
 ) -> dict[str, Any]:
-    """Score a frame and count its labels on the cluster; nothing but the counts comes back."""
+    """Score a frame and count its labels on the cluster; only the counts come back to the driver."""
     model = spark.sparkContext.broadcast(data["model"])
     try:
         block = functions.floor(functions.col("id") / (data["rows"] // BLOCKS)).alias("block")
@@ -216,7 +219,7 @@ def run_map_in_arrow(data: dict[str, Any], *, spark: SparkSession, rows: int) ->
 def check(reference: dict[str, Any], answer: dict[str, Any]) -> None:
     """Raise AssertionError where the labels differ in any block that both answers cover.
 
-    No tolerance: a support vector machine scores each row by itself, whatever rows come with it.
+    There is no tolerance: a support vector machine scores each row by itself, whatever other rows are in the batch.
     """
     counts = "positives_by_block", "positive_ids_by_block"
     covered = len(answer[counts[0]])

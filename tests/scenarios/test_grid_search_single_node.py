@@ -28,9 +28,9 @@ def _no_workers_left() -> Iterator[None]:
 
 
 def plain_folds(y: np.ndarray, folds: int) -> np.ndarray:
-    """Which fold tests each row, by definition: the rows of a class, in order, in equal shares."""
+    """The fold that tests each row, by definition: the rows of a class, in order, in equal shares."""
     fold_of = np.empty(len(y), dtype=int)
-    # scikit-learn deals the classes one after the other, each going on where the one before ended.
+    # scikit-learn deals the rows of one class after the other to the folds; each class goes on where the last ended.
     order = np.sort(y)
     shares = np.array([np.bincount(order[fold::folds], minlength=y.max() + 1) for fold in range(folds)])
     for label in np.unique(y):
@@ -132,12 +132,12 @@ def test_loky_pins_threads_keeps_its_pool_and_stop_workers_ends_it(data: dict, m
 @pytest.mark.parametrize(
     ("factors", "message"),
     [
-        ({"folds": 1}, "folds=1: synthetic gives 2 to 498"),
-        ({"folds": 499}, "folds=499: synthetic gives 2 to 498"),
-        ({"dataset": "digits", "folds": 175}, "folds=175: digits gives 2 to 174"),
-        ({"candidates": 0}, "candidates=0: the grid has 1 to 48"),
-        ({"candidates": 49}, "candidates=49: the grid has 1 to 48"),
-        ({"dataset": "iris"}, "dataset='iris': there are"),
+        ({"folds": 1}, "folds=1: choose 2 to 498, the rows in the smallest class of synthetic"),
+        ({"folds": 499}, "folds=499: choose 2 to 498, the rows in the smallest class of synthetic"),
+        ({"dataset": "digits", "folds": 175}, "folds=175: choose 2 to 174, the rows in the smallest class of digits"),
+        ({"candidates": 0}, "candidates=0: choose 1 to 48, the size of the grid"),
+        ({"candidates": 49}, "candidates=49: choose 1 to 48, the size of the grid"),
+        ({"dataset": "iris"}, "dataset='iris' is unknown: choose 'synthetic' or 'digits'"),
     ],
 )
 def test_validate_names_the_factor_and_what_is_possible(factors: dict, message: str) -> None:

@@ -58,7 +58,7 @@ def folds_of(frame: DataFrame, folds: int) -> np.ndarray:
 
 @pytest.mark.spark
 def test_metrics_and_choice_are_scikit_learns(data: dict) -> None:
-    """Spark's logistic regression and scikit-learn's minimise the same function, so they rank the rows alike."""
+    """Spark's and scikit-learn's logistic regression minimise the same function, so they rank the rows alike."""
     X, y, folds = data["X"], data["y"], 2
     estimator = LogisticRegression(maxIter=200, tol=1e-8)
     penalties = [1.0, 0.1]
@@ -70,7 +70,7 @@ def test_metrics_and_choice_are_scikit_learns(data: dict) -> None:
     expected = np.empty((folds, len(penalties)))
     for fold in range(folds):
         train, test = fold_of != fold, fold_of == fold
-        # Spark divides by the sample deviation and averages its loss over rows; scikit-learn adds it up.
+        # Spark divides features by the sample deviation and averages the loss over rows; scikit-learn sums the loss.
         scaled = X / X[train].std(axis=0, ddof=1)
         for i, penalty in enumerate(penalties):
             regression = SklearnLogisticRegression(C=1 / (train.sum() * penalty), tol=1e-8, max_iter=10_000)
@@ -157,7 +157,7 @@ def test_prepare_cuts_the_rows_in_order_into_equal_cached_partitions(data: dict,
 
 
 class StepwiseRegression(LogisticRegression):
-    """Fails at its first candidate while others are under way, and keeps count of those that end well."""
+    """Fails at its first candidate while others are running, and lists the candidates that finish."""
 
     def __init__(self, finished: list[int]) -> None:
         super().__init__(maxIter=3)
@@ -201,20 +201,20 @@ def test_after_a_failure_the_other_candidates_stop(data: dict, spark: SparkSessi
         assert spark.sparkContext.getLocalProperty("spark.jobGroup.id") == "the caller's own"
         at_failure = len(finished)
         deadline = time.monotonic() + 60
-        # Threads that are still there fail at their next job, one candidate after the other, and end.
+        # Threads that still run fail at their next job, one candidate after the other, and then end.
         del raised
         while threads() - before and time.monotonic() < deadline:
             time.sleep(0.1)
     finally:
         spark.sparkContext.setLocalProperty("spark.jobGroup.id", None)
-    # One fit may have been past its last job when the other failed; unmended, all eleven end well.
+    # One fit may have been past its last job when the other failed. Without the recipe's context all eleven finish.
     assert len(finished) <= at_failure + 1 < 6
     assert threads() - before == set()
     assert data["frame"].count() == 569  # the session is as good as before
 
 
 class Metric(Evaluator):
-    """Gives set values, one a call."""
+    """Returns the given values, one for each call."""
 
     def __init__(self, values: list[float]) -> None:
         super().__init__()
@@ -233,7 +233,7 @@ class Metric(Evaluator):
 @pytest.mark.spark
 @pytest.mark.filterwarnings("ignore:invalid value encountered in subtract")  # the deviation of an infinite metric
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
-def test_a_metric_that_is_no_number_never_wins(data: dict, bad: float) -> None:
+def test_a_metric_that_is_not_a_finite_number_never_wins(data: dict, bad: float) -> None:
     estimator = LogisticRegression(maxIter=1)
     grid = ParamGridBuilder().addGrid(estimator.regParam, [0.5, 0.25]).build()
     metric = Metric([0.9, bad, 0.9, 0.8])
@@ -247,12 +247,12 @@ def test_a_metric_that_is_no_number_never_wins(data: dict, bad: float) -> None:
 @pytest.mark.parametrize(
     ("factors", "message"),
     [
-        ({"folds": 1}, "folds=1: breast_cancer gives 2 to 28"),
-        ({"folds": 29}, "folds=29: breast_cancer gives 2 to 28"),
-        ({"candidates": 0}, "candidates=0: the grid has 1 to 6"),
-        ({"candidates": 7}, "candidates=7: the grid has 1 to 6"),
-        ({"model": "svc"}, "model='svc': there are 'logistic_regression' and 'random_forest'"),
-        ({"dataset": "iris"}, "dataset='iris': there are 'breast_cancer' and 'synthetic'"),
+        ({"folds": 1}, "folds=1: choose 2 to 28 for breast_cancer"),
+        ({"folds": 29}, "folds=29: choose 2 to 28 for breast_cancer"),
+        ({"candidates": 0}, "candidates=0: choose 1 to 6, the size of the grid"),
+        ({"candidates": 7}, "candidates=7: choose 1 to 6, the size of the grid"),
+        ({"model": "svc"}, "model='svc' is unknown: choose 'logistic_regression' or 'random_forest'"),
+        ({"dataset": "iris"}, "dataset='iris' is unknown: choose 'breast_cancer' or 'synthetic'"),
     ],
 )
 def test_validate_names_the_factor_and_what_is_possible(factors: dict, message: str) -> None:
@@ -294,7 +294,7 @@ ANSWER = {
     [
         {},
         {"avgMetrics": [0.9 + 1e-7, 0.99, 0.99 - 1e-7]},
-        {"best_index": 2, "best_params": {"regParam": 2.0}},  # as good as the reference's
+        {"best_index": 2, "best_params": {"regParam": 2.0}},  # as good as the reference's choice
     ],
 )
 def test_check_accepts_rounding_and_ties(change: dict) -> None:

@@ -34,7 +34,7 @@ def data() -> dict:
 
 @pytest.fixture(scope="module")
 def prepared(spark: SparkSession) -> Iterator[dict]:
-    # As the suite does: what prepare() sends to the workers names functions of this file.
+    # As the suite does: what prepare() sends to the workers refers to functions of the recipe by name.
     spark.sparkContext.addPyFile(scenario.__file__)
     made = scenario.prepare(scenario.make_data(spark=spark, rows=ROWS), spark=spark)
     yield made
@@ -135,7 +135,7 @@ def test_the_row_udf_goes_through_arrow_whatever_the_session_says(prepared: dict
 
 @pytest.mark.parametrize("rows", [0, 50, 150, 2_001, -100])
 def test_validate_wants_equal_blocks(rows: int) -> None:
-    with pytest.raises(ValueError, match=f"^rows={rows}: give a multiple of 100"):
+    with pytest.raises(ValueError, match=f"^rows={rows}: choose a multiple of 100, because .* equal blocks$"):
         scenario.validate(rows=rows)
 
 
