@@ -11,10 +11,10 @@ from typing import Any
 from suite.errors import UsageError
 from suite.report.captions import footnotes, shared_setting
 from suite.report.charts import style_of
+from suite.report.formatting import NONE, factors_in_words, figure_words, number, ratio_digits, ratio_words
 from suite.report.plotting import DotPanel, Row, Sheet, dot_limits, fixed_style, stack
 from suite.report.point import PARALLEL, Point
 from suite.report.points import MeasuredRun, read_run
-from suite.report.words import NONE, factors_in_words, figure_words, number, ratio_digits, ratio_words
 from suite.stats import Interval
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from suite.report.formatting import factors_in_words, number, plural, short
 from suite.report.point import PARALLEL, Point
 from suite.report.points import MeasuredRun
-from suite.report.words import factors_in_words, number, plural, short
 from suite.stats import MIN_BLOCKS
 
 HOLLOW = "Hollow points: more workers than cores."

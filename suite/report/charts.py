@@ -18,10 +18,10 @@ from suite.report.captions import (
     shown_of_job,
     waits,
 )
+from suite.report.formatting import number, short
 from suite.report.plotting import DotPanel, Line, LinePanel, Mark, Row, Sheet, arrange, fixed_style, stack
 from suite.report.point import PARALLEL, Point
 from suite.report.points import MeasuredRun
-from suite.report.words import number, short
 from suite.stats import Interval
 
 NARROW = "\N{NO-BREAK SPACE}"  # where a label in a narrow column may not break

@@ -5,9 +5,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from suite.report.formatting import plural
 from suite.report.point import Point
 from suite.report.points import NOT_RUN, MeasuredRun
-from suite.report.words import plural
 from suite.stats import Interval
 
 

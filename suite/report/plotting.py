@@ -20,7 +20,7 @@ from matplotlib.textpath import TextToPath
 from matplotlib.ticker import FixedFormatter, FixedLocator, LogLocator, MaxNLocator, NullFormatter, NullLocator
 from matplotlib.transforms import ScaledTranslation, blended_transform_factory
 
-from suite.report.words import short
+from suite.report.formatting import short
 from suite.stats import Interval
 
 # Okabe & Ito's colours, which colour-blind readers can tell apart, without their yellow: it is too pale for thin lines.

@@ -11,7 +11,7 @@ from typing import Any
 
 from suite import stats
 from suite.records import Record
-from suite.report.words import plural
+from suite.report.formatting import plural
 from suite.stats import Interval
 
 PARALLEL = ("slots", "parallelism")  # the factors that say how a job is spread, not what it is
@@ -125,7 +125,7 @@ class Point:
         return [float(value) for value in found if value is not None]
 
     def overhead(self, part: str) -> Interval | None:
-        """A part of what `run.measure.overhead` says of the last call, in seconds."""
+        """A part of what `run.watch.overhead` says of the last call, in seconds."""
         found = {cell.block: (cell.overhead or {}).get(part) for cell in self._timed}
         return _interval({block: float(value) for block, value in found.items() if value is not None})
 

@@ -10,9 +10,9 @@ from typing import Any
 
 from suite.report.captions import missing_times, setting_words
 from suite.report.findings import Loss, failures
+from suite.report.formatting import NONE, figure_words, number, ratio_digits, ratio_words, short
 from suite.report.point import Point
 from suite.report.points import MeasuredRun
-from suite.report.words import NONE, figure_words, number, ratio_digits, ratio_words, short
 from suite.stats import Interval, karp_flatt
 
 
@@ -158,7 +158,7 @@ SETTING_COLUMNS = (
 ROWS_COLUMN = Column("Rows/s", _rate)
 NOTES_COLUMN = Column("Notes", lambda run, point: "; ".join(point.notes), figures=False)
 
-# Parts of `run.measure.overhead`, and what the table calls them.
+# Parts of `run.watch.overhead`, and what the table calls them.
 OVERHEAD = {
     "session": "Session start s",
     "driver": "Driver alone s",

@@ -16,9 +16,9 @@ from suite.report.captions import (
     shown_of_job,
 )
 from suite.report.findings import cell_counts, failures, losses
+from suite.report.formatting import NONE, block_words, interval_words, number, plural, ratio_digits, ratio_words
 from suite.report.point import Point
 from suite.report.points import MeasuredRun, read_run
-from suite.report.words import NONE, block_words, interval_words, number, plural, ratio_digits, ratio_words
 
 SHOWN_FAILURES = 8  # the page has the others
 WIDTH_OF_TERMINAL = 100

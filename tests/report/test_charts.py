@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 
 from suite.report import captions, charts
 from suite.report.against import against_sheet, find_contests
+from suite.report.formatting import number, short
 from suite.report.plotting import (
     DotPanel,
     Line,
@@ -28,7 +29,6 @@ from suite.report.plotting import (
     ticks,
 )
 from suite.report.points import read_run
-from suite.report.words import number, short
 from suite.stats import Interval
 
 

@@ -282,3 +282,21 @@ def test_summary_fits_a_terminal_and_names_what_matters(folder, tmp_path):
 def test_a_folder_without_a_plan_is_an_error(tmp_path):
     with pytest.raises(FileNotFoundError):
         write_report(tmp_path)
+
+
+def test_what_was_not_seen_to_be_parallel_has_no_time_and_says_so(tmp_path):
+    def change(record):
+        if record["variant"] == "pool" and record["factors"]["parallelism"] == 2:
+            record["needs"] = 2
+            record["engaged"] = {**record["engaged"], "slots": 1, "jobs_at_once": 2, "task_seconds": 0.0}
+        return record
+
+    page = made(tmp_path, change=change, only=["flight demand CV"])
+    (caption,) = [caption for caption in page.tables if caption.endswith("and why")]
+    failing = rows(page, caption)
+    assert {(row["Variant"], row["Status"]) for row in failing} == {("All folds and candidates in one pool", "invalid")}
+    assert all(row["Reason"].startswith("not shown to be parallel: only 1 of the 2 slots") for row in failing)
+    for row in rows(page, "flight demand CV: every variant and setting"):
+        unseen = row["Variant"].startswith("All folds") and row["Setting"].startswith("2 threads")
+        assert ((row["Warm s"], row["Speedup"]) == ("–", "–")) == unseen
+    assert "A cell has no time if it engages fewer slots than it needs" in " ".join(page.text.split())
