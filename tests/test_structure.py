@@ -42,6 +42,10 @@ def test_what_init_files_hold_is_nothing():
     assert [path for path in SUITE.rglob("__init__.py") if path.read_text()] == []
 
 
+def test_results_hold_data_and_no_programs():
+    assert list((ROOT / "results").rglob("*.py")) == []
+
+
 def lint(folder: Path) -> subprocess.CompletedProcess:
     program = Path(sys.executable).with_name("lint-imports")
     return subprocess.run([program, "--no-cache"], cwd=folder, capture_output=True, text=True)

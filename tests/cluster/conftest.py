@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Benchmarks on real containers, to be broken: started as a user starts them, watched from outside."""
+"""Benchmarks on real containers for tests to break. They are started as a user does, and watched from outside."""
 
 from __future__ import annotations
 
@@ -72,12 +72,13 @@ class Bench:
 
     Parameters
     ----------
-    engine : compose.Engine
+    engine : Engine
     folder : Path
+        Where its output and its log are written.
     arguments : str
-        Of the bench, on top of one block of size smoke on two slots.
+        More arguments for `bench`, which runs one block of size smoke on two slots.
     variables : str
-        Of its environment.
+        More variables for its environment.
     """
 
     def __init__(self, engine: Engine, folder: Path, *arguments: str, **variables: str):
@@ -99,11 +100,11 @@ class Bench:
 
     @property
     def said(self) -> str:
-        """All that it printed so far."""
+        """What it has printed so far."""
         return self.log.read_text(errors="replace")
 
     def until(self, what: str, look: Callable[[], Any], seconds: float = 420.0) -> Any:
-        """Wait until there is something to see while the bench runs."""
+        """Wait, while the bench runs, until `look` returns something true, and return that."""
         deadline = time.monotonic() + seconds
         while not (seen := look()):
             assert self.process.poll() is None, f"ended before {what}: {self.said}"
@@ -112,7 +113,7 @@ class Bench:
         return seen
 
     def container(self, who: str) -> str | None:
-        """The id of the container of a service, such as `worker 1`, where there is one."""
+        """Return the id of the container of a service, such as `worker 1`, or None where there is none."""
         found = {compose.container_state(one)[0]: one["Id"] for one in self.engine.containers(self.name)}
         return found.get(who)
 
@@ -125,7 +126,7 @@ class Bench:
         return listed.count(f"{mark}-") >= 2
 
     def inside(self, who: str, *command: str) -> None:
-        """Run a command in a container, whatever becomes of it."""
+        """Run a command in a container. The command may fail."""
         self.engine.ask("exec", str(self.container(who)), *command, may_fail=True)
 
     def signal(self, number: int) -> None:
@@ -133,25 +134,25 @@ class Bench:
         self.process.send_signal(number)
 
     def end(self, seconds: float = 600.0) -> int:
-        """The exit code, within a bound."""
+        """Wait until it ends, at most so many seconds, and return its exit code."""
         try:
             return self.process.wait(seconds)
         except subprocess.TimeoutExpired:
-            pytest.fail(f"it hangs: {self.said}")
+            pytest.fail(f"it did not end in {seconds} seconds: {self.said}")
 
     def records(self) -> dict[str, dict[str, Any]]:
-        """The records that were brought out, by variant."""
+        """Return the records that were copied out of the container, by variant."""
         lines = (self.out / "records.jsonl").read_text().splitlines()
         return {record["variant"]: record for record in map(json.loads, lines)}
 
     def planned(self) -> int:
-        """How many cells were planned."""
+        """Return how many cells were planned."""
         return len(json.loads((self.out / "plan.json").read_text())["cells"])
 
 
 @pytest.fixture
 def bench(engine: Engine, image: str, tmp_path: Path) -> Iterator[Callable[..., Bench]]:
-    """Starts benches; afterwards nothing of them may be left, whatever the test did."""
+    """A function that starts a bench. Whatever the test did, nothing of its benches may be left afterwards."""
     before = things(engine)
     started: list[Bench] = []
 

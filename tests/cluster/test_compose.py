@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What can be known of the containers without a Docker engine: files that obey their rules, messages, parcels."""
+"""What can be tested of the containers without a Docker engine: files in docker/, messages, archives to send."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_the_lock_is_a_layer_of_its_own_before_the_code():
     copies = [line for line in last_stage.splitlines() if line.startswith("COPY ")]
     assert copies[0] == "COPY --from=build /opt/venv /opt/venv"
     assert {"COPY suite suite", "COPY scenarios scenarios"} <= set(copies[1:])
-    # After it only files are copied: nothing is run again when code has changed.
+    # After it only files are copied, so nothing has to be run again when code has changed.
     assert "\nRUN " not in last_stage[last_stage.index(copies[0]) :]
 
 
@@ -204,7 +204,7 @@ def test_an_earlier_run_makes_room_but_a_mounted_folder_stays(entrypoint, tmp_pa
 
 
 def fake_docker(folder: Path, script: str, *names: str) -> str:
-    """A PATH whose docker does what the script says."""
+    """Return a PATH whose `docker`, or other named client, runs the script."""
     for name in names or ("docker",):
         (folder / name).write_text(f"#!/bin/sh\n{script}\n")
         (folder / name).chmod(0o755)
@@ -321,7 +321,8 @@ def test_without_anything_to_send_the_archive_is_empty_but_whole(tmp_path):
     inside, archive = pack(BenchOptions(size="smoke", workers=4), tmp_path / "none")
     assert inside.arguments() == ["--size", "smoke", "--master", MASTER_URL, "--workers", "4", "--out", RUN_FOLDER]
     assert members(archive) == {}
-    assert len(archive) >= 1024  # two blocks that say it has ended: the pipe it goes through stays open
+    # Two empty blocks mark the end of the archive; the reader needs them, because the pipe stays open.
+    assert len(archive) >= 1024
 
 
 # --- plans and owners
@@ -371,7 +372,7 @@ def test_only_what_a_dead_process_of_this_machine_owned_is_orphaned():
     ended.wait()
     host = socket.gethostname()
     assert compose.is_orphaned(f"{host}:{ended.pid}:12345")
-    assert compose.is_orphaned(f"{host}:{os.getpid()}:12345")  # the number was given to another process since
+    assert compose.is_orphaned(f"{host}:{os.getpid()}:12345")  # by now the number belongs to another process
     assert not compose.is_orphaned(compose.this_owner())
     assert not compose.is_orphaned(f"other-{host}:{ended.pid}:12345")
     for other in ("kept", "by-hand", "", "a:b:c"):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The cluster of containers, whole: what it lets in, what it keeps to itself, and that it goes without a trace."""
+"""The whole cluster of containers: whom it lets in, what it keeps secret, and that it leaves nothing behind."""
 
 import json
 import os
@@ -37,9 +37,9 @@ def suite(*words, **variables):
 
 @pytest.fixture(scope="module")
 def running(engine, image):
-    """The cluster of `cluster up`, with its pages on ports that are likely free."""
+    """The cluster that `cluster up` starts, with its pages on ports that are likely free."""
     if engine.containers(compose.KEPT):
-        pytest.fail("a cluster of the user's own is up: `python -m suite cluster down` first")
+        pytest.fail("a cluster of your own is up: end it first, with `python -m suite cluster down`")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FOLDOUT_MASTER_PAGE", "18989")
         patch.setenv("FOLDOUT_HISTORY_PAGE", "18990")
@@ -70,7 +70,7 @@ def secret(running):
 
 
 def test_what_a_killed_bench_leaves_is_removed_by_the_next_command(engine, image, tmp_path, monkeypatch):
-    # Where a cluster that is up is not looked for.
+    # The bench looks in this folder for a cluster that is up, and finds none.
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     words = [sys.executable, "-m", "suite", "bench", str(RECIPES / "steady.py"), "--master", "compose"]
     with (tmp_path / "said").open("wb") as said:
@@ -88,7 +88,7 @@ def test_what_a_killed_bench_leaves_is_removed_by_the_next_command(engine, image
         process.send_signal(signal.SIGKILL)
         process.wait()
     assert engine.containers(name)
-    # `down` would end a cluster that another test has up as well; this is the part of it that is meant here.
+    # `down` would also end a cluster that another test has up; this is the part of it that is tested here.
     assert compose.remove_orphans(engine) == [name]
     assert engine.containers(name) == []
     assert not compose.state_folder(name).exists()
@@ -170,7 +170,7 @@ def test_a_client_without_the_secret_is_refused(containers, engine, image, tmp_p
         words = [*command, f'JAVA_HOME=$({java}) exec python -c "$0"', STRANGER]
         stranger = subprocess.Popen(words, stdout=out, stderr=out)
     try:
-        # Spark tries for a minute before it gives up; the first refusal is enough to see.
+        # Spark tries for a minute before it gives up; it is enough to see the first refusal.
         deadline = time.monotonic() + 120
         while "Expected SaslMessage" not in said.read_text(errors="replace"):
             assert stranger.poll() is None, said.read_text(errors="replace")[-3000:]
@@ -194,11 +194,11 @@ def test_a_bench_uses_the_cluster_that_is_up(running, engine, tmp_path):
     assert record.status == "ok"
     assert record.engaged["executors"] == 2
     assert record.engaged["slots"] == 2
-    # What would make it again is the command out here.
+    # The command on record is the one given here, outside of the container: that one would make the run again.
     made_by = json.loads((tmp_path / "out" / "plan.json").read_text())["command"]
     assert made_by.startswith("python -m suite bench ")
     assert " --master compose " in made_by
-    # It belongs to whoever called, and the cluster stays as it was.
+    # The files belong to the user who called, and the cluster stays as it was.
     owners = {path.stat().st_uid for path in (tmp_path / "out").rglob("*")}
     assert owners == {os.getuid()}
     assert {each["Id"] for each in engine.containers(compose.KEPT)} == before

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What Spark says when things go wrong, in a few words."""
+"""The suite tells in a few words what Spark says when things go wrong."""
 
 import pytest
 

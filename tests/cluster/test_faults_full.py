@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The rest of the faults on real containers, tried at night: see test_faults_push.py for what is asked of each."""
+"""The other faults on real containers, tested at night. test_faults_push.py says what each run has to do."""
 
 import socket
 from pathlib import Path
@@ -15,7 +15,7 @@ STEADY = str(RECIPES / "steady.py")
 
 
 def assert_disturbed(run, variant, answer):
-    """The right answer, and no time."""
+    """The variant has the right answer, and no time."""
     record = run.records()[variant]
     assert record["status"] == "invalid", (record, run.said)
     assert record["seconds"] is None
@@ -40,21 +40,21 @@ def test_worker_paused(bench, engine):
 
 
 def test_master_killed_and_restarted(bench):
-    """The application goes on meanwhile, and the master knows it again: nothing of a job is lost."""
+    """The application goes on meanwhile, and the restarted master still knows it: no part of a job is lost."""
     run = bench(STEADY)
     run.until("tasks", lambda: run.working("steady"))
     run.inside("master", "sh", "-c", "kill -9 -1")
     code = run.end()
     record = run.records()["shuffled"]
     assert record["answer"] == totals()
-    # Where executors were lost as well, the time is taken back.
+    # Where executors were lost as well, the time is withdrawn.
     assert record["status"] == "ok" or record["reason"].startswith("disturbed: ")
     assert code == (0 if record["status"] == "ok" else 1)
     assert "master died and was started again" in run.said
 
 
 def hungry(tmp_path, *variants):
-    """A copy of the recipe with these variants only."""
+    """Copy the recipe with these variants only, and return the path of the copy."""
     text = (RECIPES / "hungry.py").read_text()
     head, *functions = text.split("\n\n\ndef ")
     kept = [each for each in functions if not each.startswith("run_") or each.split("(")[0][4:] in variants]

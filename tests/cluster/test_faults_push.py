@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Faults on real containers that are tried on every push.
+"""Faults on real containers that are tested on every push.
 
-A run on a broken cluster either finishes with the answers of a whole one, its time taken back, or ends within a bound
-with one message that names the cause. Nothing is left behind, which the `bench` fixture checks after each test.
+A run on a broken cluster has to do one of two things. It finishes with the answers of a sound cluster, and its time is
+withdrawn; or it ends within a bound, with one message that names the cause. Nothing may be left behind: the `bench`
+fixture checks that after each test.
 """
 
 import signal
@@ -35,7 +36,7 @@ def test_worker_killed_in_the_middle_of_a_job(bench):
     code = run.end()
     record = run.records()["shuffled"]
     assert len(run.records()) == run.planned() == 2
-    # Marked and not timed. The answer was checked before: it would be `its answer differs` otherwise.
+    # It is marked and has no time. The answer was checked before; a wrong one would have `its answer differs` here.
     assert record["status"] == "invalid", run.said
     assert record["seconds"] is None
     assert record["reason"].startswith("disturbed: executor ")
@@ -56,7 +57,7 @@ def test_fewer_executors_than_promised(bench, engine):
 
 
 def test_a_driver_that_executors_cannot_reach(bench):
-    # An address of the block for documentation, which is routed nowhere.
+    # This address is from a block that is reserved for documentation, so no network routes it.
     run = bench(STEADY, FOLDOUT_ADDRESS="203.0.113.7")
     assert run.end() == 2
     (line,) = error_lines(run.said)
@@ -66,7 +67,7 @@ def test_a_driver_that_executors_cannot_reach(bench):
 
 @pytest.fixture
 def other_python(image, tmp_path):
-    """A compose file that gives the workers another Python at the same path, and takes its image away again."""
+    """A compose file that gives the workers another Python at the same path. Its image is removed afterwards."""
     tag = "foldout:other-python"
     recipe = f"""
         FROM {image}
@@ -103,7 +104,7 @@ def test_a_task_that_hangs(bench):
     assert len(records) == run.planned() == 2
     assert records["hanging"]["status"] == "timeout"
     assert "25 s" in records["hanging"]["reason"]
-    # The one beside it got slots of its own, before or after.
+    # The other variant ran before it or after it, and got slots of its own.
     assert records["sound"]["status"] == "ok"
     assert records["sound"]["answer"] == {"total": 190}
 
@@ -146,7 +147,7 @@ def test_interrupted_while_collecting(bench, engine):
 
     run.until("the end", is_over)
     run.signal(signal.SIGINT)
-    # Too late to lose anything: what was measured is brought out whole.
+    # It is too late to lose anything: all that was measured is copied out.
     assert run.end(120) in (0, 130)
     assert {record["status"] for record in run.records().values()} == {"ok"}
     assert run.records()["shuffled"]["answer"] == undisturbed()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the preflight says when driver and executors differ, or executors do not come."""
+"""What the preflight says when driver and executors differ, or when executors do not come."""
 
 import json
 import subprocess
@@ -44,7 +44,7 @@ def test_a_local_session_fits_itself(spark):
     driver, executor = preflight.check(spark)
     assert driver.name == "driver"
     assert executor.versions == driver.versions
-    # What it was like there goes into the record of a run.
+    # The state of the executor's machine goes into the records of a run.
     assert executor.state["at"] > 1.7e9
     assert len(executor.state["load_average"]) == 3
     assert executor.state["threads"]["OMP_NUM_THREADS"] == "1"
@@ -85,7 +85,7 @@ def test_executors_that_do_not_come(spark):
 
 
 class Master:
-    """Stands for a session on a standalone master that shows this state."""
+    """Stands in for a session on a standalone master that shows this state."""
 
     def __init__(self, monkeypatch, state, needed="2"):
         self.conf = {PAGES: "http://master", "spark.cores.max": needed}

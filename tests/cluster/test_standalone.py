@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The cluster of plain processes: jobs run on it, strangers do not, and it ends with whoever started it."""
+"""The cluster of plain processes runs jobs, refuses strangers, and ends with whoever started it."""
 
 import json
 import os
@@ -68,7 +68,7 @@ def driver(ready: Cluster, folder: Path) -> list[str]:
 
 
 def of_session(word: str) -> list[psutil.Process]:
-    """Processes with the word on their command line or in their environment."""
+    """Return the processes with this word on their command line or in their environment."""
     found = []
     for process in psutil.process_iter():
         try:
@@ -129,12 +129,12 @@ def test_the_secret_is_on_no_command_line_and_in_no_log(result, running):
     ready, logs = running
     secret = result["secret"]
     assert len(secret) == 64
-    assert result["seen_master"]  # so the list of processes is one of ours
+    assert result["seen_master"]  # so the list does show the processes of this cluster
     assert not result["leaked"]
     assert not result["in_own_environment"]
     assert secret not in str(ready)
     read = [path.read_text(errors="replace") for path in logs.rglob("*") if path.is_file()]
-    assert len(read) >= 5  # master, two workers, and two executors' own
+    assert len(read) >= 5  # logs of the master, two workers and two executors
     assert not any(secret in text for text in read)
     assert result["rest"] == "false"
 
@@ -154,7 +154,7 @@ def test_it_listens_on_the_loopback_only(running):
         for connection in process.net_connections("inet")
         if connection.status == psutil.CONN_LISTEN
     ]
-    assert len(listening) >= 6  # RPC and page of three daemons
+    assert len(listening) >= 6  # three daemons, each with a port for RPC and one for its page
     assert {ip.removeprefix("::ffff:") for ip in listening} == {"127.0.0.1"}
 
 
@@ -172,7 +172,7 @@ def test_a_client_without_the_secret_is_refused(running, tmp_path):
             start_new_session=True,
         )
     try:
-        # Spark tries for a minute before it gives up; the first refusal is enough to see.
+        # Spark tries for a minute before it gives up; it is enough to see the first refusal.
         deadline = time.monotonic() + 90
         while "Failed to connect to master" not in said.read_text():
             assert stranger.poll() is None, said.read_text()[-3000:]
@@ -193,7 +193,7 @@ STARTED = """
 
 
 def end(tmp_path: Path, body: str, number: int | None) -> tuple[subprocess.Popen, str]:
-    """Start a cluster in a process of its own, let it end in some way, and give back its folder."""
+    """Start a cluster in a process of its own, let it end in some way, and return the process and its folder."""
     (tmp_path / "tmp").mkdir()
     process = subprocess.Popen(
         [*script(STARTED.format(body=body)), str(tmp_path)],

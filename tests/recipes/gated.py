@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Adds numbers up in a way that two revisions differ in."""
+"""Adds numbers up. Tests of the gate make revisions in which it differs."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ import time
 
 
 class Doubler:
-    """Pickled by name: workers must be able to import it."""
+    """Is pickled by name, so workers must be able to import it."""
 
     def __call__(self, number: int) -> int:
         time.sleep(0.02)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A recipe works alone: copied into an empty folder it runs, and cut at the marker it imports.
+"""A recipe works alone: a copy in an empty folder runs, and a copy that is cut at the marker can be imported.
 
-`FOLDOUT_COPY_OUT=isolated` makes an environment for each recipe with only what its header declares; CI sets it.
+`FOLDOUT_COPY_OUT=isolated` makes an environment for each recipe with only what its header declares. CI sets it.
 """
 
 import os
@@ -28,7 +28,7 @@ def header(text: str) -> dict:
 
 
 def copied(recipe: Path, folder: Path) -> Path:
-    """The recipe, and the one sibling that it may import, in another folder."""
+    """Copy the recipe, and the one sibling that it may import, into a folder."""
     text = recipe.read_text()
     imported = re.findall(r"(?m)^\s*(?:from|import) (\w+)", text)
     siblings = [path for path in RECIPES if path.stem in imported]
@@ -41,12 +41,12 @@ def copied(recipe: Path, folder: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def environments(tmp_path_factory) -> dict[tuple[str, ...], str]:
-    """Interpreters by what is installed for them; recipes that need the same share one."""
+    """Interpreters by the dependencies that are installed for them; recipes that need the same share one."""
     return {}
 
 
 def interpreter(recipe: Path, environments: dict, folder: Path) -> str:
-    """An interpreter with what the recipe declares, in the locked versions, and nothing else of the project."""
+    """An interpreter that has what the recipe declares, in the locked versions, and nothing else of the project."""
     if not ISOLATED:
         return sys.executable
     needed = tuple(sorted(header(recipe.read_text())["dependencies"]))
@@ -103,7 +103,7 @@ def test_copied_alone_it_runs_and_cut_it_imports(recipe, tmp_path, environments)
         [python, copy.name], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300
     )
     assert ran.returncode == 0, ran.stderr[-3000:]
-    assert ran.stdout.strip(), "it prints nothing of what it found"
+    assert ran.stdout.strip(), "it does not print what it found"
     cut, marker, _ = copy.read_text().partition(MARKER)
     assert marker
     copy.write_text(cut)

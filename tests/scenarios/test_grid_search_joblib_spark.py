@@ -28,7 +28,7 @@ pytestmark = [
 
 
 def run_six_tasks(error: Exception, *, reused: bool = False) -> None:
-    """Six calls of which the fourth raises `error`, by a fresh `Parallel` or in a `with` block as sklearn's search."""
+    """Run six calls, where the fourth raises `error`, by a new `Parallel` or in a `with` block as sklearn's search."""
     if reused:
         with joblib.Parallel() as parallel:
             parallel(six_tasks(error))
@@ -64,7 +64,7 @@ def test_same_answer_as_serial_from_spark_jobs_and_nothing_left(spark: SparkSess
     data = scenario.make_data()
     before, jobs = threads(), jobs_so_far(spark)
     answer = scenario.run_joblib_spark(data, spark=spark, parallelism=parallelism, folds=2, candidates=3)
-    # One for each fit; joblib may put two short fits in one.
+    # One job for each fit; joblib may put two short fits into one job.
     assert 3 <= jobs_so_far(spark) - jobs <= 6
     assert threads() - before == set()
     reference = single_node.run_serial(data, folds=2, candidates=3)
@@ -103,7 +103,7 @@ def test_an_exception_class_of_the_users_own_keeps_its_identity(spark: SparkSess
 
 def test_an_exception_that_cannot_travel_still_says_what_it_said(spark: SparkSession) -> None:
     class StubbornError(Exception):
-        """Pickles, but cannot be made again: `__init__` wants more than `args` holds."""
+        """Can be pickled but not unpickled, because `__init__` needs more arguments than `args` holds."""
 
         def __init__(self, limit: int, unit: str) -> None:
             super().__init__(f"more than {limit} {unit}")
@@ -134,7 +134,7 @@ def test_the_search_names_the_bad_candidate(spark: SparkSession) -> None:
 
 
 def test_without_the_mend_the_cause_is_lost_and_threads_stay(spark: SparkSession) -> None:
-    """The day this fails, joblib-spark is mended and the recipe can be simplified."""
+    """When this test fails, joblib-spark itself is mended and the recipe can be simplified."""
     before = threads()
     with unmended(n_jobs=2), pytest.raises(TypeError, match="'_ExceptionWithTraceback' object is not iterable"):
         run_six_tasks(KeyError("lost"))
@@ -159,6 +159,6 @@ def test_workers_need_not_have_this_file(tmp_path: Path) -> None:
 def test_is_compared_with_the_single_node_search() -> None:
     for name in ("WORKLOAD", "PARALLELISM", "check", "make_data", "validate"):
         assert getattr(scenario, name) is getattr(single_node, name)
-    # All sizes that are compared; a gate times each form by itself, and this one is slow.
+    # All sizes that are compared are equal. A gate times each variant by itself, and this one is slow.
     for name in ("smoke", "ci", "full"):
         assert scenario.SIZES[name] is single_node.SIZES[name]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The benchmark half of time_series_cv.py: its data, its variants, and lags that leak."""
+"""The benchmark half of time_series_cv.py, with its data and variants, and lags that leak."""
 
 import inspect
 import json
@@ -73,21 +73,21 @@ def test_lags_are_found_by_time_and_series(spark, kind):
 
 
 def test_a_short_lag_looks_better_than_it_forecasts(spark):
-    """How not to: a random walk cannot be forecast a week ahead better than by its last value a week ago."""
+    """How not to do it: nothing forecasts a random walk a week ahead better than its value of a week ago."""
     generator = np.random.default_rng(1)
     walk = np.cumsum(generator.normal(size=400))
     rows = [(date(2023, 1, 1) + timedelta(days=day), "a", float(value)) for day, value in enumerate(walk)]
     data = spark.createDataFrame(rows, "day date, series string, label double").coalesce(1)
     errors = {}
     for lag in (1, 7):
-        # The guard is evaded, as people do who count rows: horizon=1 here, while the folds have a week.
+        # The guard is evaded with horizon=1, while the folds have a week. People who count rows do the same.
         lagged = lag_features(data, "label", [lag], timeCol="day", seriesCols=["series"], horizon=1).dropna()
         features = VectorAssembler(inputCols=[f"label_lag{lag}"], outputCol="features").transform(lagged)
         cv = TimeSeriesCrossValidator(
             estimator=LinearRegression(), evaluator=RegressionEvaluator(), timeCol="day", horizon=7, numFolds=5
         )
         errors[lag] = cv.fit(features).avgMetrics[0]
-    # Steps of size 1: one step ahead errs by 1, seven steps by about sqrt(7).
+    # The steps have size 1, so the error is about 1 after one step and about sqrt(7) after seven.
     assert errors[1] < 1.3
     assert errors[7] > 1.5 * errors[1]
 
@@ -109,7 +109,7 @@ def test_flights_are_the_departures_of_2013(flights, spark):
 
 
 def test_flight_features_are_known_a_week_ahead(flights, spark):
-    """Each lag and each weather value is what the source has for that many days before."""
+    """Each lag and each weather value is what the source has for so many days before."""
     demand = {(row["day"], row["origin"], row["carrier"]): row for row in recipe.flights_demand(spark).collect()}
     rows = flights.where("origin = 'JFK' and carrier = 'B6'").orderBy("day").limit(60).collect()
     for row in rows:
@@ -124,7 +124,7 @@ def test_flight_features_are_known_a_week_ahead(flights, spark):
 
 
 def test_folds_of_the_flights(flights):
-    """Carriers come and go, and holidays have gaps: still one calendar for all of them, and nothing leaks."""
+    """Carriers come and go, and holidays have gaps. Still all share one calendar, and nothing leaks."""
     lga = flights.where("origin = 'LGA'")
     cv = recipe.cross_validator(folds=3, candidates=2, gap=2, parallelism=4)
     days = pd.Series([row[0] for row in lga.select("day").collect()])
@@ -177,7 +177,7 @@ def test_the_variants_agree(warehouse, spark):
 
 
 def test_the_model_forecasts_flights(flights):
-    """Better than the same weekday of last week, which it has among its features."""
+    """It does better than the demand of the same weekday a week before, which is among its features."""
     answer = recipe.run_pool(flights, parallelism=2, folds=2, candidates=1)
     rows = flights.where("day >= date'2013-12-18'").select("label", vector_to_array("features")[4]).collect()
     last_week = np.sqrt(np.mean([(label - earlier) ** 2 for label, earlier in rows]))
@@ -187,7 +187,7 @@ def test_the_model_forecasts_flights(flights):
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"best": 1}, "candidate 1 won, in the reference 0"),
+        ({"best": 1}, "candidate 1 won, expected candidate 0"),
         ({"avgMetrics": [1.0, 2.1]}, "Mismatched"),
         ({"metrics": [[1.0, 2.0], [1.0, 2.00001]]}, "Mismatched"),
         ({"metrics": [[1.0, float("nan")], [1.0, 2.0]]}, "nan"),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Folds of Spark data, and fitting them in both forms: fold after fold, and all in one pool."""
+"""Folds of Spark data, and fitting them in both schedules: fold after fold, and all in one pool."""
 
 import contextlib
 import math
@@ -22,7 +22,7 @@ from time_series_cv import TimeSeriesCrossValidator, TimeSeriesFolds
 from time_series_toys import Calls, Error, InFlight, Mean, ValueOf, panel
 
 pytestmark = pytest.mark.spark
-both_forms = pytest.mark.parametrize("form", ["fold", "pool"])
+both_schedules = pytest.mark.parametrize("schedule", ["fold", "pool"])
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +38,7 @@ def data(spark, frame):
 
 @pytest.fixture(autouse=True)
 def nothing_left_behind(spark):
-    """Each test, whatever it does to a fit, ends as it began: nothing cached, no thread, no job, no tag."""
+    """Whatever a test does to a fit, it leaves no cached data, thread, job or tag behind."""
     context = spark.sparkContext
     cached, threads = context._jsc.getPersistentRDDs().size(), threading.active_count()
     yield
@@ -115,7 +115,7 @@ def test_units_of_numbers(spark):
 
 @pytest.fixture
 def zone(spark):
-    """Sets the session's time zone, and that of this process to another: folds must not depend on the latter."""
+    """A function that sets the session's time zone. This process has another zone; folds must not depend on it."""
     before, own = spark.conf.get("spark.sql.session.timeZone"), os.environ.get("TZ")
     os.environ["TZ"] = "Asia/Tokyo"
     time.tzset()
@@ -126,7 +126,7 @@ def zone(spark):
 
 
 def hours(spark, first, count, every=60):
-    """Timestamps every so many minutes, as instants from a UTC time."""
+    """Timestamps from a UTC time on, one for each `every` minutes."""
     start = int(datetime.fromisoformat(first).replace(tzinfo=UTC).timestamp())
     return spark.range(0, count, 1, 1).select(F.timestamp_seconds(start + F.col("id") * 60 * every).alias("t"))
 
@@ -143,7 +143,7 @@ def test_days_follow_the_clock_through_daylight_saving(spark, zone, first, day, 
 
 def test_hours_are_durations_through_daylight_saving(spark, zone):
     zone("America/New_York")
-    instants = hours(spark, "2024-11-03T02", 12, every=30)  # from 22:00; what the clock calls 1:00 comes twice
+    instants = hours(spark, "2024-11-03T02", 12, every=30)  # from 22:00; the clock shows the hour from 1:00 twice
     plan = TimeSeriesCrossValidator(timeCol="t", timeUnit="hour", numFolds=4, horizon=1).foldPlan(instants)
     assert [(fold.trainRows, fold.validationRows) for fold in plan] == [(4, 2), (6, 2), (8, 2), (10, 2)]
     assert [fold.validationFrom for fold in plan] == [datetime(2024, 11, 3, hour, tzinfo=UTC) for hour in (4, 5, 6, 7)]
@@ -169,17 +169,17 @@ def test_cutoffs_are_times_of_the_session_zone(spark, zone, unit):
 @pytest.mark.parametrize(
     ("rows", "rules", "reason"),
     [
-        ("date'2024-01-01'", {"timeUnit": "hour"}, "timeUnit='hour' does not suit times that are of kind date"),
+        ("date'2024-01-01'", {"timeUnit": "hour"}, "timeUnit='hour' does not suit times of kind date"),
         ("date'2024-01-01'", {"timeUnit": 2}, "timeUnit=2 does not suit"),
         ("1", {"timeUnit": "day"}, "timeUnit='day' does not suit"),
         ("'2024-01-01'", {}, "is of type string: cast it"),
         ("1.5BD", {}, "is of type decimal: cast it"),
-        ("cast(null as date)", {}, "has 1 values that are no time"),
-        ("double('NaN')", {}, "has 1 values that are no time"),
-        ("double('Infinity')", {}, "has infinite values that are no time"),
+        ("cast(null as date)", {}, "has 1 null or NaN values: fill or drop those rows"),
+        ("double('NaN')", {}, "has 1 null or NaN values: fill or drop those rows"),
+        ("double('Infinity')", {}, "has infinite values: fill or drop those rows"),
         ("1", {"horizon": 5}, "the data have 1 units"),
-        ("1", {"cutoffs": ["2024-01-01"], "horizon": 1}, "does not suit times that are of kind number"),
-        ("date'2024-01-01'", {"cutoffs": [3], "horizon": 1}, "does not suit times that are of kind date"),
+        ("1", {"cutoffs": ["2024-01-01"], "horizon": 1}, "does not suit times of kind number"),
+        ("date'2024-01-01'", {"cutoffs": [3], "horizon": 1}, "does not suit times of kind date"),
     ],
 )
 def test_data_that_do_not_suit_are_refused_in_one_line(spark, rows, rules, reason):
@@ -214,11 +214,11 @@ def metrics_by_hand(frame, plan, values):
     return np.array(table)
 
 
-@both_forms
+@both_schedules
 @pytest.mark.parametrize("weights", ["equal", "rows"])
-def test_metrics_are_those_worked_out_by_hand(data, frame, form, weights):
+def test_metrics_are_those_worked_out_by_hand(data, frame, schedule, weights):
     values = (-5.0, 20.0, 5.0)
-    cv = search(Mean(), *values, numFolds=3, gap=1, foldParallelism=form, parallelism=4, foldWeights=weights)
+    cv = search(Mean(), *values, numFolds=3, gap=1, foldParallelism=schedule, parallelism=4, foldWeights=weights)
     plan, model = cv.foldPlan(data), cv.fit(data)
     table = metrics_by_hand(frame, plan, values)
     found = np.array([result.metric for result in model.foldResults]).reshape(3, 3)
@@ -234,9 +234,9 @@ def test_metrics_are_those_worked_out_by_hand(data, frame, form, weights):
     assert model.transform(data).select("prediction").distinct().count() == 1
 
 
-@both_forms
-def test_results_of_each_fit(data, form):
-    model = search(Mean(), 0.0, 1.0, numFolds=2, foldParallelism=form, parallelism=2).fit(data)
+@both_schedules
+def test_results_of_each_fit(data, schedule):
+    model = search(Mean(), 0.0, 1.0, numFolds=2, foldParallelism=schedule, parallelism=2).fit(data)
     plan = search(Mean(), 0.0, numFolds=2).foldPlan(data)
     assert [(result.fold, result.candidate) for result in model.foldResults] == [(0, 0), (0, 1), (1, 0), (1, 1)]
     for result in model.foldResults:
@@ -247,7 +247,7 @@ def test_results_of_each_fit(data, form):
     assert list(pd.DataFrame(model.foldResults)["trainTo"]) == [plan[0].trainTo] * 2 + [plan[1].trainTo] * 2
 
 
-def test_both_forms_agree_on_spark_models(spark, data):
+def test_both_schedules_agree_on_spark_models(spark, data):
     days = F.datediff("day", F.lit(date(2024, 2, 1)))
     features = VectorAssembler(inputCols=["age"], outputCol="features").transform(data.withColumn("age", days))
     model = LinearRegression()
@@ -273,7 +273,7 @@ def test_both_forms_agree_on_spark_models(spark, data):
 
 
 def test_the_pool_runs_all_folds_and_candidates_at_once(data):
-    together = InFlight(parties=6)  # none goes on before all six are there
+    together = InFlight(parties=6)  # no fit goes on before all six have begun
     search(Calls(together), 0.0, 1.0, evaluator=ValueOf(), numFolds=3, parallelism=6, refit="none").fit(data)
     assert together.most == 6
 
@@ -294,11 +294,11 @@ def test_fold_after_fold_runs_the_candidates_of_one_fold_at_a_time(data):
     assert order == [count for count in rows for _ in range(2)]
 
 
-@both_forms
-def test_no_more_fits_than_parallelism(data, form):
-    counter = InFlight(parties=2)  # in pairs, of the eight that there are
+@both_schedules
+def test_no_more_fits_than_parallelism(data, schedule):
+    counter = InFlight(parties=2)  # the eight fits run in pairs
     cv = search(Calls(counter), 0.0, 1.0, 2.0, 3.0, evaluator=ValueOf(), numFolds=2, parallelism=2, refit="none")
-    cv.setParams(foldParallelism=form).fit(data)
+    cv.setParams(foldParallelism=schedule).fit(data)
     assert counter.most == 2
 
 
@@ -311,9 +311,9 @@ def test_the_pool_starts_the_longest_first(data):
     assert len(set(sizes)) == 4
 
 
-@both_forms
-def test_threads_inherit_local_properties_each_its_own(spark, data, form):
-    """Scheduler pool, job group and the like come from the thread that calls fit; what a fit sets stays in it."""
+@both_schedules
+def test_threads_inherit_local_properties_each_its_own(spark, data, schedule):
+    """Fits inherit the scheduler pool, job group and the like from the caller's thread; what a fit sets stays in it."""
     context, seen = spark.sparkContext, []
 
     def fit(bias, train):
@@ -325,7 +325,7 @@ def test_threads_inherit_local_properties_each_its_own(spark, data, form):
     context.setLocalProperty("spark.scheduler.pool", "nightly")
     context.setLocalProperty("foldout.mine", "caller's")
     try:
-        cv = search(Calls(fit), 0.0, 1.0, evaluator=ValueOf(), numFolds=2, parallelism=3, foldParallelism=form)
+        cv = search(Calls(fit), 0.0, 1.0, evaluator=ValueOf(), numFolds=2, parallelism=3, foldParallelism=schedule)
         cv.setParams(refit="none").fit(data)
         assert seen == [["nightly", "caller's", 1]] * 4
         assert context.getLocalProperty("foldout.mine") == "caller's"
@@ -337,16 +337,16 @@ def test_threads_inherit_local_properties_each_its_own(spark, data, form):
 # Caching ----------------------------------------------------------------------------------------------------
 
 
-@both_forms
+@both_schedules
 @pytest.mark.parametrize(("cached", "switch", "copies"), [(False, True, 1), (False, False, 0), (True, True, 1)])
-def test_one_copy_is_cached_and_only_where_there_is_none(spark, data, form, cached, switch, copies):
+def test_one_copy_is_cached_and_only_where_there_is_none(spark, data, schedule, cached, switch, copies):
     persistent = spark.sparkContext._jsc.getPersistentRDDs
     rows = data.withColumn("twice", 2 * F.col("label"))
     before, seen = persistent().size(), []
     if cached:
         rows.persist()
     estimator = Calls(lambda bias, train: seen.append(persistent().size() - before) or train.count())
-    settings = {"numFolds": 3, "foldParallelism": form, "parallelism": 2, "cacheData": switch}
+    settings = {"numFolds": 3, "foldParallelism": schedule, "parallelism": 2, "cacheData": switch}
     try:
         search(estimator, 0.0, 1.0, evaluator=ValueOf(), **settings).fit(rows)
         assert rows.storageLevel.useMemory == cached
@@ -364,13 +364,13 @@ def sleep_in_spark(spark, seconds):
 
 
 def one_fails_while_others_run(spark, error):
-    """A fit of bias 1 raises once the others, which would take minutes, run jobs."""
+    """An estimator that raises for bias 1 as soon as the other fits, which would take minutes, run jobs."""
     running = threading.Event()
 
     def fit(bias, train):
         if bias != 1.0:
             running.set()
-            for _ in range(3):  # an algorithm of several jobs: the next one begins when one is cancelled
+            for _ in range(3):  # like an algorithm of several jobs, which starts the next when one is cancelled
                 with contextlib.suppress(Exception):
                     sleep_in_spark(spark, 120)
             return 0.0
@@ -382,10 +382,10 @@ def one_fails_while_others_run(spark, error):
     return Calls(fit)
 
 
-@both_forms
-def test_a_failure_ends_everything_and_shows_its_cause(spark, data, form):
+@both_schedules
+def test_a_failure_ends_everything_and_shows_its_cause(spark, data, schedule):
     estimator = one_fails_while_others_run(spark, ZeroDivisionError("the label is bad"))
-    cv = search(estimator, 0.0, 1.0, 0.0, evaluator=ValueOf(), numFolds=2, parallelism=3, foldParallelism=form)
+    cv = search(estimator, 0.0, 1.0, 0.0, evaluator=ValueOf(), numFolds=2, parallelism=3, foldParallelism=schedule)
     began = time.perf_counter()
     with pytest.raises(ZeroDivisionError, match="the label is bad") as error:
         cv.fit(data)
@@ -393,10 +393,10 @@ def test_a_failure_ends_everything_and_shows_its_cause(spark, data, form):
     assert error.traceback[-1].name == "fit"  # where it was raised, not where it was noticed
 
 
-@both_forms
+@both_schedules
 @pytest.mark.parametrize("times", [1, 2])
-def test_ctrl_c_ends_everything(spark, data, form, times):
-    """Once, or twice by somebody who cannot wait."""
+def test_ctrl_c_ends_everything(spark, data, schedule, times):
+    """Ctrl-C once, or twice by somebody who cannot wait."""
 
     def interrupt(bias, train):
         if bias == 1.0:
@@ -409,7 +409,7 @@ def test_ctrl_c_ends_everything(spark, data, form, times):
             sleep_in_spark(spark, 120)
         sleep_in_spark(spark, 120)
 
-    cv = search(Calls(interrupt), 0.0, 1.0, evaluator=ValueOf(), numFolds=1, parallelism=4, foldParallelism=form)
+    cv = search(Calls(interrupt), 0.0, 1.0, evaluator=ValueOf(), numFolds=1, parallelism=4, foldParallelism=schedule)
     began = time.perf_counter()
     with pytest.raises(KeyboardInterrupt):
         cv.fit(data)
@@ -442,14 +442,16 @@ def test_jobs_of_others_are_left_alone(spark, data):
     assert done == [None]
 
 
-@both_forms
-def test_a_failure_can_have_a_score(data, form):
+@both_schedules
+def test_a_failure_can_have_a_score(data, schedule):
     def fit(bias, train):
         if bias == 1.0 and train.count() > 60:
             raise ZeroDivisionError("too many rows")
         return bias
 
-    cv = search(Calls(fit), 1.0, 2.0, evaluator=ValueOf(), numFolds=3, horizon=8, foldParallelism=form, parallelism=2)
+    cv = search(
+        Calls(fit), 1.0, 2.0, evaluator=ValueOf(), numFolds=3, horizon=8, foldParallelism=schedule, parallelism=2
+    )
     with pytest.warns(
         UserWarning, match=r"of 6 fits failed .* candidate 0 on fold \d: ZeroDivisionError: too many rows"
     ):
@@ -492,13 +494,13 @@ def test_the_best_candidate(metrics, larger, best):
     assert recipe._best(metrics, larger) == best
 
 
-@both_forms
-def test_nan_never_wins(data, form):
+@both_schedules
+def test_nan_never_wins(data, schedule):
     values = {0.0: NAN, 1.0: 7.0, 2.0: 3.0}
     for larger, best in ((True, 1), (False, 2)):
         cv = search(Calls(lambda bias, train: values[bias]), *values, evaluator=ValueOf(larger), numFolds=2)
-        assert cv.setParams(foldParallelism=form, parallelism=2, refit="none").fit(data).bestIndex == best
-    only = search(Calls(lambda bias, train: NAN), 0.0, evaluator=ValueOf(), numFolds=2, foldParallelism=form)
+        assert cv.setParams(foldParallelism=schedule, parallelism=2, refit="none").fit(data).bestIndex == best
+    only = search(Calls(lambda bias, train: NAN), 0.0, evaluator=ValueOf(), numFolds=2, foldParallelism=schedule)
     with pytest.raises(ValueError, match="other than NaN"):
         only.fit(data)
 
@@ -506,9 +508,9 @@ def test_nan_never_wins(data, form):
 # Models -----------------------------------------------------------------------------------------------------
 
 
-@both_forms
-def test_sub_models_belong_to_their_fold_and_candidate(data, frame, form):
-    cv = search(Mean(), 0.0, 7.0, numFolds=3, foldParallelism=form, parallelism=3, collectSubModels=True)
+@both_schedules
+def test_sub_models_belong_to_their_fold_and_candidate(data, frame, schedule):
+    cv = search(Mean(), 0.0, 7.0, numFolds=3, foldParallelism=schedule, parallelism=3, collectSubModels=True)
     model = cv.fit(data)
     for fold, models in zip(cv.foldPlan(data), model.subModels, strict=True):
         train = frame[(frame["day"] >= fold.trainFrom) & (frame["day"] < fold.trainTo)]["label"].mean()
@@ -517,9 +519,9 @@ def test_sub_models_belong_to_their_fold_and_candidate(data, frame, form):
     assert search(Mean(), 0.0, numFolds=2).fit(data).subModels is None
 
 
-@both_forms
-def test_refit(data, frame, form):
-    cv = search(Mean(), 0.0, 3.0, numFolds=2, gap=2, maxTrain=9, foldParallelism=form)
+@both_schedules
+def test_refit(data, frame, schedule):
+    cv = search(Mean(), 0.0, 3.0, numFolds=2, gap=2, maxTrain=9, foldParallelism=schedule)
     last = cv.foldPlan(data)[-1]
     train = frame[(frame["day"] >= last.trainFrom) & (frame["day"] < last.trainTo)]["label"]
     assert cv.fit(data).bestModel.getOrDefault("mean") == pytest.approx(frame["label"].mean())
@@ -541,14 +543,14 @@ def test_refit_on_the_last_window_fits_nothing_twice(data):
     assert sorted(fits) == [1.0, 1.0, 2.0, 2.0]
 
 
-@both_forms
-def test_progress(data, form):
+@both_schedules
+def test_progress(data, schedule):
     seen, thread = [], threading.get_ident()
 
     def progress(result, done, total):
         seen.append((result.fold, result.candidate, done, total, threading.get_ident() == thread))
 
-    cv = search(Mean(), 0.0, 1.0, numFolds=2, foldParallelism=form, parallelism=4, progress=progress)
+    cv = search(Mean(), 0.0, 1.0, numFolds=2, foldParallelism=schedule, parallelism=4, progress=progress)
     cv.fit(data, {cv.refit: "none"})
     assert [entry[2:] for entry in seen] == [(done, 4, True) for done in (1, 2, 3, 4)]
     assert {entry[:2] for entry in seen} == {(0, 0), (0, 1), (1, 0), (1, 1)}

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The folds themselves, without Spark: windows of time, rows in them, and the scikit-learn splitter."""
+"""The folds without Spark: windows of time, the rows in them, and the splitter for scikit-learn."""
 
 import itertools
 import subprocess
@@ -127,7 +127,7 @@ def test_default_is_three_equal_expanding_folds_that_end_with_the_data():
         # strides: one unit at a time makes validations overlap, longer ones leave units out
         ({"horizon": 2, "stride": 1}, [(0, 7, 7, 9), (0, 8, 8, 10)]),
         ({"horizon": 2, "stride": 4}, [(0, 4, 4, 6), (0, 8, 8, 10)]),
-        # from the start of the data, the rest is not used
+        # folds from the start of the data on; the rest of the data is not used
         ({"horizon": 2, "anchor": "start", "initialTrain": 3}, [(0, 3, 3, 5), (0, 5, 5, 7)]),
         ({"horizon": 2, "anchor": "start", "initialTrain": 3, "gap": 1}, [(0, 3, 4, 6), (0, 5, 6, 8)]),
         ({"horizon": 2, "anchor": "start", "initialTrain": 3, "maxTrain": 3}, [(0, 3, 3, 5), (2, 5, 5, 7)]),
@@ -219,12 +219,12 @@ def test_windows_never_leak_and_keep_their_lengths(moment, unit, length, rules):
     for earlier, later in itertools.pairwise(windows):
         assert count_units(earlier.validationFrom, later.validationFrom, unit) == stride
         if stride == horizon:
-            assert earlier.validationTo == later.validationFrom  # together they are one stretch, nothing twice
+            assert earlier.validationTo == later.validationFrom  # together they are one stretch without overlap
 
 
 @given(st.integers(2, 60), st.integers(1, 8), st.integers(0, 5), st.integers(1, 5), st.integers(1, 10))
 def test_from_the_start_the_folds_are_those_of_the_end_moved(length, folds, gap, horizon, initial):
-    """Where the data are used up by the folds, it does not matter from which end they are laid."""
+    """Where the folds use all of the data, it does not matter from which end they are laid out."""
     length = initial + gap + folds * horizon
     rules = {"numFolds": folds, "gap": gap, "horizon": horizon, "initialTrain": initial}
     assert day_windows(length, anchor="start", **rules) == day_windows(length, anchor="end", **rules)
@@ -281,7 +281,7 @@ def test_rows_of_unordered_panels_with_ties_never_leak(times, folds, horizon, ga
     for train, validation in splits:
         assert times[train].max() < times[validation].min() - gap
         assert not set(times[train]) & set(times[validation])
-        for rows in (train, validation):  # ties stay together: all rows of a time, or none
+        for rows in (train, validation):  # ties stay together: a window has all rows of a time, or none
             assert set(rows) == set(np.flatnonzero(np.isin(times, times[rows])))
         seen.extend(validation)
     assert len(seen) == len(set(seen))

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What needs a process of its own: scripts and imports, FAIR pools, Spark Connect, the oldest PySpark.
+"""Tests that need a process of their own: scripts and imports, FAIR pools, Spark Connect, the oldest PySpark.
 
-The last two need other packages. They take the interpreters named by FOLDOUT_CONNECT_PYTHON (pyspark[connect]==4.3.0)
+The last two need other packages. They use the interpreters named by FOLDOUT_CONNECT_PYTHON (pyspark[connect]==4.3.0)
 and FOLDOUT_OLDEST_PYTHON (pyspark==3.5.0, numpy and setuptools, on Python 3.11), or make such environments with pip,
-which downloads 300 to 450 MB for each; where pip cannot, the test is skipped and says why.
+which downloads 300 to 450 MB for each. Where pip fails, the test is skipped and says why.
 """
 
 import importlib.util
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.spark
 
 
 def run(code_or_file, *arguments, folder, python=sys.executable, path=()):
-    """Run a script in a folder of its own, with nothing of this repository on its path but what is given."""
+    """Run a script in a folder of its own; of this repository it can import only what is in `path`."""
     script = Path(code_or_file)
     if "\n" in str(code_or_file):
         script = folder / "script.py"
@@ -37,7 +37,7 @@ def run(code_or_file, *arguments, folder, python=sys.executable, path=()):
         try:
             said, complained = process.communicate(timeout=300)
         except BaseException:
-            os.killpg(process.pid, signal.SIGKILL)  # its JVM too, which would hold the pipes open
+            os.killpg(process.pid, signal.SIGKILL)  # its JVM too, which would keep the pipes open
             raise
     assert process.returncode == 0, said[-2000:] + complained[-4000:]
     return said
@@ -85,7 +85,7 @@ IMPORT = "    from time_series_cv import TimeSeriesCrossValidator, TimeSeriesCro
 
 
 def test_saved_and_loaded_by_a_script_and_by_an_import(tmp_path):
-    """Classes pasted into a script are called __main__.X; all directions work, where both have the names."""
+    """Classes pasted into a script are called __main__.X. Either loads what the other saved, if it has these names."""
     recipe = RECIPE.read_text().split(MARKER)[0]
     pasted = recipe + textwrap.dedent(FIT + SAVE + LOAD)
     library, script = tmp_path / "library", tmp_path / "script"
@@ -93,7 +93,7 @@ def test_saved_and_loaded_by_a_script_and_by_an_import(tmp_path):
         folder.mkdir()
     (library / "time_series_cv.py").write_text(recipe)
     assert "all well in __main__" in run(pasted, tmp_path / "by_script", folder=script)
-    # What it saved itself, and then what the other saved.
+    # It loads what it saved itself, and then what the script saved.
     both = tmp_path / "by_import", tmp_path / "by_script"
     imported = IMPORT + FIT + SAVE + LOAD
     assert "all well in time_series_cv" in run(imported, *both, folder=script, path=[library])
@@ -102,7 +102,7 @@ def test_saved_and_loaded_by_a_script_and_by_an_import(tmp_path):
 
 
 def test_the_file_run_as_a_script_saves_under_its_importable_name(tmp_path):
-    """Its `__main__` block imports itself, so nothing that its code saves says "__main__"."""
+    """The `__main__` block imports the file itself, so nothing that the file saves is named "__main__"."""
     text = RECIPE.read_text()
     main = "def main() -> None:"
     script = tmp_path / "time_series_cv.py"
@@ -111,7 +111,7 @@ def test_the_file_run_as_a_script_saves_under_its_importable_name(tmp_path):
 
 
 def test_fair_pools(tmp_path):
-    """Fits run in the caller's FAIR pool: Spark knows it, and its jobs are there while fits run."""
+    """Fits run their jobs in the caller's FAIR pool, and Spark knows the pool while they run."""
     code = (
         IMPORT
         + """
@@ -148,7 +148,7 @@ def test_fair_pools(tmp_path):
 
 
 def environment(name, folder, *packages):
-    """Interpreter that the variable names, or a new environment with the packages."""
+    """The interpreter that the variable names, or that of a new environment with the packages."""
     if name in os.environ:
         return os.environ[name]
     subprocess.run([sys.executable, "-m", "venv", folder], check=True)

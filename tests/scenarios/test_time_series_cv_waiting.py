@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The waiting workload: it waits in Spark, as long as it is told, and its schedules agree."""
+"""The waiting workload waits in Spark as long as it is told to, and its schedules agree."""
 
 import time
 
@@ -14,7 +14,7 @@ def test_all_schedules_find_the_same(spark):
     data = recipe.make_data(spark=spark, folds=3)
     assert [row[0] for row in data.collect()] == [0, 1, 2, 3]
     reference = recipe.run_one_at_a_time(data, folds=3, candidates=2, **SHORT)
-    # The prediction is twice the time, or three times; one row a fold, of time 1, 2 and 3.
+    # The candidates predict twice and three times the time. Each fold validates on one row, of time 1, 2 and 3.
     assert reference == {"best": 0, "metrics": [1.0, 2.0, 2.0, 4.0, 3.0, 6.0]}
     for run in (recipe.run_fold_after_fold, recipe.run_pool):
         recipe.check(reference, run(data, parallelism=4, folds=3, candidates=2, **SHORT))
@@ -23,7 +23,7 @@ def test_all_schedules_find_the_same(spark):
 
 
 def test_each_fit_and_each_evaluation_is_one_job_of_one_task(spark):
-    """So that a fit holds one slot, as the bounds assume; the folds themselves take two jobs more."""
+    """A fit then holds one slot, as the bounds assume. Planning the folds takes two more jobs."""
     context, status = spark.sparkContext, spark.sparkContext.statusTracker()
     data = recipe.make_data(spark=spark, folds=2)
 
@@ -55,5 +55,5 @@ def test_sizes_suit_the_bounds():
     assert not recipe.REFIT
     for size in recipe.SIZES.values():
         assert size["slots"] == 32
-        assert max(size["parallelism"]) <= size["slots"], "a thread without a slot would wait for more than it should"
+        assert max(size["parallelism"]) <= size["slots"], "a thread without a slot would wait longer than its job takes"
         assert isinstance(size["candidates"], int)

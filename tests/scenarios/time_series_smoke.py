@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""All that time_series_cv.py does with Spark, once. Run by test_time_series_cv_processes.py in other environments.
+"""Use once all that time_series_cv.py does with Spark; test_time_series_cv_processes.py runs this elsewhere.
 
 python time_series_smoke.py classic|connect FOLDER_TO_SAVE_IN
 """
@@ -39,8 +39,10 @@ def search():
 
 def fit_and_save(data, folder):
     seen, answers = [], []
-    for form in ("fold", "pool"):
-        cv = search().setParams(foldParallelism=form, progress=lambda result, done, total: seen.append((done, total)))
+    for schedule in ("fold", "pool"):
+        cv = search().setParams(
+            foldParallelism=schedule, progress=lambda result, done, total: seen.append((done, total))
+        )
         answers.append(cv.fit(data))
         assert not data.storageLevel.useMemory
     assert seen == [(done, 6) for done in range(1, 7)] * 2
@@ -80,7 +82,7 @@ def plans(spark, data):
 
 
 class FailsOnce(Estimator):
-    """The first candidate waits in Spark for a minute, the second raises as soon as it does."""
+    """The first candidate waits in Spark for a minute; the second raises as soon as the first waits."""
 
     waiting = threading.Event()
 
@@ -106,7 +108,7 @@ def failure(spark, data):
     assert said == "on purpose"
     assert time.perf_counter() - began < 50, "the job of a minute was not cancelled"
     assert not data.storageLevel.useMemory
-    # Not the pool in which Spark Connect's client releases results.
+    # Threads with other names may stay: Spark Connect's client has a pool in which it releases results.
     assert not [thread for thread in threading.enumerate() if "TimeSeriesCrossValidator" in thread.name]
 
 

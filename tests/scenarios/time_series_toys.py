@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Estimators small enough to know their answers, and data that are awkward in every way that real ones are."""
+"""Estimators so small that their answers are known, and data that are awkward in every way that real data are."""
 
 import threading
 from datetime import date, timedelta
@@ -18,7 +18,7 @@ class _HasBias(Params):
 
 
 class Mean(Estimator, _HasBias, DefaultParamsReadable, DefaultParamsWritable):
-    """Predicts the mean label of the train rows, plus a bias: one Spark job a fit."""
+    """Predicts the mean label of the train rows, plus a bias. A fit is one Spark job."""
 
     def __init__(self, bias=0.0):
         super().__init__()
@@ -60,7 +60,7 @@ class Error(Evaluator, DefaultParamsReadable, DefaultParamsWritable):
 
 
 class Calls(Estimator, _HasBias):
-    """Fits by calling function(bias, train rows); what that returns becomes the metric. No Spark job of its own."""
+    """Fits by calling function(bias, train rows), which returns the metric. It starts no Spark job itself."""
 
     def __init__(self, function):
         super().__init__()
@@ -83,7 +83,7 @@ class CallsModel(Model):
 
 
 class ValueOf(Evaluator):
-    """Metric of a model of `Calls`."""
+    """The metric that the function of `Calls` returned."""
 
     def __init__(self, larger=False):
         super().__init__()
@@ -97,7 +97,7 @@ class ValueOf(Evaluator):
 
 
 class InFlight:
-    """Counts how many threads are inside at once; lets the first `parties` of them go only together."""
+    """Counts how many threads are inside at once, and holds them until `parties` threads can leave together."""
 
     def __init__(self, parties=1):
         self.lock, self.now, self.most = threading.Lock(), 0, 0
@@ -116,7 +116,7 @@ class InFlight:
 
 
 def panel(days=40, seed=0):
-    """Three series over some days: ties on every day, missing days, one that begins late and one that ends early."""
+    """Make three series over some days, with ties, missing days, one late beginning and one early end."""
     generator = np.random.default_rng(seed)
     first = date(2024, 2, 1)
     rows = [

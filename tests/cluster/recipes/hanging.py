@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A task that never ends, before a job that does."""
+"""A job that ends, and a job whose tasks never do."""
 
 import time
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Jobs that need more memory, or more disk, than a worker has, beside one that needs little."""
+"""One job that needs little, and jobs that need more memory or more disk than a worker has."""
 
 # --- benchmark: delete from here on when copying ------------------------
 PARALLELISM = "slots"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Adds numbers up in tasks of a known length, and shuffles, so that a lost worker takes results with it."""
+"""Adds numbers up in tasks of known duration, and shuffles them, so that a lost worker takes results with it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ MARKS = Path("/var/spark")  # the disk of a worker of the compose cluster
 
 
 def work(number: int, rows) -> list[tuple[int, int]]:
-    # Shows the test outside that the job is under way.
+    # Shows to the test, which watches from outside, that the job is running.
     (MARKS / f"steady-{number}").touch()
     time.sleep(0.8)
     return [(row % 3, row) for row in rows]
