@@ -42,7 +42,8 @@ from dataclasses import dataclass, field
 from functools import cache, partial
 from multiprocessing.connection import Connection, answer_challenge, deliver_challenge
 from multiprocessing.context import AuthenticationError
-from multiprocessing.pool import ExceptionWithTraceback
+from multiprocessing.pool import ExceptionWithTraceback  # type: ignore[attr-defined]
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -61,8 +62,8 @@ TRIES = 3  # of a batch whose worker dies, and of Spark jobs that fail
 SMALL = 1024  # bytes; smaller arrays always travel with their batch
 NEED = b"need "
 LOST = (
-    "a Python worker died {} times while it ran {}: memory, a crash in native code, or an exit. The executor's log"
-    " (stderr) may say why"
+    "a Python worker died {} times while it ran {}: no memory left, a crash in native code, or os._exit. The log"
+    " (stderr) of its executor may say why"
 )
 CHUNK = 1 << 22  # bytes of one message of a shared object, so that neither side needs memory for all of it
 # What a Spark job inherits from the thread that starts it, here from the thread that calls joblib.
@@ -86,9 +87,10 @@ def register_spark_pool() -> None:
 
 def stop_spark_pool() -> None:
     """End the idle tasks now that otherwise end by themselves after `IDLE_SECONDS`."""
-    for pool in list(Pool.resting):
-        pool.hurry()
-        pool.keeper.join()
+    for pool in list(Pool.known):
+        if not pool.busy:
+            pool.hurry()
+            pool.keeper.join()
 
 
 class SparkPoolBackend(AutoBatchingMixin, ParallelBackendBase):
@@ -97,6 +99,7 @@ class SparkPoolBackend(AutoBatchingMixin, ParallelBackendBase):
     supports_retrieve_callback = True
     supports_inner_max_num_threads = True
     default_n_jobs = -1
+    parallel: Any = None
     _pool: Pool | None = None
 
     def effective_n_jobs(self, n_jobs: int | None) -> int:
@@ -118,8 +121,12 @@ class SparkPoolBackend(AutoBatchingMixin, ParallelBackendBase):
             other = type(self)(nesting_level=self.nesting_level, inner_max_num_threads=self.inner_max_num_threads)
             raise FallbackToBackend(other)
         self.parallel, self._options = parallel, options
+        mmap_mode = options.get("mmap_mode")
+        if mmap_mode not in (None, "r", "c"):
+            raise ValueError(f"mmap_mode={mmap_mode!r}: workers on other machines cannot write to it, give 'r' or 'c'")
         self._pool = Pool.take(spark_context())
-        self._pool.begin(count, self.inner_max_num_threads, options.get("max_nbytes", 1_000_000), options.get("mmap_mode"))
+        self._pool.shared.max_nbytes, self._pool.shared.mmap_mode = options.get("max_nbytes"), mmap_mode
+        self._pool.begin(count, self.inner_max_num_threads)
         return count
 
     def submit(self, func: Callable[[], list], callback: Callable | None = None) -> Future:
@@ -166,7 +173,7 @@ def spark_context() -> SparkContext:
         )
     context = SparkContext._active_spark_context
     if context is None or context._jsc is None:
-        raise RuntimeError("spark-pool: no Spark session is running here, start one: SparkSession.builder.getOrCreate()")
+        raise RuntimeError("spark-pool: no Spark session is running, start one with SparkSession.builder.getOrCreate()")
     return context
 
 
@@ -210,8 +217,8 @@ class Job:
 class Pool:
     """Spark tasks that run the batches of one call at a time, and leave when no work comes."""
 
-    resting: list[Pool] = []  # noqa: RUF012 - one list for all
-    lock = threading.Lock()  # guards `resting`
+    known: list[Pool] = []  # noqa: RUF012 - one list for all
+    lock = threading.Lock()  # guards `known`, and who is `busy`
 
     def __init__(self, context: SparkContext) -> None:
         self.context, self.setting = context, setting_of(context)
@@ -229,7 +236,7 @@ class Pool:
         self.size = self.idle = self.failures = 0
         self.inner_threads: int | None = None
         self.error: Exception | None = None
-        self.stopped = self.hurried = False
+        self.busy, self.over, self.stopped, self.hurried = True, False, False, False
         self.keeper = threading.Thread(target=self._keep, name=self.name, daemon=True)
         self.keeper.start()
 
@@ -240,14 +247,16 @@ class Pool:
         """Give the tasks of an earlier call, if they are still there and fit, or a new pool."""
         setting = setting_of(context)
         with cls.lock:
-            fitting = [pool for pool in cls.resting if pool.context is context and pool.setting == setting]
-            if fitting:
-                cls.resting.remove(fitting[0])
-        return fitting[0] if fitting else cls(context)
+            free = [pool for pool in cls.known if not pool.busy and not pool.over and pool.error is None]
+            fitting = [pool for pool in free if pool.context is context and pool.setting == setting]
+            if not fitting:
+                fitting = [cls(context)]
+                cls.known.append(fitting[0])
+            fitting[0].busy = True
+        return fitting[0]
 
-    def begin(self, size: int, inner_threads: int | None, max_nbytes: int | None, mmap_mode: str | None) -> None:
-        """Get ready for a call; workers that are too many leave."""
-        self.shared.begin(max_nbytes, mmap_mode)
+    def begin(self, size: int, inner_threads: int | None) -> None:
+        """Get ready for calls; workers that are too many leave."""
         with self.changed:
             self.size, self.inner_threads, self.failures, self.hurried = size, inner_threads, 0, False
             self.changed.notify_all()
@@ -282,7 +291,7 @@ class Pool:
         if self.error is not None:
             return self.kill()
         with self.lock:
-            self.resting.append(self)
+            self.busy = False
 
     def hurry(self) -> None:
         """Let idle tasks end now."""
@@ -303,7 +312,7 @@ class Pool:
     def _keep(self) -> None:
         """Let workers in until nobody needs the pool; then tidy up."""
         while not self._is_over():
-            with suppress(TimeoutError):
+            with suppress(OSError):  # mostly TimeoutError
                 link = Link(self.listener.accept()[0])
                 self.links.add(link)
                 self._start_thread(self._serve, link)
@@ -320,13 +329,13 @@ class Pool:
         self.shared.clear()
         for folder in self.folders:  # of killed workers on this machine; elsewhere Spark removes it with the executor
             shutil.rmtree(folder, ignore_errors=True)
+        with self.lock:
+            self.known.remove(self)
 
     def _is_over(self) -> bool:
         with self.lock:
-            over = self.stopped or (self in self.resting and not self.links)
-            if over and self in self.resting:
-                self.resting.remove(self)
-            return over
+            self.over = self.stopped or not (self.busy or self.links)
+            return self.over
 
     def _end_jobs(self) -> None:
         """Wait for Spark jobs whose tasks have left, and cancel the others."""
@@ -340,7 +349,8 @@ class Pool:
 
     def _start_thread(self, target: Callable, argument: Any) -> threading.Thread:
         thread = threading.Thread(target=target, args=(argument,), name=self.name, daemon=True)
-        self.threads = [*(other for other in self.threads if other.is_alive()), thread]
+        with self.changed:
+            self.threads = [*(other for other in self.threads if other.is_alive()), thread]
         thread.start()
         return thread
 
@@ -351,8 +361,7 @@ class Pool:
         if there < self.size and len(self.waiting) > self.idle and not self.stopped:
             job = Job(self.size - there)
             self.jobs[job.number] = job
-            job.thread = threading.Thread(target=self._run, args=(job,), name=self.name, daemon=True)
-            job.thread.start()
+            job.thread = self._start_thread(self._run, job)
 
     def _run(self, job: Job) -> None:
         """Run the tasks of a job, and see why they ended."""
@@ -360,7 +369,7 @@ class Pool:
         problem: Any = None
         try:
             for name, value in self.setting[1].items():
-                self.context.setLocalProperty(name, value)
+                self.context.setLocalProperty(name, value)  # type: ignore[arg-type]
             self.context.addJobTag(self.name)
             # All in one job: Spark then spreads them over the executors, one each, round and round.
             seats = self.context.parallelize(range(len(job.seats)), len(job.seats))
@@ -380,13 +389,23 @@ class Pool:
                 link.hang_up()
             if problem is not None and not self.stopped:
                 self.failures += 1
-                if not job.connected or "cancelled" in str(problem) or self.failures > TRIES:
-                    self.error = RuntimeError(f"Spark ended the tasks of spark-pool: {problem}")
-                    abandoned, self.waiting = list(self.waiting), deque()
-            if self.waiting:
+                self.error = self._hopeless(job, problem)
+            if self.error is not None:
+                abandoned, self.waiting = list(self.waiting), deque()
+            elif self.waiting:
                 self._start_missing_tasks()
         for batch in abandoned:
             batch.future.set_exception(self.error)
+
+    def _hopeless(self, job: Job, problem: Any) -> Exception | None:
+        error: Exception | None = None
+        if not job.connected or "cancelled" in str(problem):
+            error = RuntimeError(f"Spark ended the tasks of spark-pool: {' '.join(str(problem).splitlines()[:2])}")
+        elif self.failures >= TRIES:
+            error = WorkerLostError(LOST.format(self.failures, "the calls of joblib"))
+        if error is not None:
+            error.__cause__ = problem if isinstance(problem, Exception) else None
+        return error
 
     # One thread for each worker
 
@@ -455,7 +474,7 @@ class Pool:
                 return self.waiting.popleft()
             job.left.add(seat)
             self.workers.discard(link)
-            if self in self.resting:  # tasks that Spark has not started yet are to end at once
+            if not self.busy:  # tasks that Spark has not started yet are to end at once
                 self.hurried = True
             self.changed.notify_all()
             return None
@@ -502,15 +521,15 @@ def setting_of(context: SparkContext) -> tuple[list[str], dict[str, str | None]]
 
 def listen(context: SparkContext) -> tuple[socket.socket, tuple[str, int]]:
     """Open a port for the executors; in local mode no other machine can reach it."""
-    if context.master.startswith("local") and not context.master.startswith("local-cluster"):
+    conf = context.getConf()
+    host = str(conf.get("spark.driver.host")).strip("[]")
+    bind = str(conf.get("spark.driver.bindAddress", host)).strip("[]")
+    if str(context.master).partition("[")[0] == "local":
         host = bind = "127.0.0.1"
-    else:
-        host = context.getConf().get("spark.driver.host", "")
-        bind = context.getConf().get("spark.driver.bindAddress", host)
-    family, *_, address = socket.getaddrinfo(bind.strip("[]"), 0, type=socket.SOCK_STREAM)[0]
+    family, *_, address = socket.getaddrinfo(bind, 0, type=socket.SOCK_STREAM)[0]
     listener = socket.create_server(address[:2], family=family, backlog=1024)
     listener.settimeout(0.1)
-    return listener, (host.strip("[]"), listener.getsockname()[1])
+    return listener, (host, listener.getsockname()[1])
 
 
 def count_jobs(context: SparkContext) -> int:
@@ -534,7 +553,7 @@ class Entry:
     """An array-like object of a call: `pid` names it from the second time on (mapped arrays: from the first)."""
 
     alive: Callable[[], Any]
-    pid: tuple | None = None
+    pid: dict[str, Any] | None = None
     blob: bytes | None = None
     kept: list = field(default_factory=list)  # what the blob refers to
 
@@ -548,14 +567,8 @@ class Shared:
         self.entries: dict[int, Entry] = {}
         self.named: dict[str, Entry] = {}
         self.dropped: list[str] = []
-        self.max_nbytes: int | None = None
+        self.max_nbytes: int | None = None  # these two are joblib's settings for a call
         self.mmap_mode: str | None = None
-
-    def begin(self, max_nbytes: int | None, mmap_mode: str | None) -> None:
-        """Take joblib's settings for a call."""
-        if mmap_mode not in (None, "r", "c"):
-            raise ValueError(f"mmap_mode={mmap_mode!r}: workers on other machines cannot write to it, give 'r' or 'c'")
-        self.max_nbytes, self.mmap_mode = max_nbytes, mmap_mode
 
     def dump(self, value: Any, root: Any = None) -> tuple[bytes, list]:
         """Pickle `value` with names for shared objects; these have to be kept until the pickle is no longer used."""
@@ -563,24 +576,25 @@ class Shared:
         pickler.dump(value)
         return pickler.file.getvalue(), pickler.kept
 
-    def pid_of(self, value: Any) -> tuple | None:
-        """Name an object; None: it travels with its batch."""
+    def pid_of(self, value: Any, inside: bool) -> dict[str, Any] | None:
+        """Name an object; None: it travels with its batch, or with the shared object that it is inside."""
         with self.lock:
             entry = self.entries.get(id(value))
             mapped = self._is_mapped(value)
+            if inside and not mapped:
+                return None
             if entry is None:
                 entry = self.entries[id(value)] = Entry(self._watch(value))
                 if not mapped:
                     return None
             if entry.pid is None:
-                name = str(next(self.numbers))
+                entry.pid = {"name": str(next(self.numbers))}
                 if mapped:
-                    order = "F" if value.flags.fnc else "C"
-                    entry.pid = (name, value.dtype, value.shape, order, self.mmap_mode)
+                    layout = {"dtype": value.dtype, "shape": value.shape, "order": "F" if value.flags.fnc else "C"}
+                    entry.pid |= {"mode": self.mmap_mode, **layout}
                 else:
-                    entry.pid = (name,)
                     entry.blob, entry.kept = self.dump(value, root=value)
-                self.named[name] = entry
+                self.named[entry.pid["name"]] = entry
             return entry.pid
 
     def _is_mapped(self, value: Any) -> bool:
@@ -599,8 +613,8 @@ class Shared:
         with self.lock:
             entry = self.entries.pop(key, None)
             if entry is not None and entry.pid is not None:
-                self.named.pop(entry.pid[0])
-                self.dropped.append(entry.pid[0])
+                self.named.pop(entry.pid["name"])
+                self.dropped.append(entry.pid["name"])
 
     def raw(self, name: str) -> memoryview:
         """Give the bytes that travel."""
@@ -626,20 +640,20 @@ class SharingPickler(cloudpickle.Pickler):
         super().__init__(self.file, protocol=5)
         self.shared, self.root = shared, root
         self.kept: list[Any] = []
-        self.pids: dict[int, tuple | None] = {}  # one answer for each object, or `f(a, a)` would get two
+        self.pids: dict[int, dict[str, Any] | None] = {}  # one answer for each object, or `f(a, a)` would get two
 
-    def persistent_id(self, value: Any) -> tuple | None:
+    def persistent_id(self, value: Any) -> dict[str, Any] | None:
         """Called for every object there is in a batch, so that most have to pass quickly."""
         if not is_array_like(type(value)) or value is self.root or getattr(value, "nbytes", SMALL) < SMALL:
             return None
         if id(value) not in self.pids:
             self.kept.append(value)
-            self.pids[id(value)] = self.shared.pid_of(value)
+            self.pids[id(value)] = self.shared.pid_of(value, inside=self.root is not None)
         return self.pids[id(value)]
 
 
 @cache
-def is_array_like(kind: type) -> bool:
+def is_array_like(kind: Any) -> bool:
     """True for arrays, sparse matrices, data frames and their columns, of whatever library."""
     return hasattr(kind, "shape") and hasattr(kind, "__len__")
 
@@ -694,14 +708,14 @@ def work(seat: int, _: Iterable, *, address: tuple[str, int], key: bytes, job: i
     answer_challenge(link, key)
     deliver_challenge(link, key)
     store = Store(link, name)
-    link.send_bytes(pickle.dumps((job, seat, store.folder)))
+    link.send_bytes(pickle.dumps((job, seat, str(store.folder))))
     ended = threading.Event()
     watch = threading.Thread(target=leave_with_the_driver, args=(link, ended, store), daemon=True)
     watch.start()
     try:
         while message := link.recv_bytes():
             link.send_bytes(run(message, store))
-    except EOFError:
+    except (EOFError, OSError):
         watch.join()  # it ends this process
     ended.set()
     link.hang_up()
@@ -724,8 +738,8 @@ def run(message: bytes, store: Store) -> bytes:
     """Run a batch; give its results or what it raised, and its warnings, pickled."""
     warned: dict[tuple, None] = {}
 
-    def note(message: Any, category: type, filename: str, line: int, *_: Any, **__: Any) -> None:
-        warned[str(message), category, filename, line] = None
+    def note(message: Any, category: type, filename: str, lineno: int, file: Any = None, line: Any = None) -> None:
+        warned[str(message), category, filename, lineno] = None
 
     show, warnings.showwarning = warnings.showwarning, note
     try:
@@ -765,15 +779,16 @@ class Store:
     """The shared objects that an executor has: files, one copy for all its workers."""
 
     def __init__(self, link: Link, name: str) -> None:
-        self.link, self.arrays = link, {}
-        # Spark's own folder for this executor, and removed with it.
-        self.folder = os.path.join(os.environ["SPARK_LOCAL_DIRS"].split(",")[0], name)
+        self.link = link
+        self.arrays: dict[str, Any] = {}
+        # Below Spark's own folder for this executor, which it removes with the executor.
+        self.folder = Path(os.environ["SPARK_LOCAL_DIRS"].split(",")[0], name)
         while True:
             with suppress(FileNotFoundError):
-                os.makedirs(self.folder, mode=0o700, exist_ok=True)
-                self.users = open(os.path.join(self.folder, "users"), "a")
+                self.folder.mkdir(mode=0o700, exist_ok=True)
+                self.users = (self.folder / "users").open("a")
                 fcntl.flock(self.users, fcntl.LOCK_SH)
-                if os.path.exists(self.users.name):  # else the last of the others has just tidied up
+                if Path(self.users.name).exists():  # else the last of the others has just tidied up
                     break
 
     def leave(self) -> None:
@@ -781,6 +796,7 @@ class Store:
         with suppress(BlockingIOError):
             fcntl.flock(self.users, fcntl.LOCK_EX | fcntl.LOCK_NB)
             shutil.rmtree(self.folder, ignore_errors=True)
+        self.users.close()
 
     def load(self, message: bytes) -> Any:
         """Unpickle a batch, with the shared objects that it names."""
@@ -791,32 +807,31 @@ class Store:
         """Free what no batch will name again."""
         for name in names:
             self.arrays.pop(name, None)
-            with suppress(FileNotFoundError):
-                os.unlink(os.path.join(self.folder, name))
+            (self.folder / name).unlink(missing_ok=True)
 
-    def get(self, name: str, dtype: Any = None, shape: Any = None, order: Any = None, mode: str | None = None) -> Any:
+    def get(self, name: str, mode: Any = None, **layout: Any) -> Any:
         """Give the object of that name; arrays are mapped and, if nobody can write to them, kept."""
         known = self.arrays if mode == "r" else self.objects
         if name not in known:
             path = self._fetch(name)
             if mode is not None:
-                known[name] = np.asarray(np.memmap(path, dtype=dtype, shape=shape, order=order, mode=mode))
+                known[name] = np.asarray(np.memmap(path, mode=mode, **layout))
             else:
-                with open(path, "rb") as file:
+                with path.open("rb") as file:
                     known[name] = NamedUnpickler(file, self).load()
         return known[name]
 
-    def _fetch(self, name: str) -> str:
+    def _fetch(self, name: str) -> Path:
         """Ask the driver for an object, unless a worker of the same executor has done so."""
-        path = os.path.join(self.folder, name)
-        with open(os.path.join(self.folder, "fetching"), "a") as lock:
+        path, part = self.folder / name, self.folder / "part"
+        with (self.folder / "fetching").open("a") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            if not os.path.exists(path):
+            if not path.exists():
                 self.link.send_bytes(NEED + name.encode())
-                with open(path + ".part", "wb") as part:
+                with part.open("wb") as file:
                     while chunk := self.link.recv_bytes():
-                        part.write(chunk)
-                os.replace(path + ".part", path)
+                        file.write(chunk)
+                part.replace(path)
         return path
 
 
@@ -827,9 +842,9 @@ class NamedUnpickler(pickle.Unpickler):
         super().__init__(file)
         self.store = store
 
-    def persistent_load(self, pid: tuple) -> Any:
+    def persistent_load(self, pid: dict[str, Any]) -> Any:
         """Give a shared object."""
-        return self.store.get(*pid)
+        return self.store.get(**pid)
 
 
 # --- benchmark: delete from here on when copying ------------------------
