@@ -20,6 +20,7 @@ Run it alone:  python grid_search_spark_backend.py
 
 from __future__ import annotations
 
+import atexit
 import fcntl
 import io
 import itertools
@@ -32,6 +33,7 @@ import socket
 import struct
 import sys
 import threading
+import time
 import warnings
 import weakref
 from collections import deque
@@ -85,6 +87,7 @@ def register_spark_pool() -> None:
     register_parallel_backend("spark-pool", SparkPoolBackend)
 
 
+@atexit.register
 def stop_spark_pool() -> None:
     """End the idle tasks now that otherwise end by themselves after `IDLE_SECONDS`."""
     for pool in list(Pool.known):
@@ -655,7 +658,7 @@ class SharingPickler(cloudpickle.Pickler):
 @cache
 def is_array_like(kind: Any) -> bool:
     """True for arrays, sparse matrices, data frames and their columns, of whatever library."""
-    return hasattr(kind, "shape") and hasattr(kind, "__len__")
+    return hasattr(kind, "shape") and hasattr(kind, "__len__") and not issubclass(kind, np.dtype)
 
 
 def chunks(data: memoryview) -> Iterator[memoryview]:
@@ -701,37 +704,40 @@ def work(seat: int, _: Iterable, *, address: tuple[str, int], key: bytes, job: i
     """Be one Spark task: connect, and run what comes until there is no more. Yields why it could not connect."""
     try:
         link = Link(socket.create_connection(address, timeout=20))
-    except OSError as error:
+        link.sock.settimeout(None)
+        answer_challenge(link, key)
+        deliver_challenge(link, key)
+    except (OSError, EOFError) as error:
         yield f"{socket.gethostname()} cannot reach the driver at {address[0]}:{address[1]}: {error}"
         return
-    link.sock.settimeout(None)
-    answer_challenge(link, key)
-    deliver_challenge(link, key)
     store = Store(link, name)
     link.send_bytes(pickle.dumps((job, seat, str(store.folder))))
-    ended = threading.Event()
-    watch = threading.Thread(target=leave_with_the_driver, args=(link, ended, store), daemon=True)
+    state = {"running": False, "ended": False}
+    watch = threading.Thread(target=leave_with_the_driver, args=(link, state, store), daemon=True)
     watch.start()
-    try:
+    with suppress(EOFError, OSError):  # the driver has gone
         while message := link.recv_bytes():
-            link.send_bytes(run(message, store))
-    except (EOFError, OSError):
-        watch.join()  # it ends this process
-    ended.set()
+            state["running"] = True
+            answer = run(message, store)
+            state["running"] = False
+            link.send_bytes(answer)
+    state["ended"] = True
     link.hang_up()
     watch.join()
     link.close()
     store.leave()
 
 
-def leave_with_the_driver(link: Link, ended: threading.Event, store: Store) -> None:
-    """End this process, in the middle of a fit, when the driver hangs up: it has cancelled the call, or died."""
+def leave_with_the_driver(link: Link, state: dict[str, bool], store: Store) -> None:
+    """End this process in the middle of a fit when the driver hangs up: it has cancelled the call, or died."""
     poll = select.poll()
     poll.register(link.fileno(), getattr(select, "POLLRDHUP", select.POLLHUP))
     poll.poll()
-    if not ended.is_set():
-        store.leave()
-        os._exit(1)
+    while not state["ended"]:
+        if state["running"]:
+            store.leave()
+            os._exit(1)
+        time.sleep(0.01)
 
 
 def run(message: bytes, store: Store) -> bytes:
