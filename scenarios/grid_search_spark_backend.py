@@ -647,7 +647,8 @@ class SharingPickler(cloudpickle.Pickler):
 
     def persistent_id(self, value: Any) -> dict[str, Any] | None:
         """Called for every object there is in a batch, so that most have to pass quickly."""
-        if not is_array_like(type(value)) or value is self.root or getattr(value, "nbytes", SMALL) < SMALL:
+        kind: Any = type(value)
+        if not is_array_like(kind) or value is self.root or getattr(value, "nbytes", SMALL) < SMALL:
             return None
         if id(value) not in self.pids:
             self.kept.append(value)
