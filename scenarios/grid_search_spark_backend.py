@@ -68,6 +68,9 @@ LOST = (
     " (stderr) of its executor may say why"
 )
 CHUNK = 1 << 22  # bytes of one message of a shared object, so that neither side needs memory for all of it
+# joblib gives these to every backend.
+OPTIONS = {"context", "max_nbytes", "mmap_mode", "prefer", "require", "temp_folder", "verbose"}
+PROCESS = os.getpid()
 # What a Spark job inherits from the thread that starts it, here from the thread that calls joblib.
 PROPERTIES = ("spark.jobGroup.id", "spark.job.description", "spark.scheduler.pool", "spark.job.tags")
 
@@ -123,6 +126,9 @@ class SparkPoolBackend(AutoBatchingMixin, ParallelBackendBase):
             # yet used up), the next gets a backend of its own.
             other = type(self)(nesting_level=self.nesting_level, inner_max_num_threads=self.inner_max_num_threads)
             raise FallbackToBackend(other)
+        unknown = {*options, *getattr(self, "backend_kwargs", ())} - OPTIONS
+        if unknown:
+            raise TypeError(f"spark-pool has no option {', '.join(sorted(unknown))}")
         self.parallel, self._options = parallel, options
         mmap_mode = options.get("mmap_mode")
         if mmap_mode not in (None, "r", "c"):
@@ -174,6 +180,8 @@ def spark_context() -> SparkContext:
             "spark-pool: with Spark Connect no executor can reach this process. Use joblib-spark's backend"
             " (grid_search_joblib_spark.py), which sends each batch as a Spark job"
         )
+    if os.getpid() != PROCESS:
+        raise RuntimeError("spark-pool: this process was forked from the one that runs Spark, and cannot use it")
     context = SparkContext._active_spark_context
     if context is None or context._jsc is None:
         raise RuntimeError("spark-pool: no Spark session is running, start one with SparkSession.builder.getOrCreate()")
@@ -392,7 +400,7 @@ class Pool:
                 link.hang_up()
             if problem is not None and not self.stopped:
                 self.failures += 1
-                self.error = self._hopeless(job, problem)
+                self.error = self.error or self._hopeless(job, problem)
             if self.error is not None:
                 abandoned, self.waiting = list(self.waiting), deque()
             elif self.waiting:

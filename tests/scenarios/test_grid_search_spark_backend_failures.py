@@ -257,6 +257,28 @@ def test_without_a_session_and_with_spark_connect_it_says_what_to_do(monkeypatch
             call()
 
 
+def test_options_of_other_backends_are_refused(spark: SparkSession) -> None:
+    with on_spark(), pytest.raises(TypeError, match="spark-pool has no option initializer"):
+        joblib.Parallel(initializer=print)(joblib.delayed(abs)(i) for i in range(2))
+
+
+def test_a_forked_process_is_told_that_it_cannot_use_spark(spark: SparkSession) -> None:
+    def call() -> str:
+        with on_spark(), pytest.raises(RuntimeError) as raised:
+            joblib.Parallel()(joblib.delayed(abs)(i) for i in range(2))
+        return str(raised.value)
+
+    read, write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.write(write, call().encode())
+        os._exit(0)
+    os.waitpid(child, 0)
+    assert os.read(read, 1000) == b"spark-pool: this process was forked from the one that runs Spark, and cannot use it"
+    os.close(read)
+    os.close(write)
+
+
 INTERRUPTED = """
 import os, signal, sys, threading, time
 import grid_search_spark_backend as b, joblib
