@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import atexit
 from collections.abc import Callable
-from multiprocessing.pool import ThreadPool
+from multiprocessing.pool import AsyncResult, ThreadPool
 from typing import Any
 
 from joblib import parallel_config, register_parallel_backend
@@ -80,19 +80,10 @@ class SparkBackend(SparkDistributedBackend):
 
     def apply_async(self, func: Callable[[], list], callback: Callable | None = None) -> Any:
         """Run a batch of fits as a Spark job."""
-        return super().apply_async(error_as_result(func), callback)
+        return Outcome(super().apply_async(error_as_result(func), callback))
 
     # joblib 1.5 renamed it.
     submit = apply_async
-
-    def retrieve_result(self, out: Any, timeout: float | None = None) -> list:
-        """Give the results of a batch, or raise what it raised."""
-        result = super().retrieve_result(out, timeout)
-        # What Spark itself raises (a lost executor, a cancelled job) comes in a wrapper of joblib's.
-        result = getattr(result, "exc", result)
-        if isinstance(result, BaseException):
-            raise result
-        return result
 
     def abort_everything(self, ensure_ready: bool = True) -> None:
         """Cancel what runs; the inherited method reads an attribute that joblib no longer has."""
@@ -105,6 +96,22 @@ class SparkBackend(SparkDistributedBackend):
         super().terminate()
         end_threads(self)
         self.reset_batch_stats()
+
+
+class Outcome:
+    """What a batch will give; joblib 1.4 asks for it here, later ones by way of the backend's `retrieve_result`."""
+
+    def __init__(self, job: AsyncResult) -> None:
+        self.job = job
+
+    def get(self, timeout: float | None = None) -> list:
+        """Give the results of a batch, or raise what it raised."""
+        result = self.job.get(timeout)
+        # What Spark itself raises (a lost executor, a cancelled job) comes in a wrapper of joblib's.
+        result = getattr(result, "exc", result)
+        if isinstance(result, BaseException):
+            raise result
+        return result
 
 
 def end_threads(backend: SparkDistributedBackend) -> None:

@@ -775,11 +775,23 @@ def run(message: bytes, store: Store) -> bytes:
 def portable(error: BaseException) -> Any:
     """Wrap an exception so that it arrives with its traceback, as the cause that multiprocessing gives it."""
     sent = ExceptionWithTraceback(error, error.__traceback__)
-    try:
-        pickle.loads(cloudpickle.dumps(sent))
-        return sent
-    except Exception:  # noqa: BLE001 - some exceptions cannot travel; what they say can
-        return ExceptionWithTraceback(RuntimeError(f"{type(error).__name__}: {error}"), error.__traceback__)
+    # Some cannot be made again by a call with their `args`, and some hold what cannot be pickled.
+    for sent.exc in (error, Dismantled(error), RuntimeError(f"{type(error).__name__}: {error}")):
+        with suppress(Exception):
+            pickle.loads(cloudpickle.dumps(sent))
+            break
+    return sent
+
+
+class Dismantled:
+    """An exception that is made again without its `__init__`."""
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+    def __reduce__(self) -> tuple:
+        kind = type(self.error)
+        return kind.__new__, (kind, *self.error.args), self.error.__dict__
 
 
 def limit_threads(count: int | None) -> Any:

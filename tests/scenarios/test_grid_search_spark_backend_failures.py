@@ -36,6 +36,14 @@ def _the_next_call_works(pools: list) -> object:  # noqa: F811
         assert joblib.Parallel()(joblib.delayed(abs)(-i) for i in range(4)) == [0, 1, 2, 3]
 
 
+@pytest.fixture
+def by_value(monkeypatch: pytest.MonkeyPatch) -> object:
+    """Let the classes of this file travel: workers cannot import it."""
+    scenario.cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    yield
+    scenario.cloudpickle.unregister_pickle_by_value(sys.modules[__name__])
+
+
 def run_six(error: BaseException) -> list:
     # Nested, so that it travels by value: workers cannot import this file.
     def fail_at_three(i: int) -> int:
@@ -62,13 +70,29 @@ def test_an_exception_class_of_the_users_own_keeps_its_identity() -> None:
         run_six(OwnError("spent"))
 
 
-def test_an_exception_that_cannot_travel_still_says_what_it_said() -> None:
-    class StubbornError(Exception):
-        def __init__(self, limit: int, unit: str) -> None:
-            super().__init__(f"more than {limit} {unit}")
+class StubbornError(Exception):
+    """Pickles, but cannot be made again: `__init__` wants more than `args` holds."""
 
+    def __init__(self, limit: int, unit: str, held: object = None) -> None:
+        super().__init__(f"more than {limit} {unit}")
+        self.limit, self.held = limit, held
+
+
+@pytest.mark.usefixtures("by_value")
+def test_an_exception_that_pickle_cannot_make_again_arrives_whole() -> None:
     def stubborn() -> None:
         raise StubbornError(7, "rows")
+
+    with on_spark(), pytest.raises(StubbornError, match="more than 7 rows") as raised:
+        joblib.Parallel()(joblib.delayed(stubborn)() for _ in range(2))
+    assert raised.value.limit == 7
+    assert "in stubborn" in "".join(traceback.format_exception(raised.value))
+
+
+@pytest.mark.usefixtures("by_value")
+def test_an_exception_that_cannot_travel_still_says_what_it_said() -> None:
+    def stubborn() -> None:
+        raise StubbornError(7, "rows", held=threading.Lock())
 
     with on_spark(), pytest.raises(RuntimeError, match="StubbornError: more than 7 rows") as raised:
         joblib.Parallel()(joblib.delayed(stubborn)() for _ in range(2))
@@ -134,14 +158,6 @@ class Fatal(ClassifierMixin, BaseEstimator):
 
     def predict(self, X: np.ndarray) -> np.ndarray:
         return (X[:, self.k] > 0).astype(int)
-
-
-@pytest.fixture
-def by_value(monkeypatch: pytest.MonkeyPatch) -> object:
-    """Let the classes of this file travel: workers cannot import it."""
-    scenario.cloudpickle.register_pickle_by_value(sys.modules[__name__])
-    yield
-    scenario.cloudpickle.unregister_pickle_by_value(sys.modules[__name__])
 
 
 @pytest.mark.usefixtures("by_value")
