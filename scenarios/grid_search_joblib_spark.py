@@ -11,8 +11,9 @@
 The quickest way from an existing `GridSearchCV` to a cluster: one `with` block around `fit`, nothing else
 changes. It pays where single fits take seconds to hours. It does not where they are short: each fit costs a
 Spark job (about a tenth of a second) and carries X and y with it, so 240 fits of 13 ms take ten times as long
-as by loky on the same two cores. The recipe mends what joblib-spark 0.6 gets wrong with current joblib: the
-cause of a failed fit is lost, and every search leaves threads behind.
+as by loky on the same two cores: `grid_search_spark_backend.py` is for these. The recipe mends what joblib-spark
+0.6 gets wrong with current joblib: the cause of a failed fit is lost, every search leaves threads behind, short
+fits never share a job, and `timeout` is ignored.
 
 Run it alone:  python grid_search_joblib_spark.py
 (the benchmark half needs its sibling grid_search_single_node.py in the same folder; the recipe does not)
@@ -22,38 +23,39 @@ from __future__ import annotations
 
 import atexit
 from collections.abc import Callable
-from multiprocessing.pool import ThreadPool
+from multiprocessing.pool import AsyncResult, ThreadPool
 from typing import Any
 
 from joblib import parallel_config, register_parallel_backend
+from joblib.parallel import AutoBatchingMixin
 from joblibspark.backend import SparkDistributedBackend
 
 
-def on_spark(n_jobs: int) -> parallel_config:
-    """Send what joblib runs inside `with on_spark(n_jobs=8): ...` to the active Spark session.
+def on_spark(n_jobs: int = -1) -> parallel_config:
+    """Send what joblib runs inside `with on_spark(): ...` to the active Spark session.
 
     Workers use one BLAS and OpenMP thread for each task: Spark sets `OMP_NUM_THREADS` to `spark.task.cpus`.
 
     Parameters
     ----------
-    n_jobs : int
-        Spark jobs in flight, one task each: normally the slots of the cluster, and at least 2. It has to be
-        given, both joblib's default and 1 run everything here without Spark, and nobody is told. Leave the
-        `n_jobs` of the search itself unset: it would win.
+    n_jobs : int, default=-1
+        Spark jobs in flight, one task each; -1 is the slots of the cluster. Leave the `n_jobs` of the search itself
+        unset: it would win. With 1 (or -1 where there is one slot) joblib would run everything here without Spark,
+        and nobody would be told; so 1 is refused, and one slot gets two jobs that take turns.
 
     Examples
     --------
-    >>> with on_spark(n_jobs=8):  # doctest: +SKIP
+    >>> with on_spark():  # doctest: +SKIP
     ...     search = GridSearchCV(SVC(), grid, error_score="raise").fit(X, y)
     """
-    if n_jobs < 2:
-        raise ValueError(f"n_jobs={n_jobs}: joblib would not use Spark, give 2 or more")
+    if n_jobs in (0, 1):
+        raise ValueError(f"n_jobs={n_jobs}: joblib would not use Spark, give 2 or more, or -1 for all slots")
     register_parallel_backend("spark", SparkBackend)
     return parallel_config("spark", n_jobs=n_jobs)
 
 
 class SparkBackend(SparkDistributedBackend):
-    """joblib-spark's backend, made to say why a task failed and to leave no thread behind.
+    """joblib-spark's backend, made to say why a task failed, to batch short calls and to leave no thread behind.
 
     Without it (joblibspark 0.6 with joblib 1.4 to 1.6) any failure shows as "TypeError:
     '_ExceptionWithTraceback' object is not iterable", or as an AttributeError about `_backend_args`.
@@ -61,39 +63,67 @@ class SparkBackend(SparkDistributedBackend):
 
     _pool: ThreadPool | None
 
+    # joblib then waits for results with the user's timeout; its own default is False for a backend of this kind.
+    supports_timeout = True
+    # joblib-spark lists the mixin behind joblib's base class, whose batches hold one call for ever.
+    compute_batch_size = AutoBatchingMixin.compute_batch_size
+    batch_completed = AutoBatchingMixin.batch_completed
+    # Seconds from hand-over to result that joblib aims at. Its default, from 0.2 s, is about what a job costs here.
+    MIN_IDEAL_BATCH_DURATION = 1.0
+    MAX_IDEAL_BATCH_DURATION = 5.0
+
+    def effective_n_jobs(self, n_jobs: int | None) -> int:
+        """Count the jobs in flight; where negative, from all slots down."""
+        if n_jobs is not None and n_jobs < 0:
+            n_jobs = max(self._get_max_num_concurrent_tasks() + 1 + n_jobs, 2)
+        return super().effective_n_jobs(n_jobs)
+
     def apply_async(self, func: Callable[[], list], callback: Callable | None = None) -> Any:
         """Run a batch of fits as a Spark job."""
-        return super().apply_async(error_as_result(func), callback)
+        return Outcome(super().apply_async(error_as_result(func), callback))
 
     # joblib 1.5 renamed it.
     submit = apply_async
 
-    def retrieve_result(self, out: Any, timeout: float | None = None) -> list:
+    def abort_everything(self, ensure_ready: bool = True) -> None:
+        """Cancel what runs; the inherited method reads an attribute that joblib no longer has."""
+        self.terminate()
+        if ensure_ready:
+            self.configure(n_jobs=self.parallel.n_jobs, parallel=self.parallel)
+
+    def terminate(self) -> None:
+        """Cancel what runs and end the threads that waited for it; the inherited method keeps them for good."""
+        super().terminate()
+        end_threads(self)
+        self.reset_batch_stats()
+
+
+class Outcome:
+    """What a batch will give; joblib 1.4 asks for it here, later ones by way of the backend's `retrieve_result`."""
+
+    def __init__(self, job: AsyncResult) -> None:
+        self.job = job
+
+    def get(self, timeout: float | None = None) -> list:
         """Give the results of a batch, or raise what it raised."""
-        result = super().retrieve_result(out, timeout)
+        result = self.job.get(timeout)
         # What Spark itself raises (a lost executor, a cancelled job) comes in a wrapper of joblib's.
         result = getattr(result, "exc", result)
         if isinstance(result, BaseException):
             raise result
         return result
 
-    def abort_everything(self, ensure_ready: bool = True) -> None:
-        """Cancel what runs; the inherited form reads an attribute that joblib no longer has."""
-        self.terminate()
-        if ensure_ready:
-            self.configure(n_jobs=self.parallel.n_jobs, parallel=self.parallel)
 
-    def terminate(self) -> None:
-        """Cancel what runs and end the threads that waited for it; the inherited form keeps them for good."""
-        super().terminate()
-        if self._pool is not None:
-            self._pool.terminate()
-            self._pool.join()
-            atexit.unregister(self._pool.close)
-            self._pool = None
+def end_threads(backend: SparkDistributedBackend) -> None:
+    """End the threads of a backend whose jobs are done or cancelled."""
+    if backend._pool is not None:
+        backend._pool.terminate()
+        backend._pool.join()
+        atexit.unregister(backend._pool.close)
+        backend._pool = None
 
 
-def error_as_result(batch: Callable[[], list]) -> Callable[[], list | Exception]:
+def error_as_result(batch: Callable[[], list]) -> Callable[[], list | BaseException]:
     """Let a batch return its exception, with the worker's traceback as a note, instead of raising it.
 
     Raised, it would reach the driver as text inside an exception of Spark's, after three more tries; returned, it
@@ -101,14 +131,15 @@ def error_as_result(batch: Callable[[], list]) -> Callable[[], list | Exception]
     """
 
     # A nested function that imports what it needs: workers get it by value, and need not have this file.
-    def attempt() -> list | Exception:
+    def attempt() -> list | BaseException:
         import traceback
 
         from pyspark import cloudpickle
 
         try:
             return batch()
-        except Exception as error:  # noqa: BLE001 - the driver raises it
+        # KeyboardInterrupt and SystemExit too: the driver raises them.
+        except BaseException as error:  # noqa: BLE001
             note = f"On the Spark worker:\n{traceback.format_exc()}"
             try:
                 cloudpickle.loads(cloudpickle.dumps(error))
@@ -139,20 +170,37 @@ from grid_search_single_node import SIZES as SEARCHES  # noqa: E402
 from pyspark.sql import SparkSession  # noqa: E402
 
 SIZES = {**SEARCHES, "gate": {"dataset": "synthetic", "folds": 3, "candidates": 4, "calls": 4}}
-SCHEDULE = {"joblib_spark": "pool"}
+SCHEDULE = {"joblib_spark": "pool", "joblib_spark_published": "pool"}
 REFIT = True
 
 
 def run_joblib_spark(
     data: dict[str, Any], *, spark: SparkSession, parallelism: int, folds: int, candidates: int
 ) -> dict[str, Any]:
-    """GridSearchCV, joblib-spark.
+    """GridSearchCV, joblib-spark mended.
 
     joblib-spark finds `spark` by itself: it is the active session. On one slot two jobs are in flight and take
     turns: with one, joblib would not use Spark at all.
     """
     with on_spark(n_jobs=max(2, parallelism)):
         search = grid_search(**data, grid=first_candidates(candidates), folds=folds)
+    return answer_of(search, folds)
+
+
+def run_joblib_spark_published(
+    data: dict[str, Any], *, spark: SparkSession, parallelism: int, folds: int, candidates: int
+) -> dict[str, Any]:
+    """GridSearchCV, joblib-spark as published.
+
+    The same search without the mend: one Spark job for each fit. Its threads would stay for good, so they are ended
+    here, after the search.
+    """
+    backend = SparkDistributedBackend()
+    try:
+        with parallel_config(backend, n_jobs=max(2, parallelism)):
+            search = grid_search(**data, grid=first_candidates(candidates), folds=folds)
+    finally:
+        end_threads(backend)
     return answer_of(search, folds)
 
 

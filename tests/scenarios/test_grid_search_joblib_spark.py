@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""joblib-spark mended: the cause of a failure surfaces, no thread stays, and the answer is the serial one."""
+"""joblib-spark mended: causes surface, short calls share jobs, timeouts hold, no thread stays, answers are right."""
 
+import multiprocessing
 import subprocess
 import sys
 import threading
+import time
 import traceback
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,15 +22,16 @@ from pyspark.sql import SparkSession
 from sklearn.model_selection import GridSearchCV
 from sklearn.svm import SVC
 
-# Both warnings come from joblib-spark itself: in local mode, and with pyspark 4.
+# The warnings come from joblib-spark itself: in local mode, with pyspark 4, and with joblib 1.5.
 pytestmark = [
     pytest.mark.spark,
     pytest.mark.filterwarnings("ignore:Spark local mode doesn't support stage-level"),
     pytest.mark.filterwarnings("ignore:Spark session is not provided"),
+    pytest.mark.filterwarnings("ignore:`apply_async` is deprecated"),
 ]
 
 
-def run_six_tasks(error: Exception, *, reused: bool = False) -> None:
+def run_six_tasks(error: BaseException, *, reused: bool = False) -> None:
     """Run six calls, where the fourth raises `error`, by a new `Parallel` or in a `with` block as sklearn's search."""
     if reused:
         with joblib.Parallel() as parallel:
@@ -36,7 +40,7 @@ def run_six_tasks(error: Exception, *, reused: bool = False) -> None:
         joblib.Parallel()(six_tasks(error))
 
 
-def six_tasks(error: Exception) -> Iterator:
+def six_tasks(error: BaseException) -> Iterator:
     # Nested, so that it travels by value: workers cannot import this file.
     def fail_at_three(i: int) -> int:
         if i == 3:
@@ -70,6 +74,58 @@ def test_same_answer_as_serial_from_spark_jobs_and_nothing_left(spark: SparkSess
     reference = single_node.run_serial(data, folds=2, candidates=3)
     scenario.check(reference, answer)
     assert answer == reference
+
+
+def test_as_published_the_answer_is_the_same_and_no_thread_stays(spark: SparkSession) -> None:
+    data = scenario.make_data()
+    before, jobs = threads(), jobs_so_far(spark)
+    answer = scenario.run_joblib_spark_published(data, spark=spark, parallelism=2, folds=2, candidates=3)
+    assert jobs_so_far(spark) - jobs == 6
+    assert threads() - before == set()
+    assert answer == single_node.run_serial(data, folds=2, candidates=3)
+
+
+def count_jobs(spark: SparkSession, calls: int) -> int:
+    jobs = jobs_so_far(spark)
+    assert joblib.Parallel()(joblib.delayed(abs)(-i) for i in range(calls)) == list(range(calls))
+    return jobs_so_far(spark) - jobs
+
+
+def test_short_calls_share_jobs_and_as_published_they_do_not(
+    spark: SparkSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # However slow this machine is, a job of nothing is then short.
+    monkeypatch.setattr(scenario.SparkBackend, "MIN_IDEAL_BATCH_DURATION", 3600)
+    with scenario.on_spark(n_jobs=2):
+        assert count_jobs(spark, 60) <= 30
+    backend = SparkDistributedBackend()
+    with joblib.parallel_config(backend, n_jobs=2):
+        assert count_jobs(spark, 12) == 12
+    scenario.end_threads(backend)
+
+
+@pytest.mark.parametrize(("n_jobs", "count"), [(-1, 2), (-2, 2), (3, 3)])
+def test_n_jobs_counts_slots_and_is_never_one(spark: SparkSession, n_jobs: int, count: int) -> None:
+    with scenario.on_spark(n_jobs), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of more jobs than slots
+        assert joblib.effective_n_jobs(n_jobs) == count
+        assert joblib.Parallel()(joblib.delayed(abs)(-i) for i in range(3)) == [0, 1, 2]
+
+
+def test_a_timeout_ends_a_call_that_hangs(spark: SparkSession) -> None:
+    before = threads()
+    with scenario.on_spark(), pytest.raises(multiprocessing.TimeoutError):
+        joblib.Parallel(timeout=1)(joblib.delayed(time.sleep)(600) for _ in range(2))
+    assert threads() - before == set()
+    with scenario.on_spark():
+        assert joblib.Parallel()(joblib.delayed(abs)(-i) for i in range(3)) == [0, 1, 2]
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(3)], ids=repr)
+def test_interrupts_and_exits_of_a_task_keep_their_type(spark: SparkSession, error: BaseException) -> None:
+    with scenario.on_spark(), pytest.raises(type(error)) as raised:
+        run_six_tasks(error)
+    assert raised.value.args == error.args
 
 
 @pytest.mark.parametrize("reused", [False, True], ids=["fresh", "reused"])
@@ -143,7 +199,7 @@ def test_without_the_mend_the_cause_is_lost_and_threads_stay(spark: SparkSession
     assert len(threads() - before) >= 4
 
 
-@pytest.mark.parametrize("n_jobs", [1, 0, -1])
+@pytest.mark.parametrize("n_jobs", [1, 0])
 def test_on_spark_refuses_what_joblib_would_run_here(n_jobs: int) -> None:
     with pytest.raises(ValueError, match=f"n_jobs={n_jobs}: "):
         scenario.on_spark(n_jobs)

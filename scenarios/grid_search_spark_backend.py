@@ -1,0 +1,916 @@
+# /// script
+# requires-python = ">=3.11"
+# dependencies = [
+#     "joblib>=1.4", "pyspark>=3.5", "scikit-learn>=1.5", "numpy>=1.26", "threadpoolctl>=3.5",
+# ]
+# ///
+# SPDX-License-Identifier: Apache-2.0
+"""Grid search on Spark at loky's speed: a joblib backend for everything that runs through joblib.
+
+One long Spark task on each slot connects back to this process, asks for work, and sends results; Spark gives the
+places, the Python environment and another try where an executor is lost. No Spark job for each fit, and X and y
+travel once to each executor. So it pays from fits of milliseconds on, wherever loky does, and goes beyond one
+machine: `GridSearchCV`, `cross_validate`, `RFECV`, forests, bagging, plain `joblib.Parallel`. Look further where no
+executor can reach this process (Spark Connect), or where Spark's own encryption has to cover the data: connections
+are authenticated with a fresh key, and not encrypted.
+
+Run it alone:  python grid_search_spark_backend.py
+(the benchmark half needs its sibling grid_search_single_node.py in the same folder; the recipe does not)
+"""
+
+from __future__ import annotations
+
+import atexit
+import fcntl
+import io
+import itertools
+import os
+import pickle
+import secrets
+import select
+import shutil
+import socket
+import struct
+import sys
+import threading
+import time
+import warnings
+import weakref
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future
+from contextlib import nullcontext, suppress
+from dataclasses import dataclass, field
+from functools import cache, partial
+from multiprocessing.connection import Connection, answer_challenge, deliver_challenge
+from multiprocessing.context import AuthenticationError
+from multiprocessing.pool import ExceptionWithTraceback  # type: ignore[attr-defined]
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from joblib.parallel import (
+    AutoBatchingMixin,
+    FallbackToBackend,
+    ParallelBackendBase,
+    SequentialBackend,
+    register_parallel_backend,
+)
+from pyspark import SparkContext, cloudpickle
+from pyspark.sql.utils import is_remote
+
+IDLE_SECONDS = 3.0  # a task without work stays this long, unless another Spark job waits: then a tenth of a second
+TRIES = 3  # of a batch whose worker dies, and of Spark jobs that fail
+SMALL = 1024  # bytes; smaller arrays always travel with their batch
+NEED = b"need "
+LOST = (
+    "a Python worker died {} times while it ran {}: no memory left, a crash in native code, or os._exit. The log"
+    " (stderr) of its executor may say why"
+)
+CHUNK = 1 << 22  # bytes of one message of a shared object, so that neither side needs memory for all of it
+# joblib gives these to every backend.
+OPTIONS = {"context", "max_nbytes", "mmap_mode", "prefer", "require", "temp_folder", "verbose"}
+PROCESS = os.getpid()
+# What a Spark job inherits from the thread that starts it, here from the thread that calls joblib.
+PROPERTIES = ("spark.jobGroup.id", "spark.job.description", "spark.scheduler.pool", "spark.job.tags")
+
+# Workers get what they need of this file by value: they need not have it.
+cloudpickle.register_pickle_by_value(sys.modules[__name__])
+
+
+def register_spark_pool() -> None:
+    """Make `joblib.parallel_config("spark-pool")` known: the slots of the running Spark session, by default all.
+
+    Examples
+    --------
+    >>> register_spark_pool()
+    >>> with joblib.parallel_config("spark-pool", n_jobs=8):  # doctest: +SKIP
+    ...     search = GridSearchCV(SVC(), grid).fit(X, y)
+    """
+    register_parallel_backend("spark-pool", SparkPoolBackend)
+
+
+@atexit.register
+def stop_spark_pool() -> None:
+    """End the idle tasks now that otherwise end by themselves after `IDLE_SECONDS`."""
+    for pool in list(Pool.known):
+        if not pool.busy:
+            pool.hurry()
+            pool.keeper.join()
+
+
+class SparkPoolBackend(AutoBatchingMixin, ParallelBackendBase):
+    """What joblib asks of a backend; `Pool` does the work."""
+
+    supports_retrieve_callback = True
+    supports_inner_max_num_threads = True
+    default_n_jobs = -1
+    parallel: Any = None
+    _pool: Pool | None = None
+
+    def effective_n_jobs(self, n_jobs: int | None) -> int:
+        """Count the tasks: more than slots wait for slots to come, -1 is all slots, -2 all but one; unset is -1."""
+        if n_jobs == 0:
+            raise ValueError("n_jobs == 0 in Parallel has no meaning")
+        if n_jobs is None or n_jobs < 0:
+            n_jobs = max(count_slots(spark_context()) + 1 + (n_jobs or -1), 1)
+        return n_jobs
+
+    def configure(self, n_jobs: int = 1, parallel: Any = None, **options: Any) -> int:
+        """Get ready for the calls of `parallel`."""
+        count = self.effective_n_jobs(n_jobs)
+        if count == 1:
+            raise FallbackToBackend(SequentialBackend(nesting_level=self.nesting_level))
+        if self._pool is not None and parallel is not self.parallel:
+            # Calls in the block of one `parallel_config` share its backend. Where one has not ended (a generator not
+            # yet used up), the next gets a backend of its own.
+            other = type(self)(nesting_level=self.nesting_level, inner_max_num_threads=self.inner_max_num_threads)
+            raise FallbackToBackend(other)
+        unknown = {*options, *getattr(self, "backend_kwargs", ())} - OPTIONS
+        if unknown:
+            raise TypeError(f"spark-pool has no option {', '.join(sorted(unknown))}")
+        self.parallel, self._options = parallel, options
+        mmap_mode = options.get("mmap_mode")
+        if mmap_mode not in (None, "r", "c"):
+            raise ValueError(f"mmap_mode={mmap_mode!r}: workers on other machines cannot write to it, give 'r' or 'c'")
+        self._pool = Pool.take(spark_context())
+        self._pool.shared.max_nbytes, self._pool.shared.mmap_mode = options.get("max_nbytes"), mmap_mode
+        self._pool.begin(count, self.inner_max_num_threads)
+        return count
+
+    def submit(self, func: Callable[[], list], callback: Callable | None = None) -> Future:
+        """Queue a batch of calls."""
+        assert self._pool is not None
+        future = self._pool.submit(func)
+        if callback is not None:
+            future.add_done_callback(callback)
+        return future
+
+    apply_async = submit  # its name before joblib 1.5
+
+    def retrieve_result_callback(self, out: Future) -> list:
+        """Give the results of a batch, or raise what it raised."""
+        return out.result()
+
+    def stop_call(self) -> None:
+        """Free what the call shared, and show what its workers warned of."""
+        if self._pool is not None:
+            self._pool.end_call()
+
+    def terminate(self) -> None:
+        """Leave the tasks to the next call, if one comes soon."""
+        if self._pool is not None:
+            self._pool.rest()
+            self._pool = None
+        self.reset_batch_stats()
+
+    def abort_everything(self, ensure_ready: bool = True) -> None:
+        """Cancel what runs."""
+        if self._pool is not None:
+            self._pool.kill()
+            self._pool = None
+        if ensure_ready:
+            self.configure(n_jobs=self.parallel.n_jobs, parallel=self.parallel, **self._options)
+
+
+def spark_context() -> SparkContext:
+    """Find the running Spark, or say what is missing."""
+    if is_remote():
+        raise RuntimeError(
+            "spark-pool: with Spark Connect no executor can reach this process. Use joblib-spark's backend"
+            " (grid_search_joblib_spark.py), which sends each batch as a Spark job"
+        )
+    if os.getpid() != PROCESS:
+        raise RuntimeError("spark-pool: this process was forked from the one that runs Spark, and cannot use it")
+    context = SparkContext._active_spark_context
+    if context is None or context._jsc is None:
+        raise RuntimeError("spark-pool: no Spark session is running, start one with SparkSession.builder.getOrCreate()")
+    return context
+
+
+def count_slots(context: SparkContext) -> int:
+    """Count the tasks that the executors of now can run at once, or 2 where none has come yet."""
+    scala = context._jsc.sc()
+    return scala.maxNumConcurrentTasks(scala.resourceProfileManager().resourceProfileFromId(0)) or 2
+
+
+# --- in this process ---
+
+
+class WorkerLostError(RuntimeError):
+    """A batch took its Python process with it, `TRIES` times."""
+
+
+@dataclass
+class Batch:
+    """Calls that travel together, and where their results are awaited."""
+
+    call: Callable[[], list]
+    future: Future = field(default_factory=Future)
+    losses: int = 0
+
+
+class Job:
+    """A Spark job of `size` tasks; each of them is a worker, known by its seat."""
+
+    numbers = itertools.count()
+    thread: threading.Thread
+
+    def __init__(self, size: int) -> None:
+        self.number = next(self.numbers)
+        # Spark may run a task twice (speculation, or a host that it takes for lost): the second waits for the first.
+        self.seats = [threading.Lock() for _ in range(size)]
+        self.left: set[int] = set()
+        self.links: set[Link] = set()
+        self.connected = False
+
+
+class Pool:
+    """Spark tasks that run the batches of one call at a time, and leave when no work comes."""
+
+    known: list[Pool] = []  # noqa: RUF012 - one list for all
+    lock = threading.Lock()  # guards `known`, and who is `busy`
+
+    def __init__(self, context: SparkContext) -> None:
+        self.context, self.setting = context, setting_of(context)
+        self.name, self.key = "spark-pool-" + secrets.token_hex(8), secrets.token_bytes(32)
+        self.listener, self.address = listen(context)
+        self.shared = Shared()
+        self.changed = threading.Condition()  # guards all that follows
+        self.waiting: deque[Batch] = deque()
+        self.jobs: dict[int, Job] = {}
+        self.threads: list[threading.Thread] = []
+        self.links: set[Link] = set()
+        self.workers: set[Link] = set()
+        self.folders: set[str] = set()
+        self.warnings: dict[tuple, None] = {}
+        self.size = self.idle = self.failures = 0
+        self.inner_threads: int | None = None
+        self.error: Exception | None = None
+        self.busy, self.over, self.stopped, self.hurried = True, False, False, False
+        self.keeper = threading.Thread(target=self._keep, name=self.name, daemon=True)
+        self.keeper.start()
+
+    # The calling thread
+
+    @classmethod
+    def take(cls, context: SparkContext) -> Pool:
+        """Give the tasks of an earlier call, if they are still there and fit, or a new pool."""
+        setting = setting_of(context)
+        with cls.lock:
+            free = [pool for pool in cls.known if not pool.busy and not pool.over and pool.error is None]
+            fitting = [pool for pool in free if pool.context is context and pool.setting == setting]
+            if not fitting:
+                fitting = [cls(context)]
+                cls.known.append(fitting[0])
+            fitting[0].busy = True
+        return fitting[0]
+
+    def begin(self, size: int, inner_threads: int | None) -> None:
+        """Get ready for calls; workers that are too many leave."""
+        with self.changed:
+            self.size, self.inner_threads, self.failures, self.hurried = size, inner_threads, 0, False
+            self.changed.notify_all()
+
+    def submit(self, call: Callable[[], list]) -> Future:
+        """Queue a batch."""
+        batch = Batch(call)
+        with self.changed:
+            error = self.error
+            if error is None:
+                self.hurried = False
+                self.waiting.append(batch)
+                self._start_missing_tasks()
+                self.changed.notify()
+        if error is not None:
+            batch.future.set_exception(error)
+        return batch.future
+
+    def end_call(self) -> None:
+        """Free what the call shared; show its warnings, each of them once."""
+        self.shared.clear()
+        shown, self.warnings = self.warnings, {}
+        for warning in shown:
+            try:
+                warnings.warn_explicit(*warning)
+            except Warning:  # a filter of "error" must not make a failure of work that is done
+                warnings.showwarning(*warning)
+
+    def rest(self) -> None:
+        """Wait for the next call, for a short while."""
+        self.end_call()
+        if self.error is not None:
+            return self.kill()
+        with self.lock:
+            self.busy = False
+
+    def hurry(self) -> None:
+        """Let idle tasks end now."""
+        with self.changed:
+            self.hurried = True
+            self.changed.notify_all()
+
+    def kill(self) -> None:
+        """Cancel the Spark jobs, and with them what runs; return when all is gone."""
+        with self.changed:
+            self.stopped = True
+            self.waiting.clear()
+            self.changed.notify_all()
+        self.keeper.join()
+
+    # One thread that cares for the pool
+
+    def _keep(self) -> None:
+        """Let workers in until nobody needs the pool; then tidy up."""
+        while not self._is_over():
+            with suppress(OSError):  # mostly TimeoutError
+                link = Link(self.listener.accept()[0])
+                self.links.add(link)
+                self._start_thread(self._serve, link)
+                continue
+            if self.idle and not self.waiting and count_jobs(self.context) > len(self.jobs):
+                self.hurry()
+        self.listener.close()
+        self._end_jobs()
+        # Not before the jobs: of a task that fails before it is cancelled, Spark writes a long error into its log.
+        for link in list(self.links):
+            link.hang_up()
+        for thread in self.threads:
+            thread.join()
+        self.shared.clear()
+        for folder in self.folders:  # of killed workers on this machine; elsewhere Spark removes it with the executor
+            shutil.rmtree(folder, ignore_errors=True)
+        with self.lock:
+            self.known.remove(self)
+
+    def _is_over(self) -> bool:
+        with self.lock:
+            self.over = self.stopped or not (self.busy or self.links)
+            return self.over
+
+    def _end_jobs(self) -> None:
+        """Wait for Spark jobs whose tasks have left, and cancel the others."""
+        for job in list(self.jobs.values()):
+            while job.thread.is_alive():
+                # Again and again: a job that is about to start cannot be cancelled yet.
+                if self.stopped or len(job.left) < len(job.seats):
+                    with suppress(Exception):  # the session may be gone
+                        self.context.cancelJobsWithTag(self.name)
+                job.thread.join(0.2)
+
+    def _start_thread(self, target: Callable, argument: Any) -> threading.Thread:
+        thread = threading.Thread(target=target, args=(argument,), name=self.name, daemon=True)
+        with self.changed:
+            self.threads = [*(other for other in self.threads if other.is_alive()), thread]
+        thread.start()
+        return thread
+
+    # One thread for each Spark job: one at first, another after a loss or when workers are missed that have left
+
+    def _start_missing_tasks(self) -> None:
+        there = sum(len(job.seats) - len(job.left) for job in self.jobs.values())
+        if there < self.size and len(self.waiting) > self.idle and not self.stopped:
+            job = Job(self.size - there)
+            self.jobs[job.number] = job
+            job.thread = self._start_thread(self._run, job)
+
+    def _run(self, job: Job) -> None:
+        """Run the tasks of a job, and see why they ended."""
+        task = partial(work, address=self.address, key=self.key, job=job.number, name=self.name)
+        problem: Any = None
+        try:
+            for name, value in self.setting[1].items():
+                self.context.setLocalProperty(name, value)  # type: ignore[arg-type]
+            self.context.addJobTag(self.name)
+            # All in one job: Spark then spreads them over the executors, one each, round and round.
+            seats = self.context.parallelize(range(len(job.seats)), len(job.seats))
+            refusals = seats.mapPartitionsWithIndex(task).collect()
+            if not job.connected:
+                problem = next(iter(refusals), None)
+        except Exception as error:  # noqa: BLE001 - the calling thread raises it
+            problem = error
+        self._close_job(job, problem)
+
+    def _close_job(self, job: Job, problem: Any) -> None:
+        """Start other tasks where they failed, unless that is hopeless: then nobody may wait for them."""
+        abandoned: list[Batch] = []
+        with self.changed:
+            del self.jobs[job.number]
+            for link in job.links:  # Spark ends these too, two seconds later
+                link.hang_up()
+            if problem is not None and not self.stopped:
+                self.failures += 1
+                self.error = self.error or self._hopeless(job, problem)
+            if self.error is not None:
+                abandoned, self.waiting = list(self.waiting), deque()
+            elif self.waiting:
+                self._start_missing_tasks()
+        for batch in abandoned:
+            batch.future.set_exception(self.error)
+
+    def _hopeless(self, job: Job, problem: Any) -> Exception | None:
+        error: Exception | None = None
+        if not job.connected or "cancelled" in str(problem):
+            error = RuntimeError(f"Spark ended the tasks of spark-pool: {' '.join(str(problem).splitlines()[:2])}")
+        elif self.failures >= TRIES:
+            error = WorkerLostError(LOST.format(self.failures, "the calls of joblib"))
+        if error is not None:
+            error.__cause__ = problem if isinstance(problem, Exception) else None
+        return error
+
+    # One thread for each worker
+
+    def _serve(self, link: Link) -> None:
+        try:
+            job, seat = self._welcome(link)
+            with job.seats[seat]:
+                self._feed(link, job, seat)
+        # The worker is lost, or who connected is none: it has not the key.
+        except (OSError, EOFError, AssertionError, AuthenticationError, LookupError):
+            pass
+        finally:
+            link.close()
+            with self.changed:
+                self.links.discard(link)
+                self.workers.discard(link)
+
+    def _welcome(self, link: Link) -> tuple[Job, int]:
+        """Let a worker in that has the key; nothing that comes before is unpickled."""
+        link.give_up_after(seconds=20)
+        deliver_challenge(link, self.key)
+        answer_challenge(link, self.key)
+        link.give_up_after(seconds=0)
+        number, seat, folder = pickle.loads(link.recv_bytes())
+        with self.changed:
+            self.folders.add(folder)
+            job = self.jobs[number]
+            job.links.add(link)
+            job.connected = True
+        return job, seat
+
+    def _feed(self, link: Link, job: Job, seat: int) -> None:
+        """Give a worker one batch after the other; when no more come, let it go."""
+        with self.changed:
+            self.workers.add(link)
+        told = 0
+        while (batch := self._next_batch(link, job, seat)) is not None:
+            dropped = self.shared.dropped[told:]
+            try:
+                message, kept = self.shared.dump((batch.call, self.inner_threads, dropped))
+            except Exception as error:  # noqa: BLE001 - it is raised where the results are awaited
+                unsent = pickle.PicklingError("Could not pickle the task to send it to the workers.")
+                unsent.__cause__ = error
+                batch.future.set_exception(unsent)
+                continue
+            told += len(dropped)
+            try:
+                answer = self._ask(link, message)
+            except Exception:
+                self._lose(batch, job)
+                raise
+            self._settle(batch, answer)
+            del batch, kept
+        link.send_bytes(b"")
+        link.recv_bytes()  # the worker hangs up first
+
+    def _next_batch(self, link: Link, job: Job, seat: int) -> Batch | None:
+        """Wait for work; None lets the worker go."""
+        with self.changed:
+            self.idle += 1
+            self.changed.wait_for(
+                lambda: self.waiting or self.hurried or self.stopped or len(self.workers) > self.size, IDLE_SECONDS
+            )
+            self.idle -= 1
+            if self.waiting and len(self.workers) <= self.size and seat not in job.left and not self.stopped:
+                return self.waiting.popleft()
+            job.left.add(seat)
+            self.workers.discard(link)
+            if not self.busy:  # tasks that Spark has not started yet are to end at once
+                self.hurried = True
+            self.changed.notify_all()
+            return None
+
+    def _ask(self, link: Link, message: bytes) -> bytes:
+        """Send a batch, then the shared objects that the worker asks for, and receive the results."""
+        link.send_bytes(message)
+        while (answer := link.recv_bytes()).startswith(NEED):
+            for chunk in chunks(self.shared.raw(answer.removeprefix(NEED).decode())):
+                link.send_bytes(chunk)
+            link.send_bytes(b"")
+        return answer
+
+    def _settle(self, batch: Batch, answer: bytes) -> None:
+        try:
+            done, value, warned = pickle.loads(answer)
+        except Exception as error:  # noqa: BLE001 - of a class that only the workers can import
+            done, value, warned = False, error, []
+        with self.changed:
+            self.warnings.update(dict.fromkeys(warned))
+        # Outside the lock: joblib's callback submits the next batch.
+        if done:
+            batch.future.set_result(value)
+        else:
+            batch.future.set_exception(value)
+
+    def _lose(self, batch: Batch, job: Job) -> None:
+        """Queue a batch again whose worker died, unless it is likely the batch that kills."""
+        with self.changed:
+            batch.losses += job.number in self.jobs  # else Spark had already ended the worker together with others
+            error = self.error
+            if error is None and batch.losses < TRIES:
+                self.waiting.appendleft(batch)
+                self._start_missing_tasks()
+                self.changed.notify()
+                return
+        batch.future.set_exception(error or WorkerLostError(LOST.format(batch.losses, describe(batch.call))))
+
+
+def setting_of(context: SparkContext) -> tuple[str, dict[str, str | None]]:
+    """What a running task cannot change to: files that it has not received, another pool or group of jobs."""
+    files = context._jsc.sc().listFiles().toString()  # PySpark's own `listFiles` needs 30 ms, a fiftieth of a search
+    return files, {name: context.getLocalProperty(name) for name in PROPERTIES}
+
+
+def listen(context: SparkContext) -> tuple[socket.socket, tuple[str, int]]:
+    """Open a port for the executors; in local mode no other machine can reach it."""
+    conf = context.getConf()
+    host = str(conf.get("spark.driver.host")).strip("[]")
+    bind = str(conf.get("spark.driver.bindAddress", host)).strip("[]")
+    if str(context.master).partition("[")[0] == "local":
+        host = bind = "127.0.0.1"
+    family, *_, address = socket.getaddrinfo(bind, 0, type=socket.SOCK_STREAM)[0]
+    listener = socket.create_server(address[:2], family=family, backlog=1024)
+    listener.settimeout(0.1)
+    return listener, (host, listener.getsockname()[1])
+
+
+def count_jobs(context: SparkContext) -> int:
+    """Count the Spark jobs that run or wait, of whatever origin."""
+    try:
+        return len(context.statusTracker().getActiveJobsIds())
+    except Exception:  # noqa: BLE001 - the session is gone, and its jobs with it
+        return 0
+
+
+def describe(call: Any) -> str:
+    """Name the functions of a batch."""
+    return ", ".join(sorted({getattr(item[0], "__qualname__", repr(item[0])) for item in getattr(call, "items", [])}))
+
+
+# --- shared objects ---
+
+
+@dataclass
+class Entry:
+    """An array-like object of a call: `pid` names it from the second time on (mapped arrays: from the first)."""
+
+    alive: Callable[[], Any]
+    pid: dict[str, Any] | None = None
+    blob: bytes | None = None
+    kept: list = field(default_factory=list)  # what the blob refers to
+
+
+class Shared:
+    """Finds by identity what many batches of a call refer to, so that it travels once to each executor."""
+
+    def __init__(self) -> None:
+        self.lock = threading.RLock()  # also taken when an object dies, whatever the thread is at
+        self.numbers = itertools.count()
+        self.entries: dict[int, Entry] = {}
+        self.named: dict[str, Entry] = {}
+        self.dropped: list[str] = []
+        self.max_nbytes: int | None = None  # these two are joblib's settings for a call
+        self.mmap_mode: str | None = None
+
+    def dump(self, value: Any, root: Any = None) -> tuple[bytes, list]:
+        """Pickle `value` with names for shared objects; these have to be kept until the pickle is no longer used."""
+        pickler = SharingPickler(self, root)
+        pickler.dump(value)
+        return pickler.file.getvalue(), pickler.kept
+
+    def pid_of(self, value: Any, inside: bool) -> dict[str, Any] | None:
+        """Name an object; None: it travels with its batch, or with the shared object that it is inside."""
+        with self.lock:
+            entry = self.entries.get(id(value))
+            mapped = self._is_mapped(value)
+            if inside and not mapped:
+                return None
+            if entry is None:
+                entry = self.entries[id(value)] = Entry(self._watch(value))
+                if not mapped:
+                    return None
+            if entry.pid is None:
+                entry.pid = {"name": str(next(self.numbers))}
+                if mapped:
+                    layout = {"dtype": value.dtype, "shape": value.shape, "order": "F" if value.flags.fnc else "C"}
+                    entry.pid |= {"mode": self.mmap_mode, **layout}
+                else:
+                    entry.blob, entry.kept = self.dump(value, root=value)
+                self.named[entry.pid["name"]] = entry
+            return entry.pid
+
+    def _is_mapped(self, value: Any) -> bool:
+        """As loky: arrays above `max_nbytes` are files that workers map; others come as writable copies."""
+        if self.max_nbytes is None or self.mmap_mode is None or type(value) not in (np.ndarray, np.memmap):
+            return False
+        return value.nbytes > self.max_nbytes and not value.dtype.hasobject
+
+    def _watch(self, value: Any) -> Callable[[], Any]:
+        try:
+            return weakref.ref(value, partial(self._forget, id(value)))
+        except TypeError:
+            return lambda: value
+
+    def _forget(self, key: int, _: Any = None) -> None:
+        with self.lock:
+            entry = self.entries.pop(key, None)
+            if entry is not None and entry.pid is not None:
+                self.named.pop(entry.pid["name"])
+                self.dropped.append(entry.pid["name"])
+
+    def raw(self, name: str) -> memoryview:
+        """Give the bytes that travel."""
+        entry = self.named[name]
+        if entry.blob is not None:
+            return memoryview(entry.blob)
+        array = entry.alive()
+        # By way of bytes: dates, for one, have no buffer of their own.
+        return np.ascontiguousarray(array.T if array.flags.fnc else array).reshape(-1).view(np.uint8).data
+
+    def clear(self) -> None:
+        """Forget all; workers hear of it with the next batch, or when they leave."""
+        with self.lock:
+            for key in list(self.entries):
+                self._forget(key)
+
+
+class SharingPickler(cloudpickle.Pickler):
+    """Pickles all that cloudpickle can, and shared objects by their names."""
+
+    def __init__(self, shared: Shared, root: Any) -> None:
+        self.file = io.BytesIO()
+        super().__init__(self.file, protocol=5)
+        self.shared, self.root = shared, root
+        self.kept: list[Any] = []
+        self.pids: dict[int, dict[str, Any] | None] = {}  # one answer for each object, or `f(a, a)` would get two
+
+    def persistent_id(self, value: Any) -> dict[str, Any] | None:
+        """Called for every object there is in a batch, so that most have to pass quickly."""
+        kind: Any = type(value)
+        if not is_array_like(kind) or value is self.root or getattr(value, "nbytes", SMALL) < SMALL:
+            return None
+        if id(value) not in self.pids:
+            self.kept.append(value)
+            self.pids[id(value)] = self.shared.pid_of(value, inside=self.root is not None)
+        return self.pids[id(value)]
+
+
+@cache
+def is_array_like(kind: Any) -> bool:
+    """True for arrays, sparse matrices, data frames and their columns, of whatever library."""
+    return hasattr(kind, "shape") and hasattr(kind, "__len__") and not issubclass(kind, np.dtype)
+
+
+def chunks(data: memoryview) -> Iterator[memoryview]:
+    """Cut into messages, so that neither side needs memory for all at once."""
+    return (data[start : start + CHUNK] for start in range(0, len(data), CHUNK))
+
+
+# --- both sides ---
+
+
+class Link(Connection):
+    """A TCP connection that sends small messages at once and notices a host that is gone."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        # Without it a small message waits up to 40 ms for the acknowledgement of the one before (Nagle's algorithm).
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for name, value in (("TCP_KEEPIDLE", 20), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 4)):
+            if hasattr(socket, name):
+                sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+        self.sock = sock
+        super().__init__(os.dup(sock.fileno()))
+
+    def give_up_after(self, seconds: int) -> None:
+        """Let reading fail after so many seconds; 0 is never."""
+        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", seconds, 0))
+
+    def hang_up(self) -> None:
+        """End the connection for both sides, whichever thread is reading."""
+        with suppress(OSError):
+            self.sock.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """Free the descriptors."""
+        self.sock.close()
+        super().close()
+
+
+# --- on the workers ---
+
+
+def work(seat: int, _: Iterable, *, address: tuple[str, int], key: bytes, job: int, name: str) -> Iterator[str]:
+    """Be one Spark task: connect, and run what comes until there is no more. Yields why it could not connect."""
+    try:
+        link = Link(socket.create_connection(address, timeout=20))
+        link.sock.settimeout(None)
+        answer_challenge(link, key)
+        deliver_challenge(link, key)
+    except (OSError, EOFError) as error:
+        yield f"{socket.gethostname()} cannot reach the driver at {address[0]}:{address[1]}: {error}"
+        return
+    store = Store(link, name)
+    link.send_bytes(pickle.dumps((job, seat, str(store.folder))))
+    state = {"running": False, "ended": False}
+    watch = threading.Thread(target=leave_with_the_driver, args=(link, state, store), daemon=True)
+    watch.start()
+    with suppress(EOFError, OSError):  # the driver has gone
+        while message := link.recv_bytes():
+            state["running"] = True
+            answer = run(message, store)
+            state["running"] = False
+            link.send_bytes(answer)
+    state["ended"] = True
+    link.hang_up()
+    watch.join()
+    link.close()
+    store.leave()
+
+
+def leave_with_the_driver(link: Link, state: dict[str, bool], store: Store) -> None:
+    """End this process in the middle of a fit when the driver hangs up: it has cancelled the call, or died."""
+    poll = select.poll()
+    poll.register(link.fileno(), getattr(select, "POLLRDHUP", select.POLLHUP))
+    poll.poll()
+    while not state["ended"]:
+        if state["running"]:
+            store.leave()
+            os._exit(1)
+        time.sleep(0.01)
+
+
+def run(message: bytes, store: Store) -> bytes:
+    """Run a batch; give its results or what it raised, and its warnings, pickled."""
+    warned: dict[tuple, None] = {}
+
+    def note(message: Any, category: type, filename: str, lineno: int, file: Any = None, line: Any = None) -> None:
+        warned[str(message), category, filename, lineno] = None
+
+    show, warnings.showwarning = warnings.showwarning, note
+    try:
+        call, inner_threads, dropped = store.load(message)
+        store.drop(dropped)
+        with limit_threads(inner_threads):
+            answer = (True, call(), list(warned))
+        return cloudpickle.dumps(answer)
+    except BaseException as error:  # noqa: BLE001 - the driver raises it
+        if isinstance(error, ImportError):
+            error.add_note("Workers need the module too: SparkContext.addPyFile sends it to them.")
+        return cloudpickle.dumps((False, portable(error), list(warned)))
+    finally:
+        warnings.showwarning = show
+
+
+def portable(error: BaseException) -> Any:
+    """Wrap an exception so that it arrives with its traceback, as the cause that multiprocessing gives it."""
+    sent = ExceptionWithTraceback(error, error.__traceback__)
+    # Some cannot be made again by a call with their `args`, and some hold what cannot be pickled.
+    for sent.exc in (error, Dismantled(error), RuntimeError(f"{type(error).__name__}: {error}")):
+        with suppress(Exception):
+            pickle.loads(cloudpickle.dumps(sent))
+            break
+    return sent
+
+
+class Dismantled:
+    """An exception that is made again without its `__init__`."""
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+    def __reduce__(self) -> tuple:
+        kind = type(self.error)
+        return kind.__new__, (kind, *self.error.args), self.error.__dict__
+
+
+def limit_threads(count: int | None) -> Any:
+    """Limit BLAS and OpenMP; unset is what Spark gives them, `spark.task.cpus` threads."""
+    if count is None:
+        return nullcontext()
+    from threadpoolctl import threadpool_limits
+
+    return threadpool_limits(count)
+
+
+class Store:
+    """The shared objects that an executor has: files, one copy for all its workers."""
+
+    def __init__(self, link: Link, name: str) -> None:
+        self.link = link
+        self.arrays: dict[str, Any] = {}
+        # Below Spark's own folder for this executor, which it removes with the executor.
+        self.folder = Path(os.environ["SPARK_LOCAL_DIRS"].split(",")[0], name)
+        while True:
+            with suppress(FileNotFoundError):
+                self.folder.mkdir(mode=0o700, exist_ok=True)
+                self.users = (self.folder / "users").open("a")
+                fcntl.flock(self.users, fcntl.LOCK_SH)
+                if Path(self.users.name).exists():  # else the last of the others has just tidied up
+                    break
+
+    def leave(self) -> None:
+        """Tidy up, if no other worker is there."""
+        with suppress(BlockingIOError):
+            fcntl.flock(self.users, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(self.folder, ignore_errors=True)
+        self.users.close()
+
+    def load(self, message: bytes) -> Any:
+        """Unpickle a batch, with the shared objects that it names."""
+        self.objects: dict[str, Any] = {}  # for this batch only: it may change them
+        return NamedUnpickler(io.BytesIO(message), self).load()
+
+    def drop(self, names: list[str]) -> None:
+        """Free what no batch will name again."""
+        for name in names:
+            self.arrays.pop(name, None)
+            (self.folder / name).unlink(missing_ok=True)
+
+    def get(self, name: str, mode: Any = None, **layout: Any) -> Any:
+        """Give the object of that name; arrays are mapped and, if nobody can write to them, kept."""
+        known = self.arrays if mode == "r" else self.objects
+        if name not in known:
+            path = self._fetch(name)
+            if mode is not None:
+                known[name] = np.asarray(np.memmap(path, mode=mode, **layout))
+            else:
+                with path.open("rb") as file:
+                    known[name] = NamedUnpickler(file, self).load()
+        return known[name]
+
+    def _fetch(self, name: str) -> Path:
+        """Ask the driver for an object, unless a worker of the same executor has done so."""
+        path, part = self.folder / name, self.folder / "part"
+        with (self.folder / "fetching").open("a") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not path.exists():
+                self.link.send_bytes(NEED + name.encode())
+                with part.open("wb") as file:
+                    while chunk := self.link.recv_bytes():
+                        file.write(chunk)
+                part.replace(path)
+        return path
+
+
+class NamedUnpickler(pickle.Unpickler):
+    """Unpickles what `SharingPickler` wrote."""
+
+    def __init__(self, file: Any, store: Store) -> None:
+        super().__init__(file)
+        self.store = store
+
+    def persistent_load(self, pid: dict[str, Any]) -> Any:
+        """Give a shared object."""
+        return self.store.get(**pid)
+
+
+# --- benchmark: delete from here on when copying ------------------------
+# Some of these are not used here but looked for: what makes this the same workload as the sibling's.
+from grid_search_single_node import (  # noqa: E402, F401
+    PARALLELISM,
+    SIZES,
+    WORKLOAD,
+    answer_of,
+    check,
+    first_candidates,
+    grid_search,
+    make_data,
+    validate,
+)
+from joblib import parallel_config  # noqa: E402
+from pyspark.sql import SparkSession  # noqa: E402
+
+SCHEDULE = {"spark_pool": "pool"}
+REFIT = True
+
+
+def run_spark_pool(
+    data: dict[str, Any], *, spark: SparkSession, parallelism: int, folds: int, candidates: int
+) -> dict[str, Any]:
+    """GridSearchCV, our Spark backend.
+
+    On one slot there are two tasks, and one of them waits: with one, joblib would not use Spark at all.
+    """
+    register_spark_pool()
+    with parallel_config("spark-pool", n_jobs=max(2, parallelism)):
+        search = grid_search(**data, grid=first_candidates(candidates), folds=folds)
+    return answer_of(search, folds)
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+    session = SparkSession.builder.master("local[2]").getOrCreate()
+    found = run_spark_pool(make_data(), spark=session, parallelism=2, folds=5, candidates=48)
+    print(f"48 candidates, 5 folds: the best is {found['best_params']}, accuracy {found['best_score']:.3f}")
+    session.stop()

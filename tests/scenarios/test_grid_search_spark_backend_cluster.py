@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The Spark backend on executors of their own: spread evenly, data once for each, and one of them may be killed."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import grid_search_spark_backend as scenario
+import pytest
+
+pytestmark = pytest.mark.spark
+
+# A script, because a process has one Spark context, and that of the other tests is local.
+SCRIPT = '''
+import json, os, signal, time
+import grid_search_spark_backend as backend, joblib, numpy as np
+from pyspark.sql import SparkSession
+
+spark = SparkSession.builder.master("local-cluster[2,2,1024]").config("spark.ui.enabled", "false").getOrCreate()
+while backend.count_slots(spark.sparkContext) < 4:
+    time.sleep(0.1)
+backend.register_spark_pool()
+shipped, found = [], {}
+chunks = backend.chunks
+backend.chunks = lambda data: [shipped.append(len(data)), chunks(data)][1]
+
+
+def where(array=None):
+    """The executor that ran it, and the process of its Python daemon."""
+    time.sleep(0.3)
+    return os.environ["SPARK_LOCAL_DIRS"], os.getppid()
+
+
+def parent(process):
+    return int(open(f"/proc/{process}/stat").read().rpartition(")")[2].split()[1])
+
+
+def call(count, *args, n_jobs=-1, **options):
+    with joblib.parallel_config("spark-pool", n_jobs=n_jobs):
+        return joblib.Parallel(batch_size=1, **options)(joblib.delayed(where)(*args) for _ in range(count))
+
+
+found["executors of two jobs"] = len(set(call(8, n_jobs=2)))
+X = np.zeros(500_000)
+found["executors of all jobs"] = len(set(call(16, X)))
+found["bytes shipped"] = list(shipped)
+results = call(24, X, return_as="generator")
+first = next(results)
+os.kill(parent(first[1]), signal.SIGKILL)
+found["results with an executor killed"] = len([first, *results])
+backend.stop_spark_pool()
+found["pools left"] = len(backend.Pool.known)
+folders = {folder for folder, _ in [first, *call(8, X)] for folder in folder.split(",")}
+backend.stop_spark_pool()
+found["files left"] = [str(path) for folder in folders for path in backend.Path(folder).glob("spark-pool-*")
+                       if folder not in first[0]]
+print(json.dumps(found))
+spark.stop()
+'''
+
+
+def test_two_executors_share_the_work_and_one_may_be_killed(tmp_path: Path) -> None:
+    (tmp_path / "script.py").write_text(SCRIPT)
+    environment = {**os.environ, "PYTHONPATH": str(Path(scenario.__file__).parent)}
+    result = subprocess.run(
+        [sys.executable, "script.py"], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=400
+    )
+    assert result.returncode == 0, result.stderr[-3000:]
+    assert json.loads(result.stdout) == {
+        "executors of two jobs": 2,
+        "executors of all jobs": 2,
+        "bytes shipped": [4_000_000, 4_000_000],
+        "results with an executor killed": 24,
+        "pools left": 0,
+        "files left": [],
+    }

@@ -1,0 +1,331 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The Spark backend when something goes wrong: the cause is told, the rest goes on, nothing is left behind."""
+
+import multiprocessing.connection
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import traceback
+from pathlib import Path
+from types import SimpleNamespace
+
+import grid_search_spark_backend as scenario
+import joblib
+import numpy as np
+import pytest
+from pyspark.sql import SparkSession
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.datasets import make_classification
+from sklearn.exceptions import FitFailedWarning
+from sklearn.model_selection import GridSearchCV
+from sklearn.svm import SVC
+
+from tests.scenarios.spark_backend_state import on_spark, pools, wait_until  # noqa: F401
+
+pytestmark = [pytest.mark.spark, pytest.mark.usefixtures("pools")]
+
+
+@pytest.fixture(autouse=True)
+def _the_next_call_works(pools: list) -> object:  # noqa: F811
+    yield
+    with on_spark():
+        assert joblib.Parallel()(joblib.delayed(abs)(-i) for i in range(4)) == [0, 1, 2, 3]
+
+
+@pytest.fixture
+def by_value(monkeypatch: pytest.MonkeyPatch) -> object:
+    """Let the classes of this file travel: workers cannot import it."""
+    scenario.cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    yield
+    scenario.cloudpickle.unregister_pickle_by_value(sys.modules[__name__])
+
+
+def run_six(error: BaseException) -> list:
+    # Nested, so that it travels by value: workers cannot import this file.
+    def fail_at_three(i: int) -> int:
+        if i == 3:
+            raise error
+        return i
+
+    return joblib.Parallel()(joblib.delayed(fail_at_three)(i) for i in range(6))
+
+
+@pytest.mark.parametrize("error", [KeyError("no such column"), KeyboardInterrupt(), SystemExit(3)], ids=repr)
+def test_a_failed_task_raises_its_own_exception_with_the_workers_traceback(error: BaseException) -> None:
+    with on_spark(), pytest.raises(type(error)) as raised:
+        run_six(error)
+    assert raised.value.args == error.args
+    assert "in fail_at_three" in "".join(traceback.format_exception(raised.value))
+
+
+def test_an_exception_class_of_the_users_own_keeps_its_identity() -> None:
+    class OwnError(Exception):
+        pass
+
+    with on_spark(), pytest.raises(OwnError, match="spent"):
+        run_six(OwnError("spent"))
+
+
+class StubbornError(Exception):
+    """Pickles, but cannot be made again: `__init__` wants more than `args` holds."""
+
+    def __init__(self, limit: int, unit: str, held: object = None) -> None:
+        super().__init__(f"more than {limit} {unit}")
+        self.limit, self.held = limit, held
+
+
+@pytest.mark.usefixtures("by_value")
+def test_an_exception_that_pickle_cannot_make_again_arrives_whole() -> None:
+    def stubborn() -> None:
+        raise StubbornError(7, "rows")
+
+    with on_spark(), pytest.raises(StubbornError, match="more than 7 rows") as raised:
+        joblib.Parallel()(joblib.delayed(stubborn)() for _ in range(2))
+    assert raised.value.limit == 7
+    assert "in stubborn" in "".join(traceback.format_exception(raised.value))
+
+
+@pytest.mark.usefixtures("by_value")
+def test_an_exception_that_cannot_travel_still_says_what_it_said() -> None:
+    def stubborn() -> None:
+        raise StubbornError(7, "rows", held=threading.Lock())
+
+    with on_spark(), pytest.raises(RuntimeError, match="StubbornError: more than 7 rows") as raised:
+        joblib.Parallel()(joblib.delayed(stubborn)() for _ in range(2))
+    assert "in stubborn" in "".join(traceback.format_exception(raised.value))
+
+
+def test_what_cannot_be_pickled_is_told_from_both_sides() -> None:
+    with on_spark():
+        with pytest.raises(Exception, match="Could not pickle the task") as raised:
+            joblib.Parallel()(joblib.delayed(id)(threading.Lock()) for _ in range(4))
+        assert "cannot pickle" in str(raised.value.__cause__)
+        with pytest.raises(TypeError, match="cannot pickle"):
+            joblib.Parallel()(joblib.delayed(lambda: __import__("threading").Lock())() for _ in range(4))
+
+
+def test_the_search_names_the_bad_candidate_and_others_may_score_nan() -> None:
+    X, y = make_classification(100, random_state=0)
+    search = GridSearchCV(SVC(), {"C": [1, -1]}, cv=2, error_score="raise")
+    with on_spark(), pytest.raises(ValueError, match="'C' parameter of SVC"):
+        search.fit(X, y)
+    search.set_params(error_score=np.nan)
+    with (
+        on_spark(),
+        pytest.warns(UserWarning, match="non-finite"),
+        pytest.warns(FitFailedWarning, match="2 fits failed"),
+    ):
+        search.fit(X, y)
+    assert np.isnan(search.cv_results_["mean_test_score"][1])
+
+
+def test_a_with_block_goes_on_after_a_failure() -> None:
+    with on_spark(), joblib.Parallel() as parallel:
+        for _ in range(2):
+            with pytest.raises(ZeroDivisionError):
+                parallel(joblib.delayed(divmod)(1, 0) for _ in range(4))
+            assert parallel(joblib.delayed(abs)(-i) for i in range(4)) == [0, 1, 2, 3]
+
+
+def test_a_task_that_hangs_runs_into_the_timeout_and_ends(tmp_path: Path) -> None:
+    def hang(folder: Path) -> None:
+        (folder / str(os.getpid())).touch()
+        time.sleep(3600)
+
+    with on_spark(), pytest.raises(multiprocessing.TimeoutError):
+        joblib.Parallel(timeout=1)(joblib.delayed(hang)(tmp_path) for _ in range(2))
+    for path in tmp_path.iterdir():
+        wait_until(lambda path=path: not Path("/proc", path.name).exists())
+
+
+class Fatal(ClassifierMixin, BaseEstimator):
+    """Kills its process, the first time or always."""
+
+    def __init__(self, folder: str = "", k: int = 0, always: bool = False) -> None:
+        self.folder, self.k, self.always = folder, k, always
+
+    def fit(self, X: np.ndarray, y: np.ndarray) -> "Fatal":
+        self.classes_ = np.unique(y)
+        died = Path(self.folder, "died")
+        if self.k == 2 and (self.always or not died.exists()):
+            died.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return self
+
+    def predict(self, X: np.ndarray) -> np.ndarray:
+        return (X[:, self.k] > 0).astype(int)
+
+
+@pytest.mark.usefixtures("by_value")
+def test_a_killed_worker_process_changes_nothing(tmp_path: Path) -> None:
+    X, y = make_classification(200, random_state=0)
+    search = GridSearchCV(Fatal(str(tmp_path)), {"k": [0, 1, 2, 3]}, cv=3, error_score="raise")
+    (tmp_path / "died").touch()
+    expected = search.fit(X, y).cv_results_
+    (tmp_path / "died").unlink()
+    with on_spark():
+        found = search.fit(X, y).cv_results_
+    assert (tmp_path / "died").exists()
+    assert {k: list(v) for k, v in found.items() if "time" not in k} == {
+        k: list(v) for k, v in expected.items() if "time" not in k
+    }
+
+
+@pytest.mark.usefixtures("by_value")
+def test_a_fit_that_always_kills_its_process_is_given_up(tmp_path: Path) -> None:
+    X, y = make_classification(200, random_state=0)
+    with on_spark(), pytest.raises(scenario.WorkerLostError, match=r"died 3 times while it ran .*os\._exit"):
+        GridSearchCV(Fatal(str(tmp_path), always=True), {"k": [2, 3]}, cv=2).fit(X, y)
+
+
+def test_jobs_that_someone_cancels_are_not_started_again(spark: SparkSession) -> None:
+    def cancel() -> None:
+        wait_until(lambda: scenario.Pool.known and scenario.Pool.known[0].workers)
+        spark.sparkContext.cancelAllJobs()
+
+    thread = threading.Thread(target=cancel)
+    thread.start()
+    with on_spark(), pytest.raises(RuntimeError, match=r"Spark ended the tasks of spark-pool: .*cancelled"):
+        joblib.Parallel()(joblib.delayed(time.sleep)(60) for _ in range(2))
+    thread.join()
+
+
+def test_workers_that_cannot_connect_are_told_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    listen = scenario.listen
+    closed = socket.create_server(("127.0.0.1", 0))
+    port = closed.getsockname()[1]
+    closed.close()
+    with monkeypatch.context() as patch:
+        patch.setattr(scenario, "listen", lambda context: (listen(context)[0], ("127.0.0.1", port)))
+        with on_spark(), pytest.raises(RuntimeError, match=f"cannot reach the driver at 127.0.0.1:{port}: ") as raised:
+            joblib.Parallel()(joblib.delayed(abs)(i) for i in range(4))
+    assert "\n" not in str(raised.value)
+
+
+@pytest.fixture
+def open_pool(pools: list) -> object:  # noqa: F811
+    """A pool in the middle of a call."""
+    with on_spark():
+        results = joblib.Parallel(return_as="generator")(joblib.delayed(time.sleep)(0.2) for _ in range(10))
+        yield pools[0]
+        assert list(results) == [None] * 10
+
+
+def test_only_this_machine_can_connect_in_local_mode(open_pool: scenario.Pool) -> None:
+    assert open_pool.listener.getsockname()[0] == "127.0.0.1"
+
+
+@pytest.mark.parametrize(
+    ("settings", "bound"),
+    [
+        ({"spark.driver.host": "127.0.0.2"}, "127.0.0.2"),
+        ({"spark.driver.host": "driver.example", "spark.driver.bindAddress": "127.0.0.3"}, "127.0.0.3"),
+    ],
+)
+def test_on_a_cluster_it_listens_where_the_driver_does(settings: dict, bound: str) -> None:
+    context = SimpleNamespace(master="spark://somewhere:7077", getConf=lambda: settings)
+    listener, address = scenario.listen(context)
+    with listener:
+        assert listener.getsockname()[0] == bound
+        assert address == (settings["spark.driver.host"], listener.getsockname()[1])
+
+
+def test_a_client_with_a_wrong_key_is_refused(open_pool: scenario.Pool) -> None:
+    with pytest.raises(multiprocessing.AuthenticationError):
+        multiprocessing.connection.Client(open_pool.address, authkey=b"a guess")
+
+
+def test_clients_that_say_nothing_or_nonsense_stop_nobody(open_pool: scenario.Pool) -> None:
+    silent = socket.create_connection(open_pool.address)
+    with socket.create_connection(open_pool.address) as nonsense:
+        nonsense.sendall(b"\x00\x00\x00\x05GET /\r\n" * 100)
+    with on_spark():
+        assert joblib.Parallel()(joblib.delayed(abs)(-i) for i in range(4)) == [0, 1, 2, 3]
+    silent.close()
+
+
+def test_both_ends_send_small_messages_at_once(open_pool: scenario.Pool) -> None:
+    def delayed_by_nagle() -> bool:
+        import gc
+
+        links = [found for found in gc.get_objects() if type(found).__name__ == "Link"]
+        assert links
+        return any(not link.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) for link in links)
+
+    wait_until(lambda: open_pool.workers)
+    links = list(open_pool.workers)
+    assert all(link.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) for link in links)
+    with on_spark():
+        assert joblib.Parallel()(joblib.delayed(delayed_by_nagle)() for _ in range(2)) == [False, False]
+
+
+def test_without_a_session_and_with_spark_connect_it_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    def call() -> None:
+        with on_spark():
+            joblib.Parallel()(joblib.delayed(abs)(i) for i in range(2))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(scenario.SparkContext, "_active_spark_context", None)
+        with pytest.raises(RuntimeError, match=r"no Spark session is running, start one"):
+            call()
+    with monkeypatch.context() as patch:
+        patch.setattr(scenario, "is_remote", lambda: True)
+        with pytest.raises(RuntimeError, match=r"Spark Connect .* Use joblib-spark's backend"):
+            call()
+
+
+def test_options_of_other_backends_are_refused(spark: SparkSession) -> None:
+    with on_spark(), pytest.raises(TypeError, match="spark-pool has no option initializer"):
+        joblib.Parallel(initializer=print)(joblib.delayed(abs)(i) for i in range(2))
+
+
+def test_a_forked_process_is_told_that_it_cannot_use_spark(spark: SparkSession) -> None:
+    def call() -> str:
+        with on_spark(), pytest.raises(RuntimeError) as raised:
+            joblib.Parallel()(joblib.delayed(abs)(i) for i in range(2))
+        return str(raised.value)
+
+    read, write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.write(write, call().encode())
+        os._exit(0)
+    os.waitpid(child, 0)
+    assert os.read(read, 1000) == b"spark-pool: this process was forked from the one that runs Spark, and cannot use it"
+    os.close(read)
+    os.close(write)
+
+
+INTERRUPTED = """
+import os, signal, sys, threading, time
+import grid_search_spark_backend as b, joblib
+from pyspark.sql import SparkSession
+spark = SparkSession.builder.master("local[2]").config("spark.ui.enabled", "false").getOrCreate()
+b.register_spark_pool()
+before = set(threading.enumerate())
+def interrupt():
+    while not (b.Pool.known and len(b.Pool.known[0].workers) == 2): time.sleep(0.05)
+    os.kill(os.getpid(), signal.SIGINT)
+threading.Thread(target=interrupt).start()
+with joblib.parallel_config("spark-pool"):
+    try:
+        joblib.Parallel()(joblib.delayed(time.sleep)(600) for _ in range(8))
+    except KeyboardInterrupt:
+        print("interrupted", [t.name for t in set(threading.enumerate()) - before], b.Pool.known)
+    print(joblib.Parallel()(joblib.delayed(abs)(-i) for i in range(3)))
+spark.stop()
+"""
+
+
+def test_ctrl_c_ends_all_and_the_next_call_works(tmp_path: Path) -> None:
+    (tmp_path / "script.py").write_text(INTERRUPTED)
+    environment = {**os.environ, "PYTHONPATH": str(Path(scenario.__file__).parent)}
+    result = subprocess.run(
+        [sys.executable, "script.py"], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=200
+    )
+    assert result.stdout == "interrupted [] []\n[0, 1, 2]\n", result.stderr[-3000:]
+    assert "Traceback" not in result.stderr
