@@ -16,7 +16,7 @@ for folder in (ROOT, SCENARIOS):
     if str(folder) not in sys.path:
         sys.path.insert(0, str(folder))
 
-from suite.spark.java import find_java
+from suite.spark.java import find_java  # noqa: E402 - found on the path that was just set
 
 # Tests that start Spark by themselves get the Java that the suite would take, whatever the machine has.
 os.environ["JAVA_HOME"] = str(find_java().home)

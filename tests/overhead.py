@@ -13,7 +13,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from suite import records
+from suite import records  # noqa: E402 - found on the path that was just set
 
 
 def share(directory: Path) -> tuple[float, float]:
