@@ -89,3 +89,16 @@ def test_what_was_withdrawn_from_the_run_on_containers_is_what_was_not_shown_to_
     assert f"All {len(invalid)} of its parallel cells" in text
     assert {cell.scenario for cell in invalid} == {"time_series_cv"}
     assert {cell.engaged["slots"] for cell in invalid} == {1}
+
+
+def test_results_name_the_command_that_made_each_of_them():
+    rows = re.findall(
+        r"^\| `([\w.]+)/?` \| (`python .+) \|$", (ROOT / "results" / "README.md").read_text(), re.MULTILINE
+    )
+    kept = {path.name for path in (ROOT / "results").iterdir() if not path.name.startswith(("run-", "README"))}
+    assert {name for name, _ in rows} == kept
+    for name, made_by in rows:
+        plan = ROOT / "results" / name / "plan.json"
+        if plan.exists():
+            said = json.loads(plan.read_text())["command"].removeprefix("python -m suite bench ")
+            assert said.removeprefix("--master compose --workers 2 ") in made_by, name
