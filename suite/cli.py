@@ -12,12 +12,15 @@ import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from suite.errors import UsageError
 from suite.machine.signals import INTERRUPTED, InterruptError, raise_on_signals
-from suite.plan.scenario import BENCH_SIZES, SIZE_NAMES
+from suite.plan.scenario import BENCH_SIZES, SCENARIOS, SIZE_NAMES, Scenario, discover
 
 WRONG_USAGE = 2
+
+Commands = argparse._SubParsersAction  # of `ArgumentParser`s
 
 
 def positive_ints(text: str) -> tuple[int, ...]:
@@ -60,14 +63,34 @@ def parser() -> argparse.ArgumentParser:
         "or not comparable, 130 interrupted.",
     )
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for add in (
+        _add_list,
+        _add_doctor,
+        _add_bench,
+        _add_compare,
+        _add_prove,
+        _add_report,
+        _add_cluster,
+        _add_encryption,
+    ):
+        add(commands)
+    return top
 
+
+def _add_list(commands: Commands) -> None:
     listing = commands.add_parser("list", help="the recipes, their variants and sizes")
     listing.add_argument("--json", action="store_true", help="for programs")
     _add_scenarios(listing)
+    listing.set_defaults(run=_run_list)
 
+
+def _add_doctor(commands: Commands) -> None:
     doctor = commands.add_parser("doctor", help="what this machine has, and what to do about what it lacks")
-    doctor.add_argument("--master", metavar="M", default=None, help="also check that this master can be reached")
+    doctor.add_argument("--master", metavar="M", help="also check that this master can be reached")
+    doctor.set_defaults(run=_run_doctor)
 
+
+def _add_bench(commands: Commands) -> None:
     bench = commands.add_parser(
         "bench",
         help="run recipes, check their answers, time them, draw charts",
@@ -83,73 +106,42 @@ def parser() -> argparse.ArgumentParser:
         help="names from `list`, or files; default: all of the folder",
     )
     _add_scenarios(bench)
-    bench.add_argument(
-        "--size", choices=BENCH_SIZES, default=None, help="how much data and how many fits (default: ci)"
-    )
+    bench.add_argument("--size", choices=BENCH_SIZES, help="how much data and how many fits (default: ci)")
     bench.add_argument(
         "--master",
         metavar="M",
-        default=None,
         help="local[N] (default: all cores), standalone (a cluster of local processes), compose (of containers), "
         "spark://HOST:PORT or another master",
     )
-    bench.add_argument(
-        "--slots", type=positive_ints, metavar="N,N", default=None, help="cores that Spark may use, swept"
-    )
-    bench.add_argument("--parallelism", type=positive_ints, metavar="N,N", default=None, help="fits in flight, swept")
-    bench.add_argument("--folds", type=positive_ints, metavar="N,N", default=None, help="numbers of folds, swept")
-    bench.add_argument(
-        "--workers", type=positive_int, metavar="N", default=None, help="of one core, for standalone and compose"
-    )
+    bench.add_argument("--slots", type=positive_ints, metavar="N,N", help="cores that Spark may use, swept")
+    bench.add_argument("--parallelism", type=positive_ints, metavar="N,N", help="fits in flight, swept")
+    bench.add_argument("--folds", type=positive_ints, metavar="N,N", help="numbers of folds, swept")
+    bench.add_argument("--workers", type=positive_int, metavar="N", help="of one core, for standalone and compose")
     bench.add_argument(
         "--blocks",
         type=positive_int,
         metavar="N",
-        default=None,
         help="repeats of everything; six give intervals (default: 6; smoke: 1)",
     )
     bench.add_argument(
         "--minutes",
         type=positive_float,
         metavar="N",
-        default=None,
         help="leave out blocks that would end later (default for size ci without --blocks: 9.5; else none)",
     )
-    bench.add_argument("--seed", type=int, metavar="N", default=None, help="of the random order (default: 0)")
+    bench.add_argument("--seed", type=int, metavar="N", help="of the random order (default: 0)")
     bench.add_argument(
         "--timeout",
         type=positive_float,
         metavar="SECONDS",
-        default=None,
         help="for each cell, both its calls; as long for the start of a session",
     )
     bench.add_argument("--resume", action="store_true", help="go on with a run: what has no good record runs again")
-    bench.add_argument("--out", type=Path, metavar="DIR", default=None, help="run folder (default: results/run-DATE)")
-
-    _add_compare(commands)
-
-    _add_prove(commands)
-
-    report = commands.add_parser("report", help="draw the charts and tables of a run folder again")
-    report.add_argument("directory", type=Path, metavar="DIR", help="a run folder")
-    report.add_argument(
-        "--against",
-        metavar="VARIANT",
-        default=None,
-        help="instead, print how long each variant takes against this one, in Markdown, and draw charts/against.svg",
-    )
-
-    cluster = commands.add_parser("cluster", help="a Spark cluster of containers that stays until it is taken down")
-    cluster.add_argument("action", choices=("up", "status", "down"))
-    cluster.add_argument("--workers", type=positive_int, metavar="N", default=2, help="(default: 2)")
-    cluster.add_argument("--cores", type=positive_int, metavar="N", default=1, help="of each worker (default: 1)")
-    cluster.add_argument("--memory", metavar="SIZE", default="1g", help="of each worker's executor (default: 1g)")
-    cluster.add_argument("--encrypt", action="store_true", help="encrypt what its processes say to one another")
-    cluster.add_argument("--pages", action="store_true", help="web pages and history server, on 127.0.0.1")
-    return top
+    bench.add_argument("--out", type=Path, metavar="DIR", help="run folder (default: results/run-DATE)")
+    bench.set_defaults(run=_run_bench)
 
 
-def _add_compare(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def _add_compare(commands: Commands) -> None:
     compare = commands.add_parser(
         "compare",
         help="whether one revision, set of packages or Spark setting is slower than another",
@@ -171,7 +163,6 @@ def _add_compare(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
             f"--{name}-lock",
             type=Path,
             metavar="FILE",
-            default=None,
             help=f"packages of {name}, as pip installs them (default: the revision's requirements/run.txt, if any)",
         )
         compare.add_argument(
@@ -181,20 +172,20 @@ def _add_compare(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
             default=[],
             help=f"a setting of Spark for {name}; may be repeated",
         )
-    compare.add_argument("--size", choices=SIZE_NAMES, default=None, help="(default: gate, else ci)")
-    compare.add_argument("--master", metavar="M", default=None, help="as for bench, but not compose")
-    compare.add_argument("--slots", type=positive_ints, metavar="N", default=None, help="cores that Spark may use")
+    compare.add_argument("--size", choices=SIZE_NAMES, help="(default: gate, else ci)")
+    compare.add_argument("--master", metavar="M", help="as for bench, but not compose")
+    compare.add_argument("--slots", type=positive_ints, metavar="N", help="cores that Spark may use")
     compare.add_argument(
         "--timeout",
         type=positive_float,
         metavar="SECONDS",
-        default=None,
         help="without news from a process: for data and warm-up call together, and for a timed call (default: 300)",
     )
-    compare.add_argument("--out", type=Path, metavar="DIR", default=None, help="(default: results/run-DATE)")
+    compare.add_argument("--out", type=Path, metavar="DIR", help="(default: results/run-DATE)")
+    compare.set_defaults(run=_run_compare)
 
 
-def _add_prove(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def _add_prove(commands: Commands) -> None:
     prove = commands.add_parser(
         "prove",
         help="how often the gate of `compare` errs on this machine",
@@ -214,13 +205,39 @@ def _add_prove(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     prove.add_argument(
         "--resamples", type=positive_int, metavar="N", default=200, help="sets of blocks, for intervals (default: 200)"
     )
-    prove.add_argument("--out", type=Path, metavar="DIR", default=None, help="(default: results/gate)")
+    prove.add_argument("--out", type=Path, metavar="DIR", help="(default: results/gate)")
+    prove.set_defaults(run=_run_prove)
 
+
+def _add_report(commands: Commands) -> None:
+    report = commands.add_parser("report", help="draw the charts and tables of a run folder again")
+    report.add_argument("directory", type=Path, metavar="DIR", help="a run folder")
+    report.add_argument(
+        "--against",
+        metavar="VARIANT",
+        help="instead, print how long each variant takes against this one, in Markdown, and draw charts/against.svg",
+    )
+    report.set_defaults(run=_run_report)
+
+
+def _add_cluster(commands: Commands) -> None:
+    cluster = commands.add_parser("cluster", help="a Spark cluster of containers that stays until it is taken down")
+    cluster.add_argument("action", choices=("up", "status", "down"))
+    cluster.add_argument("--workers", type=positive_int, metavar="N", default=2, help="(default: 2)")
+    cluster.add_argument("--cores", type=positive_int, metavar="N", default=1, help="of each worker (default: 1)")
+    cluster.add_argument("--memory", metavar="SIZE", default="1g", help="of each worker's executor (default: 1g)")
+    cluster.add_argument("--encrypt", action="store_true", help="encrypt what its processes say to one another")
+    cluster.add_argument("--pages", action="store_true", help="web pages and history server, on 127.0.0.1")
+    cluster.set_defaults(run=_run_cluster)
+
+
+def _add_encryption(commands: Commands) -> None:
     encryption = commands.add_parser("encryption", help="what encryption costs a cluster of local processes")
     encryption.add_argument(
         "--blocks", type=positive_int, metavar="N", default=6, help="of two minutes each (default: 6)"
     )
-    encryption.add_argument("--out", type=Path, metavar="DIR", default=None, help="(default: results/encryption)")
+    encryption.add_argument("--out", type=Path, metavar="DIR", help="(default: results/encryption)")
+    encryption.set_defaults(run=_run_encryption)
 
 
 def _add_scenarios(command: argparse.ArgumentParser) -> None:
@@ -228,7 +245,6 @@ def _add_scenarios(command: argparse.ArgumentParser) -> None:
         "--scenarios",
         type=Path,
         metavar="DIR",
-        default=None,
         help="a folder of recipes in place of the project's own",
     )
 
@@ -239,7 +255,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     try:
         with raise_on_signals():
-            return _run(options, f"python -m suite {shlex.join(arguments)}")
+            code: int = options.run(options, f"python -m suite {shlex.join(arguments)}")
+            return code
     except UsageError as error:
         print(f"error: {error}", file=sys.stderr)
         return WRONG_USAGE
@@ -248,65 +265,58 @@ def main(argv: Sequence[str] | None = None) -> int:
         return INTERRUPTED
 
 
-def _run(options: argparse.Namespace, command_line: str) -> int:
-    if options.command == "list":
-        return _list(options)
-    if options.command == "doctor":
-        from suite.doctor import doctor
+# --- commands: each imports what it needs
 
-        return doctor(options.master)
-    if options.command == "report":
-        return _report(options.directory, options.against)
-    if options.command == "compare":
-        from suite.gate.command import compare
 
-        return compare(options, command_line)
-    if options.command == "prove":
-        from suite.gate.prove import prove
-
-        return prove(options)
-    if options.command == "encryption":
-        from suite.run.encryption_cost import measure_encryption
-
-        return measure_encryption(options.blocks, options.out)
-    if options.command == "cluster":
-        from suite.cluster import compose
-
-        if options.action == "up":
-            size = options.workers, options.cores, options.memory
-            return compose.cluster_up(
-                compose.ClusterSpec(compose.KEPT, *size, encrypt=options.encrypt, pages=options.pages)
-            )
-        return compose.cluster_status() if options.action == "status" else compose.cluster_down()
+def _run_bench(options: argparse.Namespace, command_line: str) -> int:
     from suite.run.command import bench
     from suite.run.options import BenchOptions
 
     return bench(BenchOptions.from_parsed(vars(options)), command_line)
 
 
-def _list(options: argparse.Namespace) -> int:
-    from suite.plan.scenario import SCENARIOS, discover
+def _run_compare(options: argparse.Namespace, command_line: str) -> int:
+    from suite.gate.command import compare
 
+    return compare(options, command_line)
+
+
+def _run_prove(options: argparse.Namespace, _: str) -> int:
+    from suite.gate.prove import prove
+
+    return prove(options)
+
+
+def _run_doctor(options: argparse.Namespace, _: str) -> int:
+    from suite.doctor import doctor
+
+    return doctor(options.master)
+
+
+def _run_encryption(options: argparse.Namespace, _: str) -> int:
+    from suite.run.encryption_cost import measure_encryption
+
+    return measure_encryption(options.blocks, options.out)
+
+
+def _run_cluster(options: argparse.Namespace, _: str) -> int:
+    from suite.cluster import compose
+
+    if options.action == "up":
+        size = options.workers, options.cores, options.memory
+        return compose.cluster_up(
+            compose.ClusterSpec(compose.KEPT, *size, encrypt=options.encrypt, pages=options.pages)
+        )
+    return compose.cluster_status() if options.action == "status" else compose.cluster_down()
+
+
+def _run_list(options: argparse.Namespace, _: str) -> int:
     folder = options.scenarios or SCENARIOS
     if not folder.is_dir():
         raise UsageError(f"--scenarios {folder} is not a directory")
     scenarios, broken = discover(folder)
     if options.json:
-        shown = [
-            {
-                "name": scenario.name,
-                "title": scenario.title,
-                "workload": scenario.workload,
-                "parallelism": scenario.parallelism,
-                "path": str(scenario.path),
-                "sizes": scenario.sizes,
-                "variants": [
-                    {"name": variant.name, "label": variant.label, "takes": sorted(variant.takes)}
-                    for variant in scenario.variants
-                ],
-            }
-            for scenario in scenarios
-        ]
+        shown = [_scenario_json(scenario) for scenario in scenarios]
         print(json.dumps({"scenarios": shown, "broken": broken}, indent=1))
         return 0
     for scenario in scenarios:
@@ -318,7 +328,23 @@ def _list(options: argparse.Namespace) -> int:
     return 0
 
 
-def _report(directory: Path, against: str | None) -> int:
+def _scenario_json(scenario: Scenario) -> dict[str, Any]:
+    variants = [
+        {"name": variant.name, "label": variant.label, "takes": sorted(variant.takes)} for variant in scenario.variants
+    ]
+    return {
+        "name": scenario.name,
+        "title": scenario.title,
+        "workload": scenario.workload,
+        "parallelism": scenario.parallelism,
+        "path": str(scenario.path),
+        "sizes": scenario.sizes,
+        "variants": variants,
+    }
+
+
+def _run_report(options: argparse.Namespace, _: str) -> int:
+    directory, against = options.directory, options.against
     if not (directory / "plan.json").is_file():
         raise UsageError(f"{directory} is not a run folder: it has no plan.json")
     if against is not None:

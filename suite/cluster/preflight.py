@@ -191,14 +191,14 @@ def wait_for_executors(spark: SparkSession, executors: int, seconds: float = WAI
         if spark.sparkContext._jsc.sc().isStopped():
             raise ClusterError(f"{there} of {executors} executors came, then Spark stopped: {_why_missing(spark)}")
         waited = time.monotonic() - begin
-        if waited > CORES_SECONDS and (too_few := _too_few_cores(spark)):
+        if waited > CORES_SECONDS and (too_few := find_missing_cores(spark)):
             raise ClusterError(f"{there} of {executors} executors came: {too_few}")
         if waited > seconds:
             raise ClusterError(f"{there} of {executors} executors came in {seconds:g} seconds: {_why_missing(spark)}")
         time.sleep(0.5)
 
 
-def _too_few_cores(spark: SparkSession) -> str | None:
+def find_missing_cores(spark: SparkSession) -> str | None:
     """Say which cores the master lacks; None where it lacks none or cannot be asked."""
     conf = spark.sparkContext.getConf()
     pages = conf.get(PAGES, "")
@@ -344,11 +344,11 @@ def _read_result(lines: LineReader, url: str, log: Path) -> dict[str, Any]:
                 result: dict[str, Any] = json.loads(line.removeprefix(RESULT))
                 return result
     except EOFError:
-        raise ClusterError(f"no Spark session on {url}: {_reason(log)}: see {log}") from None
+        raise ClusterError(f"no Spark session on {url}: {explain_log(log)}: see {log}") from None
     raise ClusterError(f"{url} did nothing useful in {LIMIT_SECONDS:g} seconds: see {log}")
 
 
-def _reason(log: Path) -> str:
+def explain_log(log: Path) -> str:
     """Find the line of Spark's log that tells a user most."""
     text = log.read_text(errors="replace")
     if "Expected SaslMessage" in text or "authentication" in text.lower():

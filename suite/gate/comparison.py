@@ -116,7 +116,7 @@ class Comparison:
         Brecht 2017). On a cluster, one side follows the other.
         """
         folder = self.directory / stage
-        loops = {name: self._loop(name, plan, folder / name) for name, plan in plans.items()}
+        loops = {name: self.make_loop(name, plan, folder / name) for name, plan in plans.items()}
         # Of two sides in a random order, a fair coin says which goes first.
         orders = [self.coin.sample(list(plans), len(plans)) for _ in range(blocks)]
         took: list[float] = []
@@ -133,7 +133,8 @@ class Comparison:
             write_json(file, facts)
         return Stage(folder, blocks, orders)
 
-    def _loop(self, name: str, plan: SidePlan, folder: Path) -> Loop:
+    def make_loop(self, name: str, plan: SidePlan, folder: Path) -> Loop:
+        """Make the loop that runs a side, in a run folder of its own."""
         one = self.sides[name]
         folder.mkdir(parents=True)
         facts = environment.describe_environment(self.ready.label or self.ready.url, self.java.facts)

@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`report.html`: gathers what its template shows of a run, from the plan, records and environment alone."""
+"""`report.html`: gathers what its template shows of a run, from the plan, records and environment alone.
+
+The package shows what a run found: as a page, on the terminal, as charts, for other tools. It reads run folders and
+runs nothing. It may import `plan`, `spark`, `machine` and the ground modules.
+"""
 
 from __future__ import annotations
 

