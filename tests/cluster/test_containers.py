@@ -190,7 +190,7 @@ def test_a_bench_uses_the_cluster_that_is_up(running, engine, tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
     assert "using the cluster that is up" in done.stdout
     found = records.read(tmp_path / "out" / "records.jsonl")
-    (record,) = [each for each in found if each["variant"] == "shuffled"]
+    (record,) = [each for each in found if each.variant == "shuffled"]
     assert record.status == "ok"
     assert record.engaged["executors"] == 2
     assert record.engaged["slots"] == 2
