@@ -138,8 +138,7 @@ def error_as_result(batch: Callable[[], list]) -> Callable[[], list | BaseExcept
 
         try:
             return batch()
-        # KeyboardInterrupt and SystemExit too: the driver raises them.
-        except BaseException as error:  # noqa: BLE001
+        except BaseException as error:  # noqa: BLE001 - KeyboardInterrupt and SystemExit too: the driver raises them
             note = f"On the Spark worker:\n{traceback.format_exc()}"
             try:
                 cloudpickle.loads(cloudpickle.dumps(error))

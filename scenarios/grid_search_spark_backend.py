@@ -44,7 +44,7 @@ from dataclasses import dataclass, field
 from functools import cache, partial
 from multiprocessing.connection import Connection, answer_challenge, deliver_challenge
 from multiprocessing.context import AuthenticationError
-from multiprocessing.pool import ExceptionWithTraceback  # type: ignore[attr-defined]
+from multiprocessing.pool import ExceptionWithTraceback  # type: ignore[attr-defined]  # the stubs lack it
 from pathlib import Path
 from typing import Any
 
@@ -380,7 +380,7 @@ class Pool:
         problem: Any = None
         try:
             for name, value in self.setting[1].items():
-                self.context.setLocalProperty(name, value)  # type: ignore[arg-type]
+                self.context.setLocalProperty(name, value)  # type: ignore[arg-type]  # None takes it back
             self.context.addJobTag(self.name)
             # All in one job: Spark then spreads them over the executors, one each, round and round.
             seats = self.context.parallelize(range(len(job.seats)), len(job.seats))

@@ -18,8 +18,6 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from pyspark.sql import SparkSession
 from suite.cluster.description import PAGES, Cluster, ClusterError, executor_conf, master_state
 from suite.machine.environment import ROOT
 from suite.machine.pipes import LineReader, write_all
@@ -27,6 +25,9 @@ from suite.machine.processes import child_environment, open_scope
 from suite.spark import session
 from suite.spark.java import Java
 from suite.spark.session import is_local
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
 
 WAIT_SECONDS = 60.0  # for the executors
 CORES_SECONDS = 10.0  # where the master has too few cores: one that has just gone may come back
