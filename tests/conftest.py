@@ -48,3 +48,20 @@ def spark() -> Iterator:
     session.sparkContext.setLogLevel("ERROR")
     yield session
     session.stop()
+
+
+@pytest.fixture(autouse=True)
+def same_local_properties(request: pytest.FixtureRequest) -> Iterator[None]:
+    """A test must not leave a job group, a tag or a scheduler pool to the tests that come after it.
+
+    A job group that is left behind also leaves `spark.job.interruptOnCancel=false`: tasks of cancelled jobs then keep
+    their slots until they end by themselves.
+    """
+    if "spark" not in request.fixturenames:
+        yield
+        return
+    context = request.getfixturevalue("spark").sparkContext
+    names = [f"spark.{name}" for name in ("jobGroup.id", "job.interruptOnCancel", "job.tags", "scheduler.pool")]
+    before = {name: context.getLocalProperty(name) for name in names}
+    yield
+    assert {name: context.getLocalProperty(name) for name in names} == before

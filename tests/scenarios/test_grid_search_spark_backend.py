@@ -138,8 +138,7 @@ def test_tasks_of_another_job_group_are_not_used(spark: SparkSession, pools: lis
             ids = spark.sparkContext.statusTracker().getJobIdsForGroup("mine")
             assert spark.sparkContext.getLocalProperty("spark.jobGroup.id") == "mine"
         finally:
-            for name in scenario.PROPERTIES:
-                spark.sparkContext.setLocalProperty(name, None)
+            spark.sparkContext._jsc.clearJobGroup()
     assert len(pools) == 2
     assert len(ids) == 1
 

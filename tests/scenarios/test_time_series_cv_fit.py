@@ -44,6 +44,7 @@ def nothing_left_behind(spark):
     yield
     assert context._jsc.getPersistentRDDs().size() == cached
     assert threading.active_count() == threads
+    context._jsc.sc().listenerBus().waitUntilEmpty()  # it tells the status tracker, in a thread of its own
     assert list(context.statusTracker().getActiveJobsIds()) == []
     assert set(context.getJobTags()) == set()
 
