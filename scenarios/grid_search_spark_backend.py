@@ -893,6 +893,7 @@ from pyspark.sql import SparkSession  # noqa: E402
 
 SCHEDULE = {"spark_pool": "pool"}
 REFIT = True
+release = stop_spark_pool
 
 
 def run_spark_pool(
@@ -905,8 +906,6 @@ def run_spark_pool(
     register_spark_pool()
     with parallel_config("spark-pool", n_jobs=max(2, parallelism)):
         search = grid_search(**data, grid=first_candidates(candidates), folds=folds)
-    # Within the call: Spark's event log knows of tasks only once they have ended, and tells from them what ran at once.
-    stop_spark_pool()
     return answer_of(search, folds)
 
 

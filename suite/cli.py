@@ -116,6 +116,9 @@ def _add_bench(commands: Commands) -> None:
     bench.add_argument("--slots", type=positive_ints, metavar="N,N", help="cores that Spark may use, swept")
     bench.add_argument("--parallelism", type=positive_ints, metavar="N,N", help="fits in flight, swept")
     bench.add_argument("--folds", type=positive_ints, metavar="N,N", help="numbers of folds, swept")
+    bench.add_argument(
+        "--conf", action="append", metavar="KEY=VALUE", default=[], help="a setting of Spark; may be repeated"
+    )
     bench.add_argument("--workers", type=positive_int, metavar="N", help="of one core, for standalone and compose")
     bench.add_argument(
         "--blocks",

@@ -35,7 +35,7 @@ from suite.plan.scenario import SCENARIOS
 from suite.records import now, write_json
 from suite.run.command import new_run_folder
 from suite.run.loop import lock_run_folder
-from suite.run.options import BenchOptions
+from suite.run.options import BenchOptions, parse_setting
 from suite.run.request import check_master, make_request, workers_wanted
 from suite.spark.java import find_java
 from suite.spark.session import is_local
@@ -158,16 +158,9 @@ def _open_sides(parsed: argparse.Namespace) -> Iterator[dict[str, Side]]:
             lock = getattr(parsed, f"{name}_lock") or lock
             if lock is not None and not lock.is_file():
                 raise UsageError(f"there is no lock {lock}")
-            conf = dict(_setting(text) for text in getattr(parsed, f"{name}_conf"))
+            conf = dict(parse_setting(text) for text in getattr(parsed, f"{name}_conf"))
             made[name] = Side(commit, scenarios, lock, make_interpreter(lock), conf)
         yield made
-
-
-def _setting(text: str) -> tuple[str, str]:
-    key, equals, value = text.partition("=")
-    if not equals or not key.startswith("spark."):
-        raise UsageError(f"{text!r} is not a setting such as spark.sql.shuffle.partitions=8")
-    return key, value
 
 
 def describe_side(side: Side, plan: SidePlan) -> str:

@@ -74,6 +74,7 @@ class Scenario:
     check: Callable[[Any, Any], None]
     prepare: Callable[..., Any] | None = None
     validate: Callable[..., None] | None = None
+    release: Callable[[], object] = lambda: None
     unequal: bool = False
     gated: tuple[str, ...] | None = None
     module: ModuleType | None = field(default=None, repr=False, compare=False)
@@ -180,6 +181,7 @@ def _read(module: ModuleType, path: Path) -> Scenario:
         check=_want(module, "check", CALLABLES, "function check(reference, answer)"),
         prepare=getattr(module, "prepare", None),
         validate=getattr(module, "validate", None),
+        release=getattr(module, "release", lambda: None),
         module=module,
     )
 

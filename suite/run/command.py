@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import secrets
 import sys
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ from suite.report.points import read_run, write_caveats
 from suite.report.terminal import summary
 from suite.run.in_container import run_in_containers
 from suite.run.loop import Loop, PlannedRun, lock_run_folder
-from suite.run.options import BenchOptions
+from suite.run.options import BenchOptions, parse_setting
 from suite.run.plan_file import check_same_plan, describe_plan, read_plan
 from suite.run.request import check_master, make_request, workers_wanted
 from suite.spark.java import find_java
@@ -60,12 +61,14 @@ def bench(options: BenchOptions, command_line: str) -> int:
     UsageError
         Before anything was written.
     """
+    conf = dict(map(parse_setting, options.conf))
     if options.master == "compose":
         _find_scenarios(options)
         directory = options.out or (_newest_run() if options.resume else _default_run_folder())
         return run_in_containers(options, command_line, directory, workers_wanted(options))
     java = find_java()
     directory, plan, scenarios, cells, broken = _plan_of(options, command_line)
+    conf |= dict(map(parse_setting, options.conf))  # of a run that goes on
     for name, reason in broken.items():
         print(f"left out: {name}: {reason}", file=sys.stderr)
     master, logs = plan["master"], directory / "logs"
@@ -76,7 +79,7 @@ def bench(options: BenchOptions, command_line: str) -> int:
             java=java,
             files=[scenario.path for scenario in scenarios],
             cells=cells,
-            cluster=ready,
+            cluster=replace(ready, conf={**conf, **ready.conf}),
             timeout=options.timeout or TIMEOUT_OF_SIZE[plan["size"]],
         )
         own = None if options.blocks or options.resume else MINUTES_OF_SIZE.get(plan["size"])

@@ -8,8 +8,40 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from suite.errors import UsageError
+
 # What makes a plan; given beside --resume, they must ask for the plan that the folder holds.
-PLAN_OPTIONS = ("scenario", "size", "master", "slots", "parallelism", "folds", "blocks", "seed", "scenarios", "workers")
+PLAN_OPTIONS = (
+    "scenario",
+    "size",
+    "master",
+    "slots",
+    "parallelism",
+    "folds",
+    "blocks",
+    "seed",
+    "scenarios",
+    "workers",
+    "conf",
+)
+# The suite reads what ran from the event log, and master and slots are options of their own.
+OWN_SETTINGS = ("spark.master", "spark.cores.max", "spark.eventLog.")
+
+
+def parse_setting(text: str) -> tuple[str, str]:
+    """Split KEY=VALUE, a setting of Spark.
+
+    Raises
+    ------
+    UsageError
+        It is none, or the suite itself has to set it.
+    """
+    key, equals, value = text.partition("=")
+    if not equals or not key.startswith("spark."):
+        raise UsageError(f"{text!r} is not a setting such as spark.sql.shuffle.partitions=8")
+    if key.startswith(OWN_SETTINGS):
+        raise UsageError(f"{key} is set by the suite itself: see --master and --slots")
+    return key, value
 
 
 @dataclass
@@ -30,6 +62,8 @@ class BenchOptions:
     resume : bool
     out : Path or None
         The run folder.
+    conf : list of str
+        Settings of Spark as KEY=VALUE.
     """
 
     scenario: list[str] = field(default_factory=list)
@@ -46,6 +80,7 @@ class BenchOptions:
     timeout: float | None = None
     resume: bool = False
     out: Path | None = None
+    conf: list[str] = field(default_factory=list)
 
     @classmethod
     def from_parsed(cls, parsed: Mapping[str, Any]) -> BenchOptions:
@@ -60,6 +95,9 @@ class BenchOptions:
             value = getattr(self, each.name)
             if each.name == "scenario" or value is None or value is False:
                 continue
+            if each.name == "conf":
+                said += [word for setting in value for word in ("--conf", setting)]
+                continue
             said.append(f"--{each.name}")
             if value is not True:
                 said.append(",".join(map(str, value)) if isinstance(value, tuple) else str(value))
@@ -73,6 +111,7 @@ class BenchOptions:
     def fill(self, earlier: Mapping[str, Any]) -> None:
         """Take from an earlier run's `of_plan` what a resume leaves out."""
         for name in PLAN_OPTIONS:
-            old = earlier[name]
+            old = earlier.get(name)  # None also where an older version did not know the option
             if not getattr(self, name) and old is not None:
-                setattr(self, name, Path(old) if name == "scenarios" else tuple(old) if isinstance(old, list) else old)
+                listed = isinstance(old, list) and name != "conf"
+                setattr(self, name, Path(old) if name == "scenarios" else tuple(old) if listed else old)

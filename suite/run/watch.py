@@ -30,6 +30,8 @@ class CallWatch:
         Of that session.
     turn : callable
         Returns when it is this process's turn: for a warm call, and to go on after the last.
+    release : callable
+        Ends what the variant keeps for its next call.
 
     Attributes
     ----------
@@ -38,13 +40,19 @@ class CallWatch:
     """
 
     def __init__(
-        self, call: Callable[[], Any], spark: SparkSession | None, events: EventLog | None, turn: Callable[[], None]
+        self,
+        call: Callable[[], Any],
+        spark: SparkSession | None,
+        events: EventLog | None,
+        turn: Callable[[], None],
+        release: Callable[[], object],
     ):
         self.answers: list[Any] = []
         self._call = call
         self._spark = spark
         self._events = events
         self._turn = turn
+        self._release = release
         self._cached = session.cached_rdds(spark) if spark is not None else set()
         self._threads: set[threading.Thread] = set()
         self._earlier: list[Event] = []
@@ -57,20 +65,21 @@ class CallWatch:
 
     def before_call(self) -> None:
         """Get ready for a call. Events are counted anew from here, so that only the last call's remain."""
-        warm = bool(self.answers)
-        if warm:
-            self._clocks.append(read_clocks())
         # Threads that are there after the cold call are a pool that is kept warm; a leak grows with every call.
         self._threads.update(threading.enumerate())
         if self._events is not None:
             self._earlier.extend(self._events.read())
-        if warm:
+        if self.answers:
             self._turn()
         self._clocks.append(read_clocks())
 
-    def after_last_call(self) -> None:
-        """Take the last readings, when it is this process's turn to go on."""
+    def after_call(self) -> None:
+        """Take readings, and let Spark's tasks end: its event log knows of no others."""
         self._clocks.append(read_clocks())
+        self._release()
+
+    def after_last_call(self) -> None:
+        """Read what ran, when it is this process's turn to go on."""
         self._turn()
         if self._events is not None:
             self._last = self._events.read()

@@ -362,6 +362,17 @@ def test_when_the_parent_is_killed_the_run_can_be_resumed(bench, tame):
 
 
 @pytest.mark.spark
+def test_tasks_are_released_after_each_call_and_counted_and_settings_reach_the_session(bench):
+    recipe = str(RECIPES / "lingering.py")
+    code, said = bench.run(recipe, "--size", "smoke", "--slots", "2", "--conf", "spark.foldout.word=a=b")
+    assert code == 0, said
+    (record,) = bench.records()
+    assert (record.engaged["slots"], record.engaged["jobs"], record.warnings) == (2, 1, [])
+    assert record.answer["word"] == "a=b"
+    assert json.loads((bench.out / "plan.json").read_text())["options"]["conf"] == ["spark.foldout.word=a=b"]
+
+
+@pytest.mark.spark
 def test_on_a_cluster_of_processes_the_executors_are_recorded_before_and_after(bench, tmp_path):
     recipe = tmp_path / "sound.py"
     whole = (RECIPES / "sparkling.py").read_text()
@@ -421,6 +432,8 @@ REFUSED = {
     "blocks": (["--blocks", "1,2"], "more than one number"),
     "folder": (["--scenarios", "/nonexistent"], "is not a directory"),
     "remote slots": (["--master", "spark://127.0.0.1:1"], "--slots is needed"),
+    "no setting": (["--conf", "shuffle=8"], "'shuffle=8' is not a setting such as spark.sql.shuffle.partitions=8"),
+    "setting of the suite": (["--conf", "spark.eventLog.dir=x"], "spark.eventLog.dir is set by the suite itself"),
     "nothing to resume": (["--resume"], "holds no run to resume"),
 }
 
