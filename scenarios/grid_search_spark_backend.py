@@ -91,12 +91,13 @@ def register_spark_pool() -> None:
 
 
 @atexit.register
-def stop_spark_pool() -> None:
-    """End the idle tasks now that otherwise end by themselves after `IDLE_SECONDS`."""
+def stop_spark_pool(wait: bool = True) -> None:
+    """End the idle tasks now, which would leave after `IDLE_SECONDS`; return when they have gone, or at once."""
     for pool in list(Pool.known):
         if not pool.busy:
             pool.hurry()
-            pool.keeper.join()
+            if wait:
+                pool.keeper.join()
 
 
 class SparkPoolBackend(AutoBatchingMixin, ParallelBackendBase):
@@ -351,6 +352,8 @@ class Pool:
     def _end_jobs(self) -> None:
         """Wait for Spark jobs whose tasks have left, and cancel the others."""
         for job in list(self.jobs.values()):
+            if not self.stopped:  # tasks that have just left, and those that start now and find the port closed
+                job.thread.join(1.0)
             while job.thread.is_alive():
                 # Again and again: a job that is about to start cannot be cancelled yet.
                 if self.stopped or len(job.left) < len(job.seats):
@@ -891,8 +894,9 @@ from grid_search_single_node import (  # noqa: E402, F401
 from joblib import parallel_config  # noqa: E402
 from pyspark.sql import SparkSession  # noqa: E402
 
-SCHEDULE = {"spark_pool": "pool"}
+SCHEDULE = {"spark_pool": "pool", "spark_pool_anew": "pool"}
 REFIT = True
+GATED = ("spark_pool",)
 release = stop_spark_pool
 
 
@@ -901,12 +905,26 @@ def run_spark_pool(
 ) -> dict[str, Any]:
     """GridSearchCV, our Spark backend.
 
-    On one slot there are two tasks, and one of them waits: with one, joblib would not use Spark at all.
+    The tasks of the call before are still there, as loky's processes are: the first call pays for starting them. On
+    one slot there are two tasks, and one of them waits: with one, joblib would not use Spark at all.
     """
     register_spark_pool()
     with parallel_config("spark-pool", n_jobs=max(2, parallelism)):
         search = grid_search(**data, grid=first_candidates(candidates), folds=folds)
     return answer_of(search, folds)
+
+
+def run_spark_pool_anew(
+    data: dict[str, Any], *, spark: SparkSession, parallelism: int, folds: int, candidates: int
+) -> dict[str, Any]:
+    """GridSearchCV, our Spark backend, tasks started anew.
+
+    What a search pays that comes alone, in a session that has run Python tasks before.
+    """
+    try:
+        return run_spark_pool(data, spark=spark, parallelism=parallelism, folds=folds, candidates=candidates)
+    finally:
+        stop_spark_pool(wait=False)
 
 
 if __name__ == "__main__":

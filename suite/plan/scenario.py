@@ -257,6 +257,15 @@ def _variant(name: str, function: Callable[..., Any], needs_spark: bool) -> Vari
     )
 
 
+def files_for_workers(scenarios: Iterable[Scenario]) -> list[Path]:
+    """Return the files of loaded scenarios and of the siblings that they have imported: what workers have to import."""
+    files = {scenario.path: None for scenario in scenarios}
+    folders = {path.parent for path in files}
+    loaded = [getattr(module, "__file__", None) for module in list(sys.modules.values())]
+    siblings = sorted(path for path in map(Path, filter(None, loaded)) if path.parent in folders)
+    return list(files | dict.fromkeys(siblings))
+
+
 def discover(folder: Path) -> tuple[list[Scenario], dict[str, str]]:
     """Load every scenario file of a folder.
 

@@ -17,7 +17,7 @@ from suite.cluster.description import executor_conf
 from suite.errors import InvalidCellError
 from suite.plan.cells import Cell
 from suite.plan.engagement import why_not_parallel
-from suite.plan.scenario import Scenario, load_scenario, matching_kwargs, one_line
+from suite.plan.scenario import Scenario, files_for_workers, load_scenario, matching_kwargs, one_line
 from suite.records import Record
 from suite.run.answers import References
 from suite.run.assignment import Assignment
@@ -172,7 +172,7 @@ class CellRunner:
         own = {**self.assignment.conf, **executor_conf(self.assignment.conf, slots)}
         conf = session.spark_conf(self.assignment.master, slots, events, own)
         begin = time.perf_counter()
-        self.spark = session.start_session(conf, [scenario.path for scenario in self.scenarios.values()])
+        self.spark = session.start_session(conf, files_for_workers(self.scenarios.values()))
         self.session_seconds = time.perf_counter() - begin
         self.events = EventLog(self.spark, events)
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +32,7 @@ class CallWatch:
     turn : callable
         Returns when it is this process's turn: for a warm call, and to go on after the last.
     release : callable
-        Ends what the variant keeps for its next call.
+        Ends the Spark tasks that the variant keeps for its next call.
 
     Attributes
     ----------
@@ -58,6 +59,7 @@ class CallWatch:
         self._earlier: list[Event] = []
         self._last: list[Event] = []
         self._clocks: list[Clocks] = []
+        self._begin = self._end = 0.0  # of the last call, in seconds of the clock that Spark's events have
 
     def call(self) -> None:
         """Make a call: the part that is timed."""
@@ -72,21 +74,23 @@ class CallWatch:
         if self.answers:
             self._turn()
         self._clocks.append(read_clocks())
+        self._begin = time.time()
 
     def after_call(self) -> None:
-        """Take readings, and let Spark's tasks end: its event log knows of no others."""
+        """Take readings."""
+        self._end = time.time()
         self._clocks.append(read_clocks())
-        self._release()
 
     def after_last_call(self) -> None:
-        """Read what ran, when it is this process's turn to go on."""
+        """Let Spark's tasks end, since its event log knows of no others, and read them when it is this one's turn."""
+        self._release()
         self._turn()
         if self._events is not None:
             self._last = self._events.read()
 
     def engaged(self) -> Engaged | None:
         """Count what Spark ran in the last call; None without a session."""
-        return count_engaged(self._last) if self._events is not None else None
+        return count_engaged(self._last, self._begin, self._end) if self._events is not None else None
 
     def disturbance(self) -> str | None:
         """Say what disturbed the cluster during any call; None where nothing did."""

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -90,7 +91,7 @@ class EventLog:
         return [json.loads(line) for line in complete.split(b"\n") if line]
 
 
-def count_engaged(events: Iterable[Event]) -> Engaged:
+def count_engaged(events: Iterable[Event], begin: float = 0.0, end: float = math.inf) -> Engaged:
     """Count what ran, from events of Spark's event log.
 
     Parameters
@@ -98,6 +99,9 @@ def count_engaged(events: Iterable[Event]) -> Engaged:
     events : iterable of mapping
         Parsed lines: `SparkListenerJobStart` and `End`, `SparkListenerStageCompleted`, `SparkListenerTaskEnd`; others
         are passed over.
+    begin, end : float
+        The stretch of time that counts, in seconds since 1970. A task may have begun before, for an earlier call, and
+        may end later: only its time within the stretch counts.
     """
     by_kind: dict[str, list[Event]] = {}
     for event in events:
@@ -105,7 +109,7 @@ def count_engaged(events: Iterable[Event]) -> Engaged:
     jobs = _jobs(by_kind.get("SparkListenerJobStart", []), by_kind.get("SparkListenerJobEnd", []))
     ended = by_kind.get("SparkListenerTaskEnd", [])
     tasks = [event["Task Info"] for event in ended]
-    spans = [_span(event) for event in ended]
+    spans = [_clip(_span(event), 1000 * begin, 1000 * end) for event in ended]
     durations = [(finish - launch) / 1000 for launch, finish in spans]
     lengths = _fit_seconds(jobs)
     refit_seconds = lengths.pop("refit", None)
@@ -129,7 +133,7 @@ def count_engaged(events: Iterable[Event]) -> Engaged:
 class Job(NamedTuple):
     """A Spark job: begin and end in milliseconds of the clock, and the fit that its description names, if any.
 
-    The end of a job that has not ended is its begin.
+    The end of a job that has not ended is its begin, and the begin of one that began for an earlier call is its end.
     """
 
     begin: int
@@ -139,7 +143,8 @@ class Job(NamedTuple):
 
 def _jobs(starts: Iterable[Event], ends: Iterable[Event]) -> list[Job]:
     ended: dict[int, int] = {event["Job ID"]: event["Completion Time"] for event in ends}
-    found = []
+    known = {event["Job ID"] for event in starts}
+    found = [Job(time, time, None) for number, time in ended.items() if number not in known]
     for event in starts:
         begin = int(event["Submission Time"])
         fit = FIT.search((event.get("Properties") or {}).get("spark.job.description") or "")
@@ -168,6 +173,12 @@ def _span(ended: Event) -> tuple[int, int]:
     return task["Launch Time"], min(task["Finish Time"], task["Launch Time"] + _held_ms(ended))
 
 
+def _clip(span: tuple[int, int], begin: float, end: float) -> tuple[float, float]:
+    """Return the part of a span that lies between `begin` and `end`, of length 0 where there is none."""
+    first, last = (min(max(edge, begin), end) for edge in span)
+    return first, last
+
+
 def _shipping(ended: Event) -> int:
     metrics = ended.get("Task Metrics") or {}
     return sum(metrics.get(part, 0) for part in SHIPPING)
@@ -186,9 +197,9 @@ def _held_ms(event: Event) -> int:
     return int(sum(metrics[part] for part in ("Executor Run Time", *SHIPPING)))
 
 
-def covered_length(spans: Iterable[tuple[int, int]]) -> int:
+def covered_length(spans: Iterable[tuple[float, float]]) -> float:
     """Return the length that half-open spans [start, end) cover together."""
-    total, reached = 0, None
+    total, reached = 0.0, None
     for start, end in sorted(spans):
         begin = start if reached is None else max(start, reached)
         total += max(0, end - begin)
@@ -196,7 +207,7 @@ def covered_length(spans: Iterable[tuple[int, int]]) -> int:
     return total
 
 
-def most_at_once(spans: Iterable[tuple[int, int]]) -> int:
+def most_at_once(spans: Iterable[tuple[float, float]]) -> int:
     """Return the largest number of half-open spans [start, end) that cover one moment; ends count before starts."""
     edges = sorted(edge for start, end in spans for edge in ((start, 1), (max(end, start), -1)))
     now = most = 0

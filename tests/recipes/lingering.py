@@ -21,6 +21,8 @@ def make_data(*, rows):
 
 def run_tasks_stay(data, *, spark, parallelism):
     """Tasks that wait to be released"""
+    if STAYING:
+        return answer(data, spark)
     folder = TemporaryDirectory()
     place = folder.name
 
@@ -35,11 +37,16 @@ def run_tasks_stay(data, *, spark, parallelism):
     thread.start()
     while len(list(Path(place).glob("there-*"))) < parallelism:
         time.sleep(0.01)
+    return answer(data, spark)
+
+
+def answer(data, spark):
     return {"total": sum(data), "word": spark.conf.get("spark.foldout.word")}
 
 
 def release():
     folder, thread = STAYING
+    STAYING.clear()
     Path(folder.name, "go").touch()
     thread.join()
     folder.cleanup()

@@ -362,7 +362,7 @@ def test_when_the_parent_is_killed_the_run_can_be_resumed(bench, tame):
 
 
 @pytest.mark.spark
-def test_tasks_are_released_after_each_call_and_counted_and_settings_reach_the_session(bench):
+def test_tasks_kept_for_the_next_call_are_released_and_counted_and_settings_reach_the_session(bench):
     recipe = str(RECIPES / "lingering.py")
     code, said = bench.run(recipe, "--size", "smoke", "--slots", "2", "--conf", "spark.foldout.word=a=b")
     assert code == 0, said

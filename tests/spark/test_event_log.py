@@ -73,6 +73,15 @@ def test_a_result_that_the_driver_handles_late_does_not_look_like_a_second_slot(
     assert count_engaged(events).slots == 1
 
 
+def test_tasks_of_an_earlier_call_count_for_their_time_in_the_last():
+    # Between the seconds 2 and 4: one task and its job that began before, one that goes on, one from after the end.
+    ended = {"Event": "SparkListenerJobEnd", "Job ID": 0, "Completion Time": 4100}
+    events = [task(1000, 2500), task(2500, 5000), task(4200, 100), ended]
+    ran = count_engaged(events, 2.0, 4.0)
+    assert (ran.slots, ran.tasks, ran.jobs) == (2, 3, 1)
+    assert (ran.task_seconds, ran.longest_task, ran.covered_seconds) == (3.0, 1.5, 2.0)
+
+
 def test_nothing_ran():
     assert count_engaged([]).slots == 0
 
