@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import atexit
 import fcntl
+import hmac
 import io
 import itertools
 import os
@@ -30,6 +31,7 @@ import secrets
 import select
 import shutil
 import socket
+import ssl
 import struct
 import sys
 import threading
@@ -235,6 +237,7 @@ class Pool:
     def __init__(self, context: SparkContext) -> None:
         self.context, self.setting = context, setting_of(context)
         self.name, self.key = "spark-pool-" + secrets.token_hex(8), secrets.token_bytes(32)
+        self.encrypt = encrypts(context)
         self.listener, self.address = listen(context)
         self.shared = Shared()
         self.changed = threading.Condition()  # guards all that follows
@@ -379,7 +382,8 @@ class Pool:
 
     def _run(self, job: Job) -> None:
         """Run the tasks of a job, and see why they ended."""
-        task = partial(work, address=self.address, key=self.key, job=job.number, name=self.name)
+        to_whom = partial(work, address=self.address, key=self.key, encrypt=self.encrypt)
+        task = partial(to_whom, job=job.number, name=self.name)
         problem: Any = None
         try:
             for name, value in self.setting[1].items():
@@ -440,8 +444,9 @@ class Pool:
     def _welcome(self, link: Link) -> tuple[Job, int]:
         """Let a worker in that has the key; nothing that comes before is unpickled."""
         link.give_up_after(seconds=20)
-        deliver_challenge(link, self.key)
-        answer_challenge(link, self.key)
+        key = link.encrypt(self.key, server_side=True) if self.encrypt else self.key
+        deliver_challenge(link, key)
+        answer_challenge(link, key)
         link.give_up_after(seconds=0)
         number, seat, folder = pickle.loads(link.recv_bytes())
         with self.changed:
@@ -545,6 +550,19 @@ def listen(context: SparkContext) -> tuple[socket.socket, tuple[str, int]]:
     listener = socket.create_server(address[:2], family=family, backlog=1024)
     listener.settimeout(0.1)
     return listener, (host, listener.getsockname()[1])
+
+
+def encrypts(context: SparkContext) -> bool:
+    """True where Spark encrypts what travels between its processes."""
+    settings = ("spark.network.crypto.enabled", "spark.ssl.rpc.enabled", "spark.authenticate.enableSaslEncryption")
+    wanted = any(context.getConf().get(name, "false") == "true" for name in settings)
+    try:
+        return wanted and bool(tls_context(server_side=True))
+    except ssl.SSLError as error:
+        raise RuntimeError(
+            "spark-pool: Spark encrypts its connections, and the OpenSSL of this Python refuses to do so without"
+            " certificates. Use joblib-spark's backend (grid_search_joblib_spark.py), whose data travel through Spark"
+        ) from error
 
 
 def count_jobs(context: SparkContext) -> int:
@@ -695,6 +713,33 @@ class Link(Connection):
         self.sock = sock
         super().__init__(os.dup(sock.fileno()))
 
+    def encrypt(self, key: bytes, server_side: bool) -> bytes:
+        """Encrypt from here on; give the key to prove then, which is good for this one connection.
+
+        TLS with a key exchange and no certificates. Who sits between the two sides has made two exchanges, and cannot
+        make the proof of one pass for the other: it contains what is unique to an exchange (RFC 5929).
+        """
+        context = tls_context(server_side)
+        self.sock = context.wrap_socket(self.sock, server_side=server_side)
+        return hmac.digest(key, self.sock.get_channel_binding("tls-unique") or b"", "sha256")
+
+    def _send(self, buf: Any, *args: Any) -> None:
+        if isinstance(self.sock, ssl.SSLSocket):
+            self.sock.sendall(buf)
+        else:
+            super()._send(buf)  # type: ignore[misc]  # the stubs lack it
+
+    def _recv(self, size: int, *args: Any) -> io.BytesIO:
+        if not isinstance(self.sock, ssl.SSLSocket):
+            return super()._recv(size)  # type: ignore[misc]
+        message = io.BytesIO()
+        while message.tell() < size:
+            part = self.sock.recv(min(size - message.tell(), CHUNK))
+            if not part:
+                raise EOFError
+            message.write(part)
+        return message
+
     def give_up_after(self, seconds: int) -> None:
         """Let reading fail after so many seconds; 0 is never."""
         self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", seconds, 0))
@@ -710,17 +755,30 @@ class Link(Connection):
         super().close()
 
 
+def tls_context(server_side: bool) -> ssl.SSLContext:
+    """Make what encrypts without certificates; OpenSSL calls these ciphers insecure, because nobody proves anything."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER if server_side else ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    context.minimum_version = context.maximum_version = ssl.TLSVersion.TLSv1_2  # later ones have no such ciphers
+    context.set_ciphers("AECDH-AES256-SHA:@SECLEVEL=0")
+    return context
+
+
 # --- on the workers ---
 
 
-def work(seat: int, _: Iterable, *, address: tuple[str, int], key: bytes, job: int, name: str) -> Iterator[str]:
+def work(
+    seat: int, _: Iterable, *, address: tuple[str, int], key: bytes, encrypt: bool, job: int, name: str
+) -> Iterator[str]:
     """Be one Spark task: connect, and run what comes until there is no more. Yields why it could not connect."""
     try:
         link = Link(socket.create_connection(address, timeout=20))
         link.sock.settimeout(None)
+        if encrypt:
+            key = link.encrypt(key, server_side=False)
         answer_challenge(link, key)
         deliver_challenge(link, key)
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, AuthenticationError) as error:
         yield f"{socket.gethostname()} cannot reach the driver at {address[0]}:{address[1]}: {error}"
         return
     store = Store(link, name)
