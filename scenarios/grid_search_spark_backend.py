@@ -39,7 +39,7 @@ import time
 import warnings
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
@@ -58,7 +58,9 @@ from joblib.parallel import (
     SequentialBackend,
     register_parallel_backend,
 )
+from py4j.protocol import Py4JJavaError
 from pyspark import SparkContext, cloudpickle
+from pyspark.resource import ResourceProfile, ResourceProfileBuilder, TaskResourceRequests
 from pyspark.sql.utils import is_remote
 
 IDLE_SECONDS = 3.0  # a task without work stays this long, unless another Spark job waits: then a tenth of a second
@@ -82,6 +84,10 @@ cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
 def register_spark_pool() -> None:
     """Make `joblib.parallel_config("spark-pool")` known: the slots of the running Spark session, by default all.
+
+    `parallel_config` also takes `num_cpus_per_task` and `num_gpus_per_task`, for calls that need more than a task of
+    the session has. Spark can do that on standalone, YARN and Kubernetes clusters (stage-level scheduling), not in
+    local mode. A call finds its GPUs by `pyspark.TaskContext.get().resources()`.
 
     Examples
     --------
@@ -111,23 +117,32 @@ class SparkPoolBackend(AutoBatchingMixin, ParallelBackendBase):
     parallel: Any = None
     _pool: Pool | None = None
 
+    def __init__(self, num_cpus_per_task: int | None = None, num_gpus_per_task: int | None = None, **options: Any):
+        super().__init__(**options)
+        needs = {"cpus": num_cpus_per_task, "gpu": num_gpus_per_task}
+        self.needs = {name: count for name, count in needs.items() if count is not None}
+
     def effective_n_jobs(self, n_jobs: int | None) -> int:
         """Count the tasks: more than slots wait for slots to come, -1 is all slots, -2 all but one; unset is -1."""
         if n_jobs == 0:
             raise ValueError("n_jobs == 0 in Parallel has no meaning")
-        if n_jobs is None or n_jobs < 0:
-            n_jobs = max(count_slots(spark_context()) + 1 + (n_jobs or -1), 1)
-        return n_jobs
+        if n_jobs is None:
+            n_jobs = -1
+        if n_jobs > 0 and not self.needs:
+            return n_jobs
+        slots = count_slots(spark_context(), self.needs)
+        return n_jobs if n_jobs > 0 else max(slots + 1 + n_jobs, 1)
 
     def configure(self, n_jobs: int = 1, parallel: Any = None, **options: Any) -> int:
         """Get ready for the calls of `parallel`."""
         count = self.effective_n_jobs(n_jobs)
-        if count == 1:
+        if count == 1 and not self.needs:
             raise FallbackToBackend(SequentialBackend(nesting_level=self.nesting_level))
         if self._pool is not None and parallel is not self.parallel:
             # Calls in the block of one `parallel_config` share its backend. Where one has not ended (a generator not
             # yet used up), the next gets a backend of its own.
             other = type(self)(nesting_level=self.nesting_level, inner_max_num_threads=self.inner_max_num_threads)
+            other.needs = self.needs
             raise FallbackToBackend(other)
         unknown = {*options, *getattr(self, "backend_kwargs", ())} - OPTIONS
         if unknown:
@@ -136,10 +151,10 @@ class SparkPoolBackend(AutoBatchingMixin, ParallelBackendBase):
         mmap_mode = options.get("mmap_mode")
         if mmap_mode not in (None, "r", "c"):
             raise ValueError(f"mmap_mode={mmap_mode!r}: workers on other machines cannot write to it, give 'r' or 'c'")
-        self._pool = Pool.take(spark_context())
+        self._pool = Pool.take(spark_context(), self.needs)
         self._pool.shared.max_nbytes, self._pool.shared.mmap_mode = options.get("max_nbytes"), mmap_mode
-        self._pool.begin(count, self.inner_max_num_threads)
-        return count
+        self._pool.begin(count, self.inner_max_num_threads or self.needs.get("cpus"))
+        return max(count, 2)  # with 1, joblib would run the calls in this process
 
     def submit(self, func: Callable[[], list], callback: Callable | None = None) -> Future:
         """Queue a batch of calls."""
@@ -191,10 +206,33 @@ def spark_context() -> SparkContext:
     return context
 
 
-def count_slots(context: SparkContext) -> int:
+def count_slots(context: SparkContext, needs: Mapping[str, int] | None = None) -> int:
     """Count the tasks that the executors of now can run at once, or 2 where none has come yet."""
-    scala = context._jsc.sc()
-    return scala.maxNumConcurrentTasks(scala.resourceProfileManager().resourceProfileFromId(0)) or 2
+    scala, profile = context._jsc.sc(), make_profile(context, needs)
+    slots: int = scala.maxNumConcurrentTasks(scala.resourceProfileManager().resourceProfileFromId(0))
+    if slots and profile is not None:
+        slots = scala.maxNumConcurrentTasks(profile._java_resource_profile)
+        if not slots:
+            raise RuntimeError(f"spark-pool: no executor has what a task needs: {needs}")
+    return slots or 2
+
+
+def make_profile(context: SparkContext, needs: Mapping[str, int] | None) -> ResourceProfile | None:
+    """Make what tells Spark what each task needs; None where that is what tasks of the session have."""
+    if not needs:
+        return None
+    if str(context.master).partition("[")[0] == "local":
+        raise RuntimeError("spark-pool: Spark's local mode gives each task one core: no num_cpus_per_task, no GPUs")
+    requests = TaskResourceRequests()
+    for name, count in needs.items():
+        requests = requests.cpus(count) if name == "cpus" else requests.resource(name, count)
+    profile = ResourceProfileBuilder().require(requests).build
+    try:
+        context._jsc.sc().resourceProfileManager().addResourceProfile(profile._java_resource_profile)
+    except Py4JJavaError as error:
+        reason = error.java_exception.getMessage()
+        raise RuntimeError(f"spark-pool: Spark refuses tasks that need {dict(needs)}: {reason}") from None
+    return profile
 
 
 # --- in this process ---
@@ -234,8 +272,8 @@ class Pool:
     known: list[Pool] = []  # noqa: RUF012 - one list for all
     lock = threading.Lock()  # guards `known`, and who is `busy`
 
-    def __init__(self, context: SparkContext) -> None:
-        self.context, self.setting = context, setting_of(context)
+    def __init__(self, context: SparkContext, needs: Mapping[str, int]) -> None:
+        self.context, self.setting, self.needs = context, setting_of(context), needs
         self.name, self.key = "spark-pool-" + secrets.token_hex(8), secrets.token_bytes(32)
         self.encrypt = encrypts(context)
         self.listener, self.address = listen(context)
@@ -258,14 +296,15 @@ class Pool:
     # The calling thread
 
     @classmethod
-    def take(cls, context: SparkContext) -> Pool:
+    def take(cls, context: SparkContext, needs: Mapping[str, int]) -> Pool:
         """Give the tasks of an earlier call, if they are still there and fit, or a new pool."""
         setting = setting_of(context)
         with cls.lock:
             free = [pool for pool in cls.known if not pool.busy and not pool.over and pool.error is None]
-            fitting = [pool for pool in free if pool.context is context and pool.setting == setting]
+            wanted = (context, setting, needs)
+            fitting = [pool for pool in free if (pool.context, pool.setting, pool.needs) == wanted]
             if not fitting:
-                fitting = [cls(context)]
+                fitting = [cls(context, needs)]
                 cls.known.append(fitting[0])
             fitting[0].busy = True
         return fitting[0]
@@ -391,6 +430,8 @@ class Pool:
             self.context.addJobTag(self.name)
             # All in one job: Spark then spreads them over the executors, one each, round and round.
             seats = self.context.parallelize(range(len(job.seats)), len(job.seats))
+            if profile := make_profile(self.context, self.needs):
+                seats = seats.withResources(profile)
             refusals = seats.mapPartitionsWithIndex(task).collect()
             if not job.connected:
                 problem = next(iter(refusals), None)

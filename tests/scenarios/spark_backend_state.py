@@ -36,8 +36,8 @@ def pools(spark: SparkSession, monkeypatch: pytest.MonkeyPatch) -> Iterator[list
     used: list[scenario.Pool] = []
     take = scenario.Pool.take
 
-    def record(context: object) -> scenario.Pool:
-        pool = take(context)
+    def record(*what: object) -> scenario.Pool:
+        pool = take(*what)
         used.extend([pool] if pool not in used else [])
         return pool
 

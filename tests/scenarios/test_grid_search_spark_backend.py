@@ -143,6 +143,11 @@ def test_tasks_of_another_job_group_are_not_used(spark: SparkSession, pools: lis
     assert len(ids) == 1
 
 
+def test_local_mode_cannot_give_a_task_more_cores() -> None:
+    with pytest.raises(RuntimeError, match="local mode gives each task one core"), on_spark(num_cpus_per_task=2):
+        joblib.Parallel()(joblib.delayed(abs)(i) for i in range(2))
+
+
 def test_a_file_that_is_added_between_two_calls_arrives(spark: SparkSession, tmp_path: Path) -> None:
     def use() -> int:
         import spark_pool_added  # type: ignore[import-not-found]

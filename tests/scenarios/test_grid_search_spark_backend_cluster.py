@@ -56,6 +56,28 @@ folders = {folder for folder, _ in [first, *call(8, X)] for folder in folder.spl
 backend.stop_spark_pool()
 found["files left"] = [str(path) for folder in folders for path in backend.Path(folder).glob("spark-pool-*")
                        if folder not in first[0]]
+
+
+def span(_):
+    from threadpoolctl import threadpool_info
+
+    begin = time.time()
+    time.sleep(0.3)
+    return os.environ["SPARK_LOCAL_DIRS"], begin, time.time(), {one["num_threads"] for one in threadpool_info()}
+
+
+while backend.count_slots(spark.sparkContext) < 4:  # another executor comes for the one that was killed
+    time.sleep(0.1)
+with joblib.parallel_config("spark-pool", num_cpus_per_task=2):
+    spans = sorted(joblib.Parallel(batch_size=1)(joblib.delayed(span)(i) for i in range(8)))
+found["executors of tasks of two cores"] = len({folder for folder, *_ in spans})
+found["at once on one executor"] = sum(one[0] == two[0] and two[1] < one[2] for one, two in zip(spans, spans[1:]))
+found["threads of tasks of two cores"] = sorted(set().union(*(threads for *_, threads in spans)))
+try:
+    with joblib.parallel_config("spark-pool", num_cpus_per_task=3):
+        joblib.Parallel()(joblib.delayed(abs)(i) for i in range(2))
+except RuntimeError as error:
+    found["a task of three cores"] = str(error)
 print(json.dumps(found))
 spark.stop()
 '''
@@ -75,4 +97,8 @@ def test_two_executors_share_the_work_and_one_may_be_killed(tmp_path: Path) -> N
         "results with an executor killed": 24,
         "pools left": 0,
         "files left": [],
+        "executors of tasks of two cores": 2,
+        "at once on one executor": 0,
+        "threads of tasks of two cores": [2],
+        "a task of three cores": "spark-pool: no executor has what a task needs: {'cpus': 3}",
     }

@@ -96,7 +96,7 @@ def test_who_makes_an_exchange_with_each_side_is_no_worker(sit_between: Callable
         return scenario.tls_context(server_side=is_worker).wrap_socket(side, server_side=is_worker)
 
     sit_between(encrypt=True, dress=exchange)
-    with on_spark(), pytest.raises(RuntimeError, match="cannot reach the driver .*: digest sent was rejected"):
+    with on_spark(), pytest.raises(RuntimeError, match=r"cannot reach the driver .*: digest sent was rejected"):
         joblib.Parallel()(joblib.delayed(abs)(i) for i in range(4))
 
 

@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 import traceback
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -246,6 +247,32 @@ def test_clients_that_say_nothing_or_nonsense_stop_nobody(open_pool: scenario.Po
     with on_spark():
         assert joblib.Parallel()(joblib.delayed(abs)(-i) for i in range(4)) == [0, 1, 2, 3]
     silent.close()
+
+
+COPY = """
+import pickle, sys
+import pyspark.cloudpickle
+list(pickle.load(sys.stdin.buffer)())
+"""
+
+
+def test_a_task_that_spark_runs_twice_works_once(open_pool: scenario.Pool, tmp_path: Path) -> None:
+    """As with speculation: the copy waits until the first has left, and then leaves too."""
+    wait_until(lambda: open_pool.workers)
+    (job,) = open_pool.jobs
+    same = {"key": open_pool.key, "encrypt": open_pool.encrypt, "job": job, "name": open_pool.name}
+    task = scenario.cloudpickle.dumps(partial(scenario.work, 0, [], address=open_pool.address, **same))
+    environment = {**os.environ, "SPARK_LOCAL_DIRS": str(tmp_path)}
+    with subprocess.Popen([sys.executable, "-c", COPY], stdin=subprocess.PIPE, env=environment) as process:
+        assert process.stdin is not None
+        process.stdin.write(task)
+        process.stdin.close()
+        wait_until(lambda: str(tmp_path / open_pool.name) in open_pool.folders)
+        with on_spark():
+            found = set(joblib.Parallel(batch_size=1)(joblib.delayed(os.getpid)() for _ in range(20)))
+        assert process.pid not in found
+        scenario.stop_spark_pool()
+        assert process.wait(60) == 0
 
 
 def test_both_ends_send_small_messages_at_once(open_pool: scenario.Pool) -> None:
