@@ -94,8 +94,9 @@ def base_words(run: MeasuredRun, points: Iterable[Point], factor: str) -> str:
         return "no base case in this run"
     if not any(base.seconds for base in bases):
         return f"1× is {point_label(bases[0])}: no time"
-    took = [number(base.seconds.median) if base.seconds else "no time" for base in bases]
-    text = f"1× is {point_label(bases[0])}: {_series(took)} s"
+    took = [number(base.seconds.median / (base.fits or 1)) if base.seconds else "no time" for base in bases]
+    unit = "s a fit" if any(base.fits for base in bases) else "s"
+    text = f"1× is {point_label(bases[0])}: {_series(took)} {unit}"
     return text + (f" at {_series([str(base.factors.get(factor)) for base in bases])} {factor}" if bases[1:] else "")
 
 

@@ -106,8 +106,12 @@ class CellRunner:
         watch = CallWatch(lambda: variant.function(**arguments), self.spark, self.events, turn)
         first = (cell.scenario, cell.variant) not in self._called
         self._called.add((cell.scenario, cell.variant))
-        benchmark.pedantic(watch.call, setup=watch.before_call, rounds=1 + cell.calls, iterations=1)
-        watch.after_last_call()
+        try:
+            benchmark.pedantic(watch.call, setup=watch.before_call, rounds=1 + cell.calls, iterations=1)
+            watch.after_last_call()
+        finally:
+            if scenario.tidy is not None:
+                scenario.tidy()
         cold, *warm = benchmark.stats.stats.data
         ran = watch.engaged()
         # Before the answer is checked: this also drops what was left cached.
