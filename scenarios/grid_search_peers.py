@@ -79,6 +79,7 @@ def start_dask(stack: ExitStack, n_jobs: int) -> None:
     import dask
     from distributed import Client, LocalCluster
 
+    stack.enter_context(patch.dict(os.environ))  # Dask sets variables for its workers, and would leave them
     folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="dask-", ignore_cleanup_errors=True))
     stack.enter_context(dask.config.set({"temporary-directory": folder}))  # the scheduler's, which takes no option
     cluster = LocalCluster(
@@ -147,7 +148,7 @@ SCHEDULE = {"dask": "pool", "ray": "pool"}
 REFIT = True
 REQUIRES = {"dask": "distributed", "ray": "ray"}
 GATED: tuple[str, ...] = ()
-tidy = stop_cluster
+release = stop_cluster
 
 
 def run_dask(data: dict[str, Any], *, parallelism: int, folds: int, candidates: int) -> dict[str, Any]:

@@ -99,7 +99,7 @@ PARALLELISM = "slots"
 # Every length of a fit is run with every size of X. `call_seconds` is what the fits of one slot should take together.
 SIZES = {
     "smoke": {"fit_seconds": (0.02, 0.1), "megabytes": 0.01, "call_seconds": 0.2},
-    "ci": {"fit_seconds": (0.01, 0.1), "megabytes": (1, 0.001), "call_seconds": 0.5},
+    "ci": {"fit_seconds": (0.01, 0.1), "megabytes": (1, 0.001), "call_seconds": 0.2},
     "full": {"fit_seconds": (0.01, 0.001, 0.1, 1, 10), "megabytes": (1, 0.001, 20, 200), "call_seconds": 2},
 }
 CROSSED = ("fit_seconds", "megabytes")
@@ -208,7 +208,7 @@ def run_ray(
         return answer_of(data, parallelism, fit_seconds, megabytes, call_seconds)
 
 
-def tidy() -> None:
+def release() -> None:
     """End the cluster of Dask or Ray before another way has its turn."""
     from grid_search_peers import stop_cluster
 

@@ -77,10 +77,10 @@ class Scenario:
     check: Callable[[Any, Any], None]
     prepare: Callable[..., Any] | None = None
     validate: Callable[..., None] | None = None
+    release: Callable[[], object] = lambda: None
     unequal: bool = False
     gated: tuple[str, ...] | None = None
     crossed: tuple[str, ...] = ()
-    tidy: Callable[[], None] | None = None
     module: ModuleType | None = field(default=None, repr=False, compare=False)
 
 
@@ -179,7 +179,6 @@ def _read(module: ModuleType, path: Path) -> Scenario:
         unequal=bool(getattr(module, "UNEQUAL_FITS", False)),
         gated=_gated(module, {variant.name for variant in variants}),
         crossed=_crossed(module, sizes),
-        tidy=getattr(module, "tidy", None),
         schedule=_schedule(module, {variant.name for variant in variants}, sizes),
         sizes=sizes,
         variants=variants,
@@ -187,6 +186,7 @@ def _read(module: ModuleType, path: Path) -> Scenario:
         check=_want(module, "check", CALLABLES, "function check(reference, answer)"),
         prepare=getattr(module, "prepare", None),
         validate=getattr(module, "validate", None),
+        release=getattr(module, "release", lambda: None),
         module=module,
     )
 

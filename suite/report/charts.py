@@ -19,7 +19,7 @@ from suite.report.captions import (
     waits,
 )
 from suite.report.findings import break_evens, by_setting
-from suite.report.formatting import number, short
+from suite.report.formatting import number, ratio_words, short
 from suite.report.plotting import DotPanel, Line, LinePanel, Mark, Row, Sheet, arrange, fixed_style, stack
 from suite.report.point import PARALLEL, Point
 from suite.report.points import MeasuredRun
@@ -218,9 +218,10 @@ def break_even_chart(run: MeasuredRun) -> tuple[Sheet, str] | None:
             if made := speedup_panel(run, title, points, run.crossed(workload)[0]):
                 panels.append(made[0])
                 shown += made[1]
+                said.append(f"{title}: {'; '.join(map(_line_words, made[0].lines))}")
         for row in break_evens(run, workload):
             wins = ", ".join(f"over {other} {words}" for other, words in row.wins_from.items())
-            said.append(f"{workload}, {row.setting}, {row.way.label}: {wins}")
+            said.append(f"{workload}, {row.setting}, {row.way.label} begins to win {wins}")
     if not panels:
         return None
     sheet = Sheet(
@@ -230,7 +231,12 @@ def break_even_chart(run: MeasuredRun) -> tuple[Sheet, str] | None:
         footnotes(run, shown, hollow=True),
     )
     arrange(sheet, panels)
-    return sheet, f"Each way begins to win between these values. {'; '.join(said)}."
+    return sheet, f"Speedups over the base case. {'. '.join(said)}."
+
+
+def _line_words(line: Line) -> str:
+    values = [f"{ratio_words(mark.value.median) if mark.value else 'no time'} at {mark.x:g}" for mark in line.marks]
+    return f"{line.label} {', '.join(values)}"
 
 
 CHARTS: dict[str, Callable[[MeasuredRun], tuple[Sheet, str] | None]] = {

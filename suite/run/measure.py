@@ -110,8 +110,7 @@ class CellRunner:
             benchmark.pedantic(watch.call, setup=watch.before_call, rounds=1 + cell.calls, iterations=1)
             watch.after_last_call()
         finally:
-            if scenario.tidy is not None:
-                scenario.tidy()
+            scenario.release()
         cold, *warm = benchmark.stats.stats.data
         ran = watch.engaged()
         # Before the answer is checked: this also drops what was left cached.
