@@ -62,7 +62,7 @@ def test_the_chart_has_a_panel_for_each_size_a_line_for_each_way_and_its_figures
     assert "Spark pool (× no value at 0.001)" in words
     assert "1× is One process: 0.00100 to 0.100 s a fit at 0.001 to 0.1" in words
     alt = made["break_even"].alt
-    assert "fits: megabytes 1: loky 0.40× at 0.001, 1.43× at 0.01, 1.92× at 0.1; Spark pool" in alt
+    assert "loky 0.40× at 0.001, 1.43× at 0.01, 1.92× at 0.1" in alt
     assert "Spark pool no time at 0.001" in alt
     assert "megabytes 1, loky begins to win over One process 0.001 to 0.01" in alt
 
