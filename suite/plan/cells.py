@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import random
 from collections.abc import Iterable, Mapping, Sequence
@@ -246,7 +247,7 @@ def _templates(scenario: Scenario, request: Request, base: tuple[str, str]) -> l
     if not isinstance(calls, int) or calls < 1:
         raise UsageError(f"{scenario.name}: calls is {calls!r}: it is a number of timed calls, at least 1")
     slots, parallel = _parallel_values(spec, scenario, request)
-    combinations = _around_centre(spec)
+    combinations = _around_centre(spec, scenario.crossed)
     if request.gate:
         combinations, parallel = combinations[:1], parallel[:1]
     for factors in combinations:
@@ -301,11 +302,19 @@ def _parallel_values(spec: Factors, scenario: Scenario, request: Request) -> tup
     return slots, (centre, *(value for value in dict.fromkeys(values) if value != centre))
 
 
-def _around_centre(spec: Factors) -> list[Factors]:
-    """Return the centre (the first value of each factor), then every point that differs from it in one factor."""
+def _around_centre(spec: Factors, crossed: Sequence[str]) -> list[Factors]:
+    """Return the centre (the first value of each factor), then every point that differs from it in one factor.
+
+    Of crossed factors there is every combination instead, the other factors at their centre.
+    """
     values = {name: _tuple(value) for name, value in spec.items()}
     centre = {name: value[0] for name, value in values.items()}
-    return [centre, *({**centre, name: other} for name, value in values.items() for other in value[1:])]
+    combined = itertools.product(*(values[name] for name in crossed))
+    others = [(name, value) for name, value in values.items() if name not in crossed]
+    return [
+        *({**centre, **dict(zip(crossed, combination, strict=True))} for combination in combined),
+        *({**centre, name: other} for name, value in others for other in value[1:]),
+    ]
 
 
 def _validate(scenario: Scenario, factors: Factors) -> None:
@@ -354,7 +363,7 @@ class _CellMaker:
             bound=self._bound(schedule, shaping, at_once),
             oversubscribed=wants > self.request.cores and not self.fixes_slots,
             calls=self.calls,
-            skip=self._skip(session),
+            skip=self._skip(variant, session),
         )
 
     def _session(self, variant: Variant, value: int | None) -> int | None:
@@ -369,7 +378,9 @@ class _CellMaker:
         folds, candidates = shaping.get("folds", 1), shaping["candidates"]
         return speedup_bound(schedule, folds, candidates, at_once, refit=self.scenario.refit)
 
-    def _skip(self, session: int | None) -> str | None:
+    def _skip(self, variant: Variant, session: int | None) -> str | None:
+        if variant.missing:
+            return f"it needs the package {variant.missing}, which is not installed here"
         if session is None or self.request.local or session <= self.request.cores:
             return None
         return f"it needs {session} slots and the cluster has {self.request.cores}"

@@ -46,6 +46,8 @@ class Variant:
         The factors that its signature asks for; `spark` and `data` among them where it has them.
     on_spark : bool
         Whether it needs a session: it takes `spark`, or `make_data` cannot do without.
+    missing : str or None
+        The package that it needs and that is not installed here.
     """
 
     name: str
@@ -53,6 +55,7 @@ class Variant:
     function: Callable[..., Any]
     takes: frozenset[str]
     on_spark: bool
+    missing: str | None = None
 
 
 @dataclass(frozen=True)
@@ -77,6 +80,7 @@ class Scenario:
     release: Callable[[], object] = lambda: None
     unequal: bool = False
     gated: tuple[str, ...] | None = None
+    crossed: tuple[str, ...] = ()
     module: ModuleType | None = field(default=None, repr=False, compare=False)
 
 
@@ -174,6 +178,7 @@ def _read(module: ModuleType, path: Path) -> Scenario:
         refit=bool(getattr(module, "REFIT", False)),
         unequal=bool(getattr(module, "UNEQUAL_FITS", False)),
         gated=_gated(module, {variant.name for variant in variants}),
+        crossed=_crossed(module, sizes),
         schedule=_schedule(module, {variant.name for variant in variants}, sizes),
         sizes=sizes,
         variants=variants,
@@ -214,11 +219,16 @@ def _parallelism(module: ModuleType) -> str:
 def _variants(module: ModuleType, make_data: Callable[..., Any]) -> tuple[Variant, ...]:
     spark = inspect.signature(make_data).parameters.get("spark")
     needs_spark = spark is not None and spark.default is inspect.Parameter.empty
+    requires: dict[str, str] = getattr(module, "REQUIRES", {})
     found = tuple(
-        _variant(name, function, needs_spark) for name, function in vars(module).items() if _is_variant(name, function)
+        _variant(name, function, needs_spark, requires.get(name.removeprefix("run_")))
+        for name, function in vars(module).items()
+        if _is_variant(name, function)
     )
     if not found:
         raise ScenarioError("it has no function run_<variant>(data, *, ...)")
+    if odd := requires.keys() - {variant.name for variant in found}:
+        raise ScenarioError(f"REQUIRES has {min(odd)!r}, which is not a variant")
     return found
 
 
@@ -227,6 +237,13 @@ def _gated(module: ModuleType, variants: Set[str]) -> tuple[str, ...] | None:
     if gated is not None and (odd := [name for name in gated if name not in variants]):
         raise ScenarioError(f"GATED has {odd[0]!r}, which is not a variant: there are {', '.join(sorted(variants))}")
     return None if gated is None else tuple(gated)
+
+
+def _crossed(module: ModuleType, sizes: Mapping[str, Mapping[str, Any]]) -> tuple[str, ...]:
+    crossed = tuple(getattr(module, "CROSSED", ()))
+    if odd := [name for name in crossed for spec in sizes.values() if name not in spec]:
+        raise ScenarioError(f"CROSSED has {odd[0]!r}, which is not a factor of each of SIZES")
+    return crossed
 
 
 def _schedule(module: ModuleType, variants: Set[str], sizes: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
@@ -243,7 +260,7 @@ def _is_variant(name: str, function: object) -> bool:
     return name.startswith("run_") and inspect.isfunction(function)
 
 
-def _variant(name: str, function: Callable[..., Any], needs_spark: bool) -> Variant:
+def _variant(name: str, function: Callable[..., Any], needs_spark: bool, package: str | None) -> Variant:
     parameters = keyword_names(function)
     if "data" not in parameters:
         raise ScenarioError(f"{name} does not take `data`")
@@ -254,6 +271,7 @@ def _variant(name: str, function: Callable[..., Any], needs_spark: bool) -> Vari
         function=function,
         takes=parameters,
         on_spark=needs_spark or "spark" in parameters,
+        missing=package if package is not None and importlib.util.find_spec(package) is None else None,
     )
 
 

@@ -38,9 +38,9 @@ class Pair:
     @property
     def samples(self) -> list[float]:
         """The ratio in each block that has both times."""
-        rows = self.reference.rows / self.point.rows if self.reference.rows and self.point.rows else 1.0
+        work = self.reference.work / self.point.work if self.reference.work and self.point.work else 1.0
         there = self.reference.times
-        return [rows * seconds / there[block] for block, seconds in self.point.times.items() if block in there]
+        return [work * seconds / there[block] for block, seconds in self.point.times.items() if block in there]
 
 
 @dataclass(frozen=True)
@@ -178,7 +178,7 @@ def _ratio_row(run: MeasuredRun, contest: Contest, pair: Pair) -> Row:
     if pair.ratio is None:
         return Row(pair.setting, style, [], [], "")
     text = ratio_words(pair.ratio.median)
-    if pair.reference.seconds and pair.point.rows == pair.reference.rows:
+    if pair.reference.seconds and pair.point.work == pair.reference.work:
         text += f" of {number(pair.reference.seconds.median)} s"
     if pair.point.unstable or pair.reference.unstable:
         text += " !"

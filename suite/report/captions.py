@@ -94,9 +94,13 @@ def base_words(run: MeasuredRun, points: Iterable[Point], factor: str) -> str:
         return "no base case in this run"
     if not any(base.seconds for base in bases):
         return f"1× is {point_label(bases[0])}: no time"
-    took = [number(base.seconds.median) if base.seconds else "no time" for base in bases]
-    text = f"1× is {point_label(bases[0])}: {_series(took)} s"
-    return text + (f" at {_series([str(base.factors.get(factor)) for base in bases])} {factor}" if bases[1:] else "")
+    took = [number(base.seconds.median / (base.fits or 1)) if base.seconds else "no time" for base in bases]
+    of_fits = any(base.fits for base in bases)
+    text = f"1× is {point_label(bases[0])}: {_series(took)} s{' a fit' if of_fits else ''}"
+    if not bases[1:]:
+        return text
+    # Without the factor's name, which is under the axis, where the line would be too long with it.
+    return f"{text} at {_series([str(base.factors.get(factor)) for base in bases])}{'' if of_fits else ' ' + factor}"
 
 
 def _series(values: Sequence[str]) -> str:

@@ -18,7 +18,8 @@ from suite.report.captions import (
     shown_of_job,
     waits,
 )
-from suite.report.formatting import number, short
+from suite.report.findings import break_evens, by_setting
+from suite.report.formatting import number, ratio_words, short
 from suite.report.plotting import DotPanel, Line, LinePanel, Mark, Row, Sheet, arrange, fixed_style, stack
 from suite.report.point import PARALLEL, Point
 from suite.report.points import MeasuredRun
@@ -72,6 +73,8 @@ def seconds_chart(run: MeasuredRun) -> tuple[Sheet, str] | None:
     shown: list[Point] = []
     fastest: list[str] = []
     for workload, points in run.workloads.items():
+        if run.crossed(workload):  # too many jobs, and they have a chart of their own
+            continue
         title = f"{workload} (jobs wait instead of computing)" if waits(workload) else workload
         for job, of_job in group_by_job(run, points).items():
             kept = shown_of_job(run, of_job)
@@ -204,12 +207,45 @@ def waiting_chart(run: MeasuredRun) -> tuple[Sheet, str] | None:
     return sheet, "Speedup of jobs that wait, against parallelism and against folds, with the bound of each schedule."
 
 
+def break_even_chart(run: MeasuredRun) -> tuple[Sheet, str] | None:
+    """Speedup against a swept factor, such as the length of a fit; a panel for each value of what crosses it."""
+    panels: list[LinePanel | None] = []
+    shown: list[Point] = []
+    said: list[str] = []
+    for workload in run.workloads:
+        for setting, points in by_setting(run, workload).items():
+            title = f"{workload}: {setting}" if setting else workload
+            if made := speedup_panel(run, title, points, run.crossed(workload)[0]):
+                panels.append(made[0])
+                shown += made[1]
+                said.append(f"{title}: {'; '.join(map(_line_words, made[0].lines))}")
+        for row in break_evens(run, workload):
+            wins = ", ".join(f"over {other} {words}" for other, words in row.wins_from.items())
+            said.append(f"{workload}, {row.setting}, {row.way.label} begins to win {wins}")
+    if not panels:
+        return None
+    sheet = Sheet(
+        "Where going parallel begins to pay",
+        "Speedup over the base case against the factor under each panel, both on log axes. A way pays where its line "
+        "is above 1×, in the white part. Where calls made different numbers of fits, the time of a fit is compared.",
+        footnotes(run, shown, hollow=True),
+    )
+    arrange(sheet, panels)
+    return sheet, f"Speedups over the base case. {'. '.join(said)}."
+
+
+def _line_words(line: Line) -> str:
+    values = [f"{ratio_words(mark.value.median) if mark.value else 'no time'} at {mark.x:g}" for mark in line.marks]
+    return f"{line.label} {', '.join(values)}"
+
+
 CHARTS: dict[str, Callable[[MeasuredRun], tuple[Sheet, str] | None]] = {
     "seconds": seconds_chart,
     "speedup": speedup_chart,
     "folds": folds_chart,
     "rows": rows_chart,
     "waiting": waiting_chart,
+    "break_even": break_even_chart,
 }
 
 
@@ -261,9 +297,9 @@ def lines_over(
     numbers: dict[tuple[str, str], int],
 ) -> tuple[list[Line], list[Point]]:
     """Lines of a workload's variants over a factor, the other factors at their centre, and the points on the lines."""
-    free = PARALLEL if factor == "parallelism" else (factor,)
+    free = PARALLEL if factor == "parallelism" else (factor, *run.crossed(points[0].workload)) if points else ()
 
-    def place(point: Point) -> int:
+    def place(point: Point) -> float:
         # A base case that does one thing at a time is what parallelism 1 means.
         return point.factors.get(factor) or int(point.base and factor == "parallelism")
 

@@ -3,9 +3,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from suite.report.formatting import plural
+from suite.report.formatting import NONE, factors_in_words, plural
 from suite.report.point import Point
 from suite.report.points import NOT_RUN, MeasuredRun
 from suite.stats import Interval
@@ -88,3 +89,85 @@ def failures(run: MeasuredRun) -> list[Failure]:
             failure = found.setdefault((place, cell.status, reason), Failure(point, cell.status, reason, []))
             failure.blocks.append(cell.block)
     return list(found.values())
+
+
+# --- break-even
+
+
+@dataclass(frozen=True)
+class BreakEven:
+    """Where a way of doing the fits begins to win over others.
+
+    Attributes
+    ----------
+    setting : str
+        The crossed factors but the swept one, in words.
+    way : Point
+        Of the way, at any value of the swept factor.
+    wins_from : mapping of str to str
+        Label of another way to the values of the swept factor between which this one begins to win, in words.
+    """
+
+    setting: str
+    way: Point
+    wins_from: Mapping[str, str]
+
+
+def by_setting(run: MeasuredRun, workload: str) -> dict[str, list[Point]]:
+    """The points of a workload by their crossed factors but the swept one, which is the first; parallelism is central.
+
+    Empty where the workload crosses none, or where the swept one is not a number.
+    """
+    points, crossed = run.workloads[workload], run.crossed(workload)
+    found: dict[str, list[Point]] = {}
+    if not crossed or not all(isinstance(point.factors.get(crossed[0]), (int, float)) for point in points):
+        return found
+    # By value, the smallest first; the plan has the centre first.
+    for point in sorted(points, key=lambda p: [(isinstance(v := p.factors[n], str), v) for n in crossed[1:]]):
+        if run.is_central(point, *crossed):
+            found.setdefault(factors_in_words({name: point.factors[name] for name in crossed[1:]}), []).append(point)
+    return found
+
+
+def break_evens(run: MeasuredRun, workload: str) -> list[BreakEven]:
+    """Where each parallel way begins to win over the base case, and over each way without Spark."""
+    found = []
+    for setting, points in by_setting(run, workload).items():
+        swept = run.crossed(workload)[0]
+        ways: dict[str, dict[float, Point]] = {}
+        for point in points:
+            ways.setdefault(point.label, {})[point.factors[swept]] = point
+        rivals = {label: way for label, way in ways.items() if any(p.base or p.single_node for p in way.values())}
+        for label, way in ways.items():
+            if not any(point.base for point in way.values()):
+                wins = {
+                    other: win_words({x: run.ratio(rival.get(x), point) for x, point in sorted(way.items())})
+                    for other, rival in rivals.items()
+                    if other != label
+                }
+                found.append(BreakEven(setting, next(iter(way.values())), wins))
+    return found
+
+
+def win_words(ratios: Mapping[float, Interval | None]) -> str:
+    """Between which values a way begins to win, and goes on to, up to the largest.
+
+    Parameters
+    ----------
+    ratios : mapping of float to Interval or None
+        How many times faster it is, by the values of the factor in ascending order. It wins where the interval lies
+        above 1, or the median where there is no interval; without a time it does not.
+    """
+    values = list(ratios)
+    if not any(ratios.values()):
+        return NONE
+    first = len(values)
+    while first and _wins(ratios[values[first - 1]]):
+        first -= 1
+    if first == len(values):
+        return f"not up to {values[-1]:g}"
+    return f"{values[first]:g} or less" if first == 0 else f"{values[first - 1]:g} to {values[first]:g}"
+
+
+def _wins(ratio: Interval | None) -> bool:
+    return ratio is not None and (ratio.median if ratio.low is None else ratio.low) > 1

@@ -48,6 +48,7 @@ class WorkloadPart(NamedTuple):
     waits: bool
     settings: PageTable
     overhead: PageTable
+    break_even: PageTable
 
 
 def write_report(directory: Path) -> None:
@@ -119,4 +120,5 @@ def _workload(run: MeasuredRun, name: str, points: Sequence[Point]) -> WorkloadP
         waits=captions.waits(name),
         settings=tables.settings_table(run, name, points),
         overhead=tables.overhead_table(run, name, points),
+        break_even=tables.break_even_table(run, name),
     )

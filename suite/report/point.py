@@ -107,9 +107,22 @@ class Point:
     @cached_property
     def rows(self) -> int | None:
         """Rows that one call scored; None where its answer does not say."""
+        return self._count("rows")
+
+    @cached_property
+    def fits(self) -> int | None:
+        """Fits that one call made, where calls of a job make different numbers; None where its answer does not say."""
+        return self._count("fits")
+
+    @property
+    def work(self) -> int | None:
+        """What times are divided by before they are compared: rows or fits of a call."""
+        return self.rows or self.fits
+
+    def _count(self, what: str) -> int | None:
         for cell in self._timed:
-            if isinstance(cell.answer, dict) and cell.answer.get("rows"):
-                return int(cell.answer["rows"])
+            if isinstance(cell.answer, dict) and cell.answer.get(what):
+                return int(cell.answer[what])
         return None
 
     @cached_property
@@ -118,6 +131,13 @@ class Point:
         if self.rows is None:
             return None
         return _interval({block: self.rows / seconds for block, seconds in self.times.items()})
+
+    @cached_property
+    def seconds_of_fit(self) -> Interval | None:
+        """Warm seconds of a call divided by its fits."""
+        if self.fits is None:
+            return None
+        return _interval({block: seconds / self.fits for block, seconds in self.times.items()})
 
     def engaged(self, field: str) -> list[float]:
         """What Spark used in each block: a field of `spark.event_log.Engaged`, such as `slots` or `task_seconds`."""

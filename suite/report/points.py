@@ -103,6 +103,11 @@ class MeasuredRun:
         }
         return {key: _central_value(key[1], points) for key, points in having.items()} | told
 
+    def crossed(self, workload: str) -> list[str]:
+        """The factors of which the plan has every combination; none in older plans."""
+        abouts = [about for about in self.plan["scenarios"].values() if about["workload"] == workload]
+        return list(dict.fromkeys(name for about in abouts for name in about.get("crossed", ())))
+
     def _same_job(self, point: Point) -> list[Point]:
         return [
             other
@@ -124,17 +129,17 @@ class MeasuredRun:
     def single_node_of(self, point: Point) -> Point | None:
         """The fastest way to do the same job in parallel on one node without Spark."""
         candidates = [other for other in self._same_job(point) if other.single_node and other.seconds]
-        return min(candidates, key=lambda p: p.seconds.median / (p.rows or 1) if p.seconds else 0.0, default=None)
+        return min(candidates, key=lambda p: p.seconds.median / (p.work or 1) if p.seconds else 0.0, default=None)
 
     def ratio(self, over: Point | None, point: Point) -> Interval | None:
         """Seconds of `over` divided by those of `point`, formed within blocks.
 
-        Where the two scored different numbers of rows, seconds per row are compared. None where no block has both
-        times.
+        Where the two scored different numbers of rows, or made different numbers of fits, seconds per row or fit are
+        compared. None where no block has both times.
         """
         if over is None:
             return None
-        scale = point.rows / over.rows if point.rows and over.rows else 1.0
+        scale = point.work / over.work if point.work and over.work else 1.0
         return stats.ratio_interval({block: s * scale for block, s in over.times.items()}, point.times)
 
     def speedup(self, point: Point) -> Interval | None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from suite.report.captions import missing_times, setting_words
-from suite.report.findings import Loss, failures
+from suite.report.findings import BreakEven, Loss, break_evens, failures
 from suite.report.formatting import NONE, figure_words, number, ratio_digits, ratio_words, short
 from suite.report.point import Point
 from suite.report.points import MeasuredRun
@@ -35,9 +35,9 @@ class PageTable:
 
 
 def settings_table(run: MeasuredRun, workload: str, points: Sequence[Point]) -> PageTable:
-    """Every variant of a workload at every setting. Where calls score rows there is a column for rows per second."""
-    scoring = any(point.rows for point in points)
-    columns = (*SETTING_COLUMNS, *([ROWS_COLUMN] if scoring else []), NOTES_COLUMN)
+    """Every variant of a workload at every setting. Where calls count rows or fits there is a column for their rate."""
+    counted = [column for column, counts in COUNT_COLUMNS if any(counts(point) for point in points)]
+    columns = (*SETTING_COLUMNS, *counted, NOTES_COLUMN)
     return _fill(f"{workload}: every variant and setting", columns, run, points)
 
 
@@ -45,6 +45,22 @@ def overhead_table(run: MeasuredRun, workload: str, points: Iterable[Point]) -> 
     """Where the time went, for each variant of a workload that ran on Spark."""
     known = [point for point in points if point.seconds and any(point.overhead(part) for part in OVERHEAD)]
     return _fill(f"{workload}: where the time went, medians", OVERHEAD_COLUMNS, run, known)
+
+
+def break_even_table(run: MeasuredRun, workload: str) -> PageTable:
+    """Between which values of the swept factor each way begins to win over others; no rows where none is swept."""
+    found = break_evens(run, workload)
+    others = dict.fromkeys(other for row in found for other in row.wins_from)
+    columns = (*BREAK_EVEN_COLUMNS, *(_wins_column(other) for other in others))
+    swept = run.crossed(workload)[0] if found else ""
+    return _fill(f"{workload}: the {swept} from which each way wins", columns, run, found)
+
+
+def _wins_column(other: str) -> Column:
+    def cell(run: MeasuredRun, row: BreakEven) -> str:
+        return row.wins_from.get(other, NONE)
+
+    return Column(f"over {other}", cell)
 
 
 def losses_table(run: MeasuredRun, place: str, found: Iterable[Loss]) -> PageTable:
@@ -125,10 +141,20 @@ def _rate(run: MeasuredRun, point: Point) -> str:
     return f"{short(point.rate.median)} (of {short(point.rows)})" if point.rate and point.rows else NONE
 
 
+def _seconds_of_fit(run: MeasuredRun, point: Point) -> str:
+    return (
+        f"{number(point.seconds_of_fit.median)} (of {short(point.fits)})"
+        if point.seconds_of_fit and point.fits
+        else NONE
+    )
+
+
 def _seconds_and_rows(point: Point) -> str:
     if point.seconds is None:
         return NONE
-    return number(point.seconds.median) + (f" for {short(point.rows)} rows" if point.rows else "")
+    return number(point.seconds.median) + (
+        f" for {short(point.work)} {'rows' if point.rows else 'fits'}" if point.work else ""
+    )
 
 
 def _winner(run: MeasuredRun, loss: Loss) -> str:
@@ -155,7 +181,11 @@ SETTING_COLUMNS = (
     Column("Core-seconds", _core_seconds),
     Column("Slots engaged", _slots_engaged),
 )
-ROWS_COLUMN = Column("Rows/s", _rate)
+# Columns for workloads whose calls count what they did.
+COUNT_COLUMNS: tuple[tuple[Column, Callable[[Point], int | None]], ...] = (
+    (Column("Rows/s", _rate), lambda point: point.rows),
+    (Column("s/fit", _seconds_of_fit), lambda point: point.fits),
+)
 NOTES_COLUMN = Column("Notes", lambda run, point: "; ".join(point.notes), figures=False)
 
 # Parts of `run.watch.overhead`, and what the table calls them.
@@ -172,6 +202,11 @@ OVERHEAD_COLUMNS = (
     Column("Setting", setting_words, figures=False),
     Column("Warm s", lambda run, point: _median(point.seconds)),
     *(_overhead_column(part, heading) for part, heading in OVERHEAD.items()),
+)
+
+BREAK_EVEN_COLUMNS = (
+    Column("Setting", lambda run, row: row.setting, figures=False),
+    Column("Variant", lambda run, row: row.way.label, figures=False),
 )
 
 LOSS_COLUMNS = (

@@ -103,11 +103,14 @@ class CellRunner:
         arguments = matching_kwargs(variant.function, {"spark": self.spark, **cell.factors})
         arguments["data"] = self._data_for(scenario, cell)
         ready = time.perf_counter()
-        watch = CallWatch(lambda: variant.function(**arguments), self.spark, self.events, turn, scenario.release)
+        watch = CallWatch(lambda: variant.function(**arguments), self.spark, self.events, turn)
         first = (cell.scenario, cell.variant) not in self._called
         self._called.add((cell.scenario, cell.variant))
         rounds = {"rounds": 1 + cell.calls, "iterations": 1}
-        benchmark.pedantic(watch.call, setup=watch.before_call, teardown=watch.after_call, **rounds)
+        try:
+            benchmark.pedantic(watch.call, setup=watch.before_call, teardown=watch.after_call, **rounds)
+        finally:
+            scenario.release()
         watch.after_last_call()
         cold, *warm = benchmark.stats.stats.data
         ran = watch.engaged()

@@ -45,6 +45,7 @@ def describe_plan(
                 "workload": scenario.workload,
                 "parallelism": scenario.parallelism,
                 "centre": sweep_centre(scenario, request),
+                "crossed": list(scenario.crossed),
                 "path": _shown_path(scenario.path),
                 "sha256": scenario.sha256,
             }

@@ -31,8 +31,6 @@ class CallWatch:
         Of that session.
     turn : callable
         Returns when it is this process's turn: for a warm call, and to go on after the last.
-    release : callable
-        Ends the Spark tasks that the variant keeps for its next call.
 
     Attributes
     ----------
@@ -41,19 +39,13 @@ class CallWatch:
     """
 
     def __init__(
-        self,
-        call: Callable[[], Any],
-        spark: SparkSession | None,
-        events: EventLog | None,
-        turn: Callable[[], None],
-        release: Callable[[], object],
+        self, call: Callable[[], Any], spark: SparkSession | None, events: EventLog | None, turn: Callable[[], None]
     ):
         self.answers: list[Any] = []
         self._call = call
         self._spark = spark
         self._events = events
         self._turn = turn
-        self._release = release
         self._cached = session.cached_rdds(spark) if spark is not None else set()
         self._threads: set[threading.Thread] = set()
         self._earlier: list[Event] = []
@@ -82,8 +74,7 @@ class CallWatch:
         self._clocks.append(read_clocks())
 
     def after_last_call(self) -> None:
-        """Let Spark's tasks end, since its event log knows of no others, and read them when it is this one's turn."""
-        self._release()
+        """Read what ran, when it is this process's turn to go on; the log knows only of tasks that have ended."""
         self._turn()
         if self._events is not None:
             self._last = self._events.read()

@@ -274,3 +274,25 @@ def test_a_gate_shuffles_its_first_block_as_any_other():
     each = scenario(parallelism="slots", sizes={"ci": {"rows": 10}}, variants=(lambda data: data, run_loky, run_udf))
     firsts = {plan_cells([each], replace(REQUEST, seed=seed, gate=True))[0].variant for seed in range(9)}
     assert firsts == {"loky", "udf"}
+
+
+def test_of_crossed_factors_every_combination_is_planned_and_of_the_others_one_at_a_time():
+    def run_serial(data, *, length, megabytes): ...
+
+    sizes = {"ci": {"rows": (10, 20), "length": (2, 1, 3), "megabytes": (5, 4)}}
+    crossed = scenario(sizes=sizes, variants=(run_serial,), crossed=("length", "megabytes"))
+    cells = plan_cells([crossed], replace(REQUEST, blocks=1))
+    factors = Counter((c.factors["rows"], c.factors["length"], c.factors["megabytes"]) for c in cells)
+    combined = {(10, length, megabytes): 1 for length in (1, 2, 3) for megabytes in (4, 5)}
+    assert factors == Counter(combined | {(20, 2, 5): 1})
+    # `compare` runs the centre alone.
+    (cell,) = plan_cells([replace(crossed, gated=("serial",))], replace(REQUEST, blocks=1, gate=True))
+    assert (cell.factors["rows"], cell.factors["length"], cell.factors["megabytes"]) == (10, 2, 5)
+
+
+def test_a_variant_without_its_package_is_planned_and_skipped_with_that_as_reason():
+    whole = scenario()
+    first, second = whole.variants
+    lacking = replace(whole, variants=(first, replace(second, missing="absent")))
+    reasons = {cell.variant: cell.skip for cell in plan_cells([lacking], REQUEST)}
+    assert reasons == {"serial": None, "pool": "it needs the package absent, which is not installed here"}

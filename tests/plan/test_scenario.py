@@ -115,3 +115,21 @@ def test_broken_files_do_not_stop_the_others(written, tmp_path):
     scenarios, broken = discover(tmp_path)
     assert [scenario.name for scenario in scenarios] == ["a_good_one"]
     assert list(broken) == ["a_bad_one.py"]
+
+
+def test_which_variants_lack_their_package(written):
+    requires = 'REQUIRES = {"first": "json", "second": "absent_package"}\n'
+    scenario = load_scenario(written(GOOD + requires))
+    assert [variant.missing for variant in scenario.variants] == [None, "absent_package"]
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ('REQUIRES = {"third": "json"}', "REQUIRES has 'third', which is not a variant"),
+        ('CROSSED = ("rows", "megabytes")', "CROSSED has 'megabytes', which is not a factor of each of SIZES"),
+    ],
+)
+def test_what_a_file_declares_has_to_be_there(written, line, said):
+    with pytest.raises(ScenarioError, match=said):
+        load_scenario(written(f"{GOOD}{line}\n"))

@@ -480,3 +480,28 @@ def test_the_export_is_accepted_by_pytest_benchmark(bench, tame, tmp_path):
     assert shown.returncode == 0, shown.stderr
     assert "good[" in shown.stdout
     assert "rows=20" in shown.stdout
+
+
+RELEASES = """
+from pathlib import Path
+import os
+
+REQUIRES = {"processes": "no_such_package"}
+
+def release():
+    with (Path(os.environ["WORKING"]) / "released").open("a") as file:
+        file.write("x")
+"""
+
+
+def test_what_lacks_its_package_is_skipped_and_each_cell_is_released_even_if_it_fails(bench, tame):
+    tame.write_text(plain_without("wrong", "not_json", "nothing", "hangs", "dies") + RELEASES)
+    code, said = bench.run(str(tame), "--size", "ci", "--blocks", "1")
+    assert code == 1, said
+    reason = "it needs the package no_such_package, which is not installed here"
+    found = {variant: (record.status, record.reason) for variant, record in bench.by_variant().items()}
+    assert found["good"] == ("ok", None)
+    assert found["raises"][0] == "failed"
+    assert found["processes"] == ("skipped", reason)
+    assert reason[:40] in said
+    assert (bench.working / "released").read_text() == "xx"

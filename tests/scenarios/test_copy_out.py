@@ -27,12 +27,17 @@ def header(text: str) -> dict:
     return tomllib.loads("".join(line[2:] or "\n" for line in block["content"].splitlines(keepends=True)))
 
 
+def imported_by(recipe: Path) -> list[Path]:
+    imported = re.findall(r"(?m)^\s*(?:from|import) (\w+)", recipe.read_text())
+    return [path for path in RECIPES if path.stem in imported]
+
+
 def copied(recipe: Path, folder: Path) -> Path:
-    """Copy the recipe, and the one sibling that it may import, into a folder."""
+    """Copy the recipe, and the siblings that it and they import, into a folder."""
     text = recipe.read_text()
-    imported = re.findall(r"(?m)^\s*(?:from|import) (\w+)", text)
-    siblings = [path for path in RECIPES if path.stem in imported]
-    assert len(siblings) <= 1, f"{recipe.name} imports {siblings}"
+    siblings = imported_by(recipe)
+    for path in siblings:
+        siblings += [other for other in imported_by(path) if other not in siblings]
     for path in (recipe, *siblings):
         (folder / path.name).write_text(path.read_text())
     assert all(path.name in text.partition('"""')[2].partition('"""')[0] for path in siblings), "sibling not named"
@@ -53,7 +58,7 @@ def interpreter(recipe: Path, environments: dict, folder: Path) -> str:
     if needed not in environments:
         python = folder / "environment" / "bin" / "python"
         subprocess.run(["uv", "venv", "-q", "-p", sys.executable, folder / "environment"], check=True)
-        locked = ROOT / "requirements" / "run.txt"
+        locked = ROOT / "requirements" / "peers.txt"  # all that run.txt has, in the same versions
         constraints = folder / "constraints.txt"
         lines = [line.split(" \\")[0] for line in locked.read_text().splitlines() if line[:1].isalnum()]
         constraints.write_text("\n".join(lines) + "\n")
