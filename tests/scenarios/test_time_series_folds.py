@@ -10,12 +10,12 @@ from xml.etree import ElementTree
 import numpy as np
 import pandas as pd
 import pytest
-import time_series_cv as recipe
+import time_series_folds as recipe
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from sklearn.linear_model import Ridge
 from sklearn.model_selection import GridSearchCV, TimeSeriesSplit
-from time_series_cv import Fold, TimeSeriesFolds, Window, count_units, floor_time, fold_windows, shift
+from time_series_folds import Fold, TimeSeriesFolds, Window, count_units, floor_time, fold_windows, shift
 
 UNITS = st.sampled_from(recipe.UNITS)
 MOMENTS = st.datetimes(datetime(1900, 1, 1), datetime(2100, 1, 1))
