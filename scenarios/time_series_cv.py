@@ -634,9 +634,9 @@ class _Search:
         low, high = predictions.agg(F.min(label), F.max(label)).collect()[0]
         if low != high:
             return metric, None
-        self.one_class[fold] = f"{low:g}"
+        self.one_class[fold] = str(low)
         score = math.nan if self.param("errorScore") == "raise" else self.param("errorScore")
-        return score, f"the label is {low:g} in all validation rows: {self.evaluator.getMetricName()} is not defined"
+        return score, f"the label is {low} in all validation rows: {self.evaluator.getMetricName()} is not defined"
 
     def refuse_empty_windows(self) -> None:
         """Raise ValueError where a window has no rows: that is why a fit failed, whatever it says itself."""
