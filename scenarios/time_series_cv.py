@@ -616,7 +616,9 @@ class _Search:
         except Exception as failure:
             self.refuse_empty_windows()
             if self.param("errorScore") == "raise":
-                values = ", ".join(f"{param.name}={value}" for param, value in params.items())
+                values = (
+                    ", ".join(f"{param.name}={value}" for param, value in params.items()) or "the estimator as it is"
+                )
                 failure.add_note(f"in fold {fold} ({self.windows[fold]}), candidate {candidate} ({values})")
                 raise
             model, metric, error = None, self.param("errorScore"), traceback.format_exc()

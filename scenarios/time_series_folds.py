@@ -437,6 +437,8 @@ def comparable_times(values: Any) -> tuple[np.ndarray, str]:
         return _finite(array), "number"
     if array.dtype.kind == "M":
         return _in_the_calendar(array), "timestamp"
+    if array.dtype.kind not in "OUT":
+        raise ValueError(f"times are of type {array.dtype}: give numbers, dates, datetimes or their text in ISO form")
     times = [one_time(value) for value in array.tolist()]
     if None in times:
         raise ValueError("TimeSeriesFolds found rows without a time: fill or drop them")

@@ -4,7 +4,9 @@
 import inspect
 import json
 import math
+import threading
 from datetime import date, timedelta
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -13,6 +15,7 @@ import time_series_cv
 import time_series_cv_pool as recipe
 from pyspark.ml.functions import vector_to_array
 from pyspark.sql import functions as F  # noqa: N812
+from time_series_toys import Calls, InFlight, ValueOf
 
 pytestmark = pytest.mark.spark
 SMALL = {"days": 84, "warehouses": 2, "items": 3}
@@ -93,6 +96,45 @@ def test_warehouse_demand_is_any_size_and_always_the_same(spark, warehouse):
     assert first.select("label").intersect(other.select("label")).isEmpty()
     assert first.where("label <= 0 or isnan(label)").isEmpty()
     assert warehouse.where("label is null").isEmpty()
+
+
+# The exercise -----------------------------------------------------------------------------------------------
+
+
+def test_the_recipe_is_eighty_lines_at_most():
+    recipe_half = Path(recipe.__file__).read_text().partition("# --- benchmark")[0].partition("# ///\n# SPDX")[2]
+    assert len(recipe_half.rstrip().splitlines()) <= 80
+
+
+@pytest.mark.parametrize("one_pool", [True, False])
+def test_a_failure_names_its_fold_and_leaves_nothing_behind(warehouse, spark, one_pool):
+    fits, cached, threads = [], spark.sparkContext._jsc.getPersistentRDDs().size(), threading.active_count()
+
+    def fit(bias, train):
+        fits.append(bias)
+        raise ZeroDivisionError("no")
+
+    model = Calls(fit)
+    with pytest.raises(ZeroDivisionError) as error:
+        recipe.cross_validate_in_time(
+            *(warehouse, model, [{model.bias: 0.0}, {model.bias: 1.0}], ValueOf()),
+            **{"time_col": "day", "horizon": 7, "folds": 2, "parallelism": 1, "one_pool": one_pool},
+        )
+    assert "in fold 0, candidate 0" in error.value.__notes__[0]
+    assert len(fits) <= 2  # one may have begun when the first failed
+    assert spark.sparkContext._jsc.getPersistentRDDs().size() == cached
+    assert threading.active_count() == threads
+
+
+def test_the_schedules_of_the_exercise(warehouse):
+    counters = {True: InFlight(parties=4), False: InFlight(parties=2)}  # no fit goes on before so many have begun
+    for one_pool, counter in counters.items():
+        model = Calls(counter)
+        recipe.cross_validate_in_time(
+            *(warehouse, model, [{model.bias: 0.0}, {model.bias: 1.0}], ValueOf()),
+            **{"time_col": "day", "horizon": 7, "folds": 2, "parallelism": 4, "one_pool": one_pool},
+        )
+        assert counter.most == counter.barrier.parties
 
 
 # The variants -----------------------------------------------------------------------------------------------
