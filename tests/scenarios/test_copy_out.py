@@ -27,20 +27,24 @@ def header(text: str) -> dict:
     return tomllib.loads("".join(line[2:] or "\n" for line in block["content"].splitlines(keepends=True)))
 
 
-def imported_by(recipe: Path) -> list[Path]:
-    imported = re.findall(r"(?m)^\s*(?:from|import) (\w+)", recipe.read_text())
-    return [path for path in RECIPES if path.stem in imported]
+def siblings_of(text: str, but: str) -> list[Path]:
+    """The recipes that a text imports."""
+    imported = re.findall(r"(?m)^\s*(?:from|import) (\w+)", text)
+    return [path for path in RECIPES if path.stem in imported and path.stem != but]
+
+
+def with_siblings(recipe: Path) -> list[Path]:
+    """The recipe, the siblings that it imports, and the siblings of these."""
+    found = [recipe]
+    for path in found:  # it grows on the way
+        found += [sibling for sibling in siblings_of(path.read_text(), path.stem) if sibling not in found]
+    return found
 
 
 def copied(recipe: Path, folder: Path) -> Path:
-    """Copy the recipe, and the siblings that it and they import, into a folder."""
-    text = recipe.read_text()
-    siblings = imported_by(recipe)
-    for path in siblings:
-        siblings += [other for other in imported_by(path) if other not in siblings]
-    for path in (recipe, *siblings):
+    """Copy the recipe and all siblings that it needs into a folder."""
+    for path in with_siblings(recipe):
         (folder / path.name).write_text(path.read_text())
-    assert all(path.name in text.partition('"""')[2].partition('"""')[0] for path in siblings), "sibling not named"
     return folder / recipe.name
 
 
@@ -85,6 +89,24 @@ def test_header_names_python_and_dependencies(recipe):
     assert declared["dependencies"]
     assert "SPDX-License-Identifier: Apache-2.0" in recipe.read_text()
     assert f"python {recipe.name}" in recipe.read_text()
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
+def test_siblings_are_named_in_the_docstring_and_a_recipe_needs_one_at_most(recipe):
+    text = recipe.read_text()
+    named = text.partition('"""')[2].partition('"""')[0]
+    assert [path.name for path in siblings_of(text, recipe.stem) if path.name not in named] == []
+    assert len(siblings_of(text.partition(MARKER)[0], recipe.stem)) <= 1
+    declared = {re.split(r"[<>=]", needed)[0] for needed in header(text)["dependencies"]}
+    for sibling in siblings_of(text, recipe.stem):  # what a sibling's recipe needs, the copy needs too
+        imported = re.findall(r"(?m)^(?:from|import) (\w+)", sibling.read_text().partition(MARKER)[0])
+        assert {"numpy", "pyspark"} & set(imported) <= declared
+
+
+def test_siblings_of_siblings_are_copied():
+    names = [path.stem for path in with_siblings(SCENARIOS / "time_series_cv_waiting.py")]
+    assert names[0] == "time_series_cv_waiting"
+    assert {"time_series_cv", "time_series_folds", "time_series_cv_pool"} == set(names[1:])
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)

@@ -11,8 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 import spark_cross_validator as scenario
+from pyspark.ml import Pipeline
 from pyspark.ml.classification import LogisticRegression, LogisticRegressionModel, RandomForestClassifier
 from pyspark.ml.evaluation import BinaryClassificationEvaluator, Evaluator
+from pyspark.ml.feature import RFormula, VectorAssembler
 from pyspark.ml.functions import vector_to_array
 from pyspark.ml.param import Params
 from pyspark.ml.tuning import ParamGridBuilder
@@ -151,6 +153,93 @@ def test_prepare_cuts_the_rows_in_order_into_equal_cached_partitions(data: dict,
     assert data["frame"].is_cached
     first = data["frame"].orderBy("row").first()
     np.testing.assert_array_equal(first.features.toArray(), data["X"][0])
+
+
+@pytest.fixture(scope="module")
+def rows(spark: SparkSession) -> DataFrame:
+    """Three hundred rows with a key, a label that depends on x, and columns named like those of other helpers."""
+    x = functions.randn(1)
+    frame = spark.range(300).select(functions.col("id").alias("row"), x.alias("x")).coalesce(1)
+    label = (functions.col("x") + functions.randn(2) > 0).cast("double")
+    return frame.withColumn("label", label).withColumn("Fold", functions.lit("mine")).localCheckpoint()
+
+
+def validate_rows(rows: DataFrame, **changed: Any) -> Any:
+    """The validation that the tests below change."""
+    estimator = Pipeline(stages=[VectorAssembler(inputCols=["x"], outputCol="features"), LogisticRegression(maxIter=3)])
+    settings = {"grid": [{}], "evaluator": BinaryClassificationEvaluator(), "key": "row", "folds": 3, **changed}
+    estimator = settings.pop("estimator", estimator)
+    return scenario.cross_validate(rows, estimator, settings.pop("grid"), settings.pop("evaluator"), **settings)
+
+
+@pytest.mark.spark
+def test_estimators_never_see_a_helper_column(rows: DataFrame, spark: SparkSession) -> None:
+    """`label ~ .` takes all columns as features. The user's own column `Fold` stays what it is."""
+    formula = Pipeline(stages=[RFormula(formula="label ~ ."), LogisticRegression(maxIter=3)])
+    constant = rows.withColumn("Fold", (functions.col("row") % 2).cast("double"))
+    before = cached(spark)
+    found = validate_rows(constant, estimator=formula)
+    assert found.bestModel.stages[0].transform(constant).first().features.size == 3  # row, x, Fold
+    assert cached(spark) == before
+    with pytest.raises(ValueError, match="the frame has a column 'fold' already, in whatever case: give another name"):
+        scenario.assign_folds(rows, key="row", folds=3)
+    assert scenario.assign_folds(rows, key="row", folds=3, column="part").columns[-2:] == ["Fold", "part"]
+
+
+@pytest.mark.spark
+@pytest.mark.parametrize(
+    ("column", "changed", "message"),
+    [
+        (None, {"grid": []}, "grid is empty: give one candidate or more"),
+        (None, {"folds": 1}, "folds=1: cross-validation needs two folds or more"),
+        (None, {"key": "nope"}, "the frame has no column 'nope': it has row, x, label, Fold"),
+        ("if(row % 2 = 0, row, null)", {}, "150 rows have no value in the key column 'k': fill or drop them"),
+        ("cast(null as int)", {}, "300 rows have no value in the key column 'k'"),
+        ("row % 2", {}, "of 3 has no rows: the key column 'k' has too few values; take fewer folds or another key"),
+    ],
+)
+def test_what_gives_no_folds_is_refused_in_one_line(
+    rows: DataFrame, column: str | None, changed: dict, message: str
+) -> None:
+    frame = rows if column is None else rows.withColumn("k", functions.expr(column))
+    with pytest.raises(ValueError) as error:
+        validate_rows(frame, **({} if column is None else {"key": "k"}), **changed)
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.spark
+def test_a_row_without_a_key_has_no_fold(rows: DataFrame) -> None:
+    frame = rows.withColumn("k", functions.expr("if(row % 2 = 0, row, null)"))
+    with pytest.raises(Exception, match="a row has no value in the key column 'k': fill or drop it"):
+        scenario.assign_folds(frame, key="k", folds=3, column="part").select("part").collect()
+
+
+@pytest.mark.spark
+@pytest.mark.parametrize("name", ["row.id", "row id", "`", "ROW"])
+def test_keys_of_any_name(rows: DataFrame, name: str) -> None:
+    renamed = rows if name == "ROW" else rows.withColumnRenamed("row", name)
+    assert validate_rows(renamed, key=name).avgMetrics == validate_rows(rows).avgMetrics
+
+
+@pytest.mark.spark
+def test_folds_of_one_class_are_named_and_left_out(rows: DataFrame) -> None:
+    fold_of = folds_of(rows.drop("Fold"), 3)
+    positive = [int(np.flatnonzero(fold_of == 0)[0]), int(np.flatnonzero(fold_of == 1)[0])]
+    frame = rows.withColumn("label", functions.col("row").isin(positive).cast("double"))
+    one_class = r"areaUnderROC is not defined where all rows of a fold have one class: fold 2 \(label 0.0\)"
+    with pytest.warns(UserWarning, match=one_class + r"\. The averages leave them out"):
+        found = validate_rows(frame)
+    areas = []
+    for fold in (0, 1):
+        train = frame.where(~functions.col("row").isin(np.flatnonzero(fold_of == fold).tolist()))
+        model = Pipeline(stages=found.bestModel.stages[:1]).fit(train)
+        fitted = LogisticRegression(maxIter=3).fit(model.transform(train))
+        scored = fitted.transform(model.transform(frame.subtract(train)))
+        areas.append(BinaryClassificationEvaluator().evaluate(scored))
+    assert found.avgMetrics == pytest.approx([np.mean(areas)], abs=1e-6)
+    with pytest.raises(ValueError, match=r"fold 0 \(label 0.0\), fold 1 .*There is no other fold"):
+        validate_rows(rows.withColumn("label", functions.lit(0.0)))
 
 
 # --- failures ---

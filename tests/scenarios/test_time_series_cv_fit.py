@@ -14,14 +14,17 @@ import numpy as np
 import pandas as pd
 import pytest
 import time_series_cv as recipe
-from pyspark.ml.evaluation import RegressionEvaluator
+from pyspark.ml.classification import LogisticRegression
+from pyspark.ml.evaluation import BinaryClassificationEvaluator, RegressionEvaluator
 from pyspark.ml.feature import VectorAssembler
 from pyspark.ml.regression import LinearRegression
 from pyspark.sql import functions as F  # noqa: N812
 from time_series_cv import TimeSeriesCrossValidator, TimeSeriesFolds
 from time_series_toys import Calls, Error, InFlight, Mean, ValueOf, panel
 
-pytestmark = pytest.mark.spark
+# Estimators that call a function of the test cannot be saved, and the search says so.
+unsaved = pytest.mark.filterwarnings("ignore:neither this search nor its model can be saved")
+pytestmark = [pytest.mark.spark, unsaved]
 both_schedules = pytest.mark.parametrize("schedule", ["fold", "pool"])
 
 
@@ -471,6 +474,102 @@ def test_all_fits_failing_is_a_failure_whatever_the_score(data):
     cv = search(Calls(lambda bias, train: 1 / 0), 0.0, evaluator=ValueOf(), numFolds=2, errorScore=0.0)
     with pytest.raises(RuntimeError, match=r"2 of 2 fits failed .*ZeroDivisionError"):
         cv.fit(data)
+
+
+@both_schedules
+def test_an_exception_names_fold_window_and_candidate(data, schedule):
+    def fit(bias, train):
+        if bias == 2.0 and train.count() > 60:
+            raise ZeroDivisionError("too many rows")
+        return bias
+
+    cv = search(Calls(fit), 1.0, 2.0, evaluator=ValueOf(), numFolds=2, horizon=8, foldParallelism=schedule)
+    plan = cv.foldPlan(data)
+    late = next(fold for fold in (reversed(plan) if schedule == "pool" else plan) if fold.trainRows > 60)
+    with pytest.raises(ZeroDivisionError, match="too many rows") as error:
+        cv.fit(data)
+    window = "train {} to {}, validation {} to {}".format(*late[1:5])
+    assert error.value.__notes__ == [f"in fold {late.fold} ({window}), candidate 1 (bias=2.0)"]
+
+
+def test_a_window_without_rows_is_why_a_fit_fails(data):
+    holey = data.where("day < date'2024-02-20' or day > date'2024-02-28'")
+    cv = search(Mean(), 0.0, evaluator=RegressionEvaluator(), horizon=5, errorScore=0.0)
+    with pytest.raises(ValueError, match=r"fold 0 .*validation 2024-02-20 to 2024-02-25.* has no validation rows"):
+        cv.setParams(cutoffs=[date(2024, 2, 20), date(2024, 3, 1)]).fit(holey)
+
+
+def rare(spark, *positive):
+    """Sixty days with a positive label on some of them, and a feature that ranks the last of these first."""
+    label = f"double(id in ({', '.join(map(str, positive))}))"
+    rows = spark.sql(f"select date_add(date'2020-01-01', cast(id as int)) day, {label} label, id x from range(60)")
+    return VectorAssembler(inputCols=["x"], outputCol="features").transform(rows.coalesce(1))
+
+
+@pytest.mark.parametrize("metric", ["areaUnderROC", "areaUnderPR"])
+@pytest.mark.parametrize(("positive", "label"), [((3, 7, 20, 56), "0.0"), ((3, 7, *range(40, 55), 56), "1.0")])
+def test_folds_of_one_class_have_no_metric(spark, metric, positive, label):
+    frame = rare(spark, *positive)
+    evaluator = BinaryClassificationEvaluator(metricName=metric)
+    settings = {"estimator": LogisticRegression(maxIter=3), "evaluator": evaluator, "timeCol": "day", "horizon": 5}
+    cv = TimeSeriesCrossValidator(**settings, numFolds=4)
+    one_class = (
+        rf"{metric} is not defined where all validation rows have one class: fold 0 \(train 2020-01-01 to 2020-02-10,"
+        rf" validation 2020-02-10 to 2020-02-15, label {label}\); fold 1 .*; fold 2 .*\. They are "
+    )
+    with pytest.warns(UserWarning, match=one_class + "left out of the averages"):
+        model = cv.fit(frame)
+    last = TimeSeriesCrossValidator(**settings, numFolds=1).fit(frame).avgMetrics[0]
+    assert 0 < last < 1
+    assert model.avgMetrics == pytest.approx([last])
+    assert [math.isnan(result.metric) for result in model.foldResults] == [True, True, True, False]
+    assert all("is not defined" in result.error for result in model.foldResults[:3])
+    with pytest.warns(UserWarning, match=one_class + r"given the errorScore 0\.5"):
+        model = cv.setParams(errorScore=0.5).fit(frame)
+    assert [result.metric for result in model.foldResults[:3]] == [0.5] * 3
+    assert model.avgMetrics == pytest.approx([(1.5 + last) / 4])
+
+
+def test_no_fold_of_two_classes_is_a_failure(spark):
+    cv = TimeSeriesCrossValidator(estimator=LogisticRegression(maxIter=3), evaluator=BinaryClassificationEvaluator())
+    with pytest.raises(ValueError, match=r"fold 0 .*fold 1 .* There is no other fold: choose folds with") as error:
+        cv.setParams(timeCol="day", horizon=5, numFolds=2).fit(rare(spark, 3, 7, 20))
+    assert "\n" not in str(error.value)
+
+
+def test_the_reason_of_a_failure_in_java_is_its_cause():
+    stack = ["Traceback", "py4j.Py4JJavaError: An error occurred", ": org.SparkException: a", "\tat b(c:1)"]
+    trace = "\n".join([*stack, "Caused by: d: why", "\tat e"])
+    assert recipe._reason(trace) == "d: why"
+    assert recipe._reason("Traceback\n  in fit\nValueError: no") == "ValueError: no"
+
+
+@pytest.mark.parametrize("name", ["the.day", "the day", "`", "DAY"])
+def test_time_columns_of_any_name(data, frame, name):
+    renamed = data if name == "DAY" else data.withColumnRenamed("day", name)
+    plan = TimeSeriesCrossValidator(timeCol=name, horizon=5).foldPlan(renamed)
+    assert plan == TimeSeriesCrossValidator(timeCol="day", horizon=5).foldPlan(data)
+    with pytest.raises(ValueError, match="the data have no column 'nope': they have day, series, label"):
+        TimeSeriesCrossValidator(timeCol="nope").foldPlan(data)
+
+
+def test_estimators_that_take_all_columns_see_the_data_alone(data):
+    seen = set()
+    search(Calls(lambda bias, train: seen.add(tuple(train.columns)) or 1.0), 0.0, evaluator=ValueOf()).fit(data)
+    assert seen == {("day", "series", "label")}
+
+
+@both_schedules
+def test_one_job_before_the_first_fit(spark, data, schedule, monkeypatch):
+    """The job that finds the ends of the data also fills the cache; rows are counted beside the fits."""
+    job_id = spark.sparkContext._jsc.sc().dagScheduler().nextJobId
+    numbers = []
+    run = recipe._Search.run
+    monkeypatch.setattr(recipe._Search, "run", lambda *args: numbers.append(job_id()) or run(*args))
+    before = job_id()
+    search(Calls(lambda bias, train: 1.0), 0.0, evaluator=ValueOf(), foldParallelism=schedule, refit="none").fit(data)
+    assert numbers[0] - before == 1 + 1  # Spark counts the filling of a cache as a job of its own
+    assert job_id() - numbers[0] == 1
 
 
 # The best ---------------------------------------------------------------------------------------------------

@@ -4,8 +4,10 @@
 They are about params, copies and saving.
 """
 
+import gc
 import json
 import math
+import warnings
 from datetime import date, datetime
 
 import numpy as np
@@ -15,7 +17,7 @@ from pyspark.ml import Pipeline, PipelineModel
 from pyspark.ml.classification import LogisticRegression, OneVsRest
 from pyspark.ml.evaluation import MulticlassClassificationEvaluator, RegressionEvaluator
 from pyspark.ml.feature import SQLTransformer, VectorAssembler
-from pyspark.ml.linalg import Vectors
+from pyspark.ml.linalg import DenseMatrix, Matrices, Vectors
 from pyspark.ml.param import Param, Params
 from pyspark.ml.regression import LinearRegression, LinearRegressionModel
 from pyspark.ml.tuning import CrossValidator, ParamGridBuilder
@@ -413,13 +415,98 @@ def test_what_cannot_be_saved_is_named(spark, tmp_path):
         [
             ({other.other: 1}, r"cannot save candidate 0: no stage of the estimator has the param .*other$"),
             (
-                {estimator.lowerBoundsOnIntercepts: Vectors.dense(1.0)},
-                "cannot save candidate 0: value of lowerBoundsOnIntercepts: .* not JSON serializable",
+                {estimator.regParam: object()},
+                "cannot save candidate 0: value of regParam: object is not JSON serializable",
             ),
         ]
     ):
         with pytest.raises(ValueError, match=reason):
             TimeSeriesCrossValidator(estimatorParamMaps=[params], **settings).save(f"{tmp_path}/{number}")
+
+
+def test_vectors_matrices_and_numbers_of_numpy_are_saved(spark, tmp_path):
+    estimator = LogisticRegression()
+    grid = [
+        {estimator.lowerBoundsOnIntercepts: Vectors.dense(0.1, float("-inf"))},
+        {estimator.lowerBoundsOnIntercepts: Vectors.sparse(3, {1: 2.0})},
+        {estimator.upperBoundsOnCoefficients: Matrices.dense(2, 2, [1.0, 2.0, 3.0, 4.0])},
+        {estimator.upperBoundsOnCoefficients: DenseMatrix(2, 2, [1.0, 2.0, 3.0, 4.0], True)},
+        {estimator.upperBoundsOnCoefficients: Matrices.sparse(2, 2, [0, 1, 2], [0, 1], [5.0, 6.0])},
+        {estimator.maxIter: np.int64(3), estimator.regParam: np.float32(0.5), estimator.thresholds: np.array([0.5, 1])},
+    ]
+    TimeSeriesCrossValidator(estimator=estimator, estimatorParamMaps=grid).save(f"{tmp_path}/cv")
+    loaded = TimeSeriesCrossValidator.load(f"{tmp_path}/cv").getEstimatorParamMaps()
+    for ours, theirs in zip(loaded, grid, strict=True):
+        assert ours.keys() == theirs.keys()
+        for param, value in theirs.items():
+            assert np.array_equal(ours[param], value) if isinstance(value, np.ndarray) else ours[param] == value
+    assert [type(value).__name__ for params in loaded[:5] for value in params.values()] == [
+        *("DenseVector", "SparseVector", "DenseMatrix", "DenseMatrix", "SparseMatrix"),
+    ]
+    assert loaded[3][estimator.upperBoundsOnCoefficients].isTransposed
+    assert type(loaded[5][estimator.maxIter]) is int
+
+
+def test_a_search_that_cannot_be_saved_says_so_before_it_fits(data):
+    fits = []
+    cv = TimeSeriesCrossValidator(
+        estimator=Calls(lambda bias, train: fits.append(bias)), evaluator=ValueOf(), timeCol="time", numFolds=2
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(UserWarning, match="nor its model can be saved: Calls in estimator"):
+            cv.fit(data)
+    assert fits == []
+    regression, stranger = LinearRegression(), Plain()
+    cv.setParams(estimator=regression, evaluator=RegressionEvaluator(), estimatorParamMaps=[{stranger.other: 1}])
+    with pytest.warns(UserWarning, match="cannot save candidate 0: no stage of the estimator has the param"):
+        cv.fit(data)
+
+
+def test_loading_the_wrong_kind_of_folder_says_what_it_is(spark, data, tmp_path):
+    cv = TimeSeriesCrossValidator(estimator=Mean(), evaluator=Error(), timeCol="time", numFolds=2)
+    cv.save(f"{tmp_path}/cv")
+    cv.fit(data).save(f"{tmp_path}/model")
+    LinearRegression().save(f"{tmp_path}/regression")
+    (tmp_path / "empty").mkdir()
+    for kind, path, reason in (
+        (
+            TimeSeriesCrossValidatorModel,
+            "cv",
+            "holds a saved TimeSeriesCrossValidator, not a Time",
+        ),
+        (TimeSeriesCrossValidator, "model", "holds a saved TimeSeriesCrossValidatorModel, not a Time"),
+        (
+            TimeSeriesCrossValidator,
+            "regression",
+            r"a saved LinearRegression, .*: load it by LinearRegression\.load",
+        ),
+        (
+            TimeSeriesCrossValidatorModel,
+            "empty",
+            "holds no saved TimeSeriesCrossValidatorModel: its",
+        ),
+    ):
+        with pytest.raises(ValueError, match=reason) as error:
+            kind.load(f"{tmp_path}/{path}")
+        assert "\n" not in str(error.value)
+
+
+def test_numbers_of_numpy_are_candidates_and_a_bad_one_leaves_the_estimator_as_it_was(data):
+    """PySpark takes a numpy float32 for no number, and then the estimator's JVM object is gone."""
+    estimator = LinearRegression()
+    maps = [{estimator.regParam: np.float32(0.5), estimator.maxIter: np.int64(5)}, {estimator.regParam: 0}]
+    settings = {"estimator": estimator, "evaluator": RegressionEvaluator(), "timeCol": "time", "numFolds": 2}
+    cv = TimeSeriesCrossValidator(estimatorParamMaps=maps, **settings)
+    assert cv.fit(data).bestIndex == 1
+    for bad, reason in (
+        ({estimator.regParam: "a"}, "candidate 0: regParam cannot be 'a'"),
+        ({"regParam": 1}, "Params"),
+    ):
+        with pytest.raises((TypeError, ValueError), match=reason):
+            cv.copy().setParams(estimatorParamMaps=[bad]).fit(data)
+    gc.collect()
+    assert estimator.copy().fit(data).coefficients[0] == pytest.approx(2.0)
 
 
 # Pipelines and nested estimators ----------------------------------------------------------------------------

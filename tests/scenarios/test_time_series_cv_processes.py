@@ -2,7 +2,7 @@
 """Tests that need a process of their own: scripts and imports, FAIR pools, Spark Connect, the oldest PySpark.
 
 The last two need other packages. They use the interpreters named by FOLDOUT_CONNECT_PYTHON (pyspark[connect]==4.3.0)
-and FOLDOUT_OLDEST_PYTHON (pyspark==3.5.0, numpy and setuptools, on Python 3.11), or make such environments with pip,
+and FOLDOUT_OLDEST_PYTHON (pyspark==4.0.0, numpy and setuptools), or make such environments with pip,
 which downloads 300 to 450 MB for each. Where pip fails, the test is skipped and says why.
 """
 
@@ -18,6 +18,7 @@ import pytest
 
 HERE = Path(__file__).resolve().parent
 RECIPE = HERE.parents[1] / "scenarios" / "time_series_cv.py"
+FOLDS = RECIPE.with_name("time_series_folds.py")
 MARKER = "# --- benchmark: delete from here on when copying"
 
 pytestmark = pytest.mark.spark
@@ -86,12 +87,14 @@ IMPORT = "    from time_series_cv import TimeSeriesCrossValidator, TimeSeriesCro
 
 def test_saved_and_loaded_by_a_script_and_by_an_import(tmp_path):
     """Classes pasted into a script are called __main__.X. Either loads what the other saved, if it has these names."""
-    recipe = RECIPE.read_text().split(MARKER)[0]
+    recipe, folds = (path.read_text().split(MARKER)[0] for path in (RECIPE, FOLDS))
     pasted = recipe + textwrap.dedent(FIT + SAVE + LOAD)
     library, script = tmp_path / "library", tmp_path / "script"
     for folder in (library, script, tmp_path / "by_script", tmp_path / "by_import"):
         folder.mkdir()
     (library / "time_series_cv.py").write_text(recipe)
+    for folder in (library, script):
+        (folder / FOLDS.name).write_text(folds)
     assert "all well in __main__" in run(pasted, tmp_path / "by_script", folder=script)
     # It loads what it saved itself, and then what the script saved.
     both = tmp_path / "by_import", tmp_path / "by_script"
@@ -107,7 +110,10 @@ def test_the_file_run_as_a_script_saves_under_its_importable_name(tmp_path):
     main = "def main() -> None:"
     script = tmp_path / "time_series_cv.py"
     script.write_text(text.replace(main, f"{main}\n    print(TimeSeriesCrossValidator)\n    return\n"))
-    assert run(script, folder=tmp_path).strip() == "<class 'time_series_cv.TimeSeriesCrossValidator'>"
+    assert (
+        run(script, folder=tmp_path, path=[RECIPE.parent]).strip()
+        == "<class 'time_series_cv.TimeSeriesCrossValidator'>"
+    )
 
 
 def test_fair_pools(tmp_path):
@@ -170,9 +176,10 @@ def test_spark_connect(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(sys.version_info >= (3, 12), reason="PySpark 3.5 is for Python up to 3.11")
+@pytest.mark.skipif(sys.version_info >= (3, 14), reason="PySpark 4.0 is for Python up to 3.13")
 def test_the_oldest_pyspark(tmp_path):
-    assert '"pyspark>=3.5"' in RECIPE.read_text().split("# ///")[1]
-    python = environment("FOLDOUT_OLDEST_PYTHON", tmp_path / "venv", "pyspark==3.5.0", "numpy", "setuptools")
+    assert '"pyspark>=4.0"' in RECIPE.read_text().split("# ///")[1]
+    packages = ("pyspark==4.0.0", "numpy", "setuptools")
+    python = environment("FOLDOUT_OLDEST_PYTHON", tmp_path / "venv", *packages)
     said = run(HERE / "time_series_smoke.py", "classic", tmp_path, folder=tmp_path, python=python, path=[RECIPE.parent])
-    assert "PySpark 3.5.0 classic: all well" in said
+    assert "PySpark 4.0.0 classic: all well" in said

@@ -5,17 +5,21 @@ import itertools
 import subprocess
 import sys
 from datetime import date, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
 import pandas as pd
 import pytest
-import time_series_cv as recipe
+import time_series_folds as recipe
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from sklearn.compose import ColumnTransformer
 from sklearn.linear_model import Ridge
-from sklearn.model_selection import GridSearchCV, TimeSeriesSplit
-from time_series_cv import Fold, TimeSeriesFolds, Window, count_units, floor_time, fold_windows, shift
+from sklearn.model_selection import GridSearchCV, TimeSeriesSplit, cross_val_score
+from sklearn.pipeline import make_pipeline
+from time_series_folds import Fold, TimeSeriesFolds, Window, count_units, floor_time, fold_windows, shift
 
 UNITS = st.sampled_from(recipe.UNITS)
 MOMENTS = st.datetimes(datetime(1900, 1, 1), datetime(2100, 1, 1))
@@ -343,6 +347,171 @@ def test_number_of_splits(rules, folds):
 def test_splitter_refuses(times, rules, reason):
     with pytest.raises(ValueError, match=reason):
         list(TimeSeriesFolds(times, **rules).split(np.zeros((5, 1))))
+
+
+DAYS = pd.date_range("2024-01-01", periods=60)
+NUMBERS = np.arange(60)
+
+
+@pytest.mark.parametrize(
+    "times",
+    [
+        DAYS,
+        pd.Series(DAYS),
+        pd.Series(DAYS).astype("category"),
+        [day.date() for day in DAYS],
+        [day.date() if day.day % 2 else day.to_pydatetime() for day in DAYS],
+        [str(day.date()) for day in DAYS],
+        pd.Series([day.isoformat() for day in DAYS]),
+        pd.period_range("2024-01-01", periods=60, freq="D"),
+        pd.Series(pd.period_range("2024-01-01", periods=60, freq="D")),
+        pd.Series([day.date() for day in DAYS], dtype="date32[pyarrow]"),
+        pd.Series(DAYS).astype("timestamp[us][pyarrow]"),
+        pd.Series([str(day.date()) for day in DAYS], dtype="string"),
+        DAYS.to_numpy().astype("M8[D]"),
+        pd.array(NUMBERS, dtype="Int64"),
+        pd.array(NUMBERS, dtype="Float64"),
+        pd.Series(NUMBERS, dtype="int64[pyarrow]"),
+        [Decimal(int(number)) for number in NUMBERS],
+        (NUMBERS + 196).astype(np.uint8),
+        (NUMBERS + 68).astype(np.int8),
+    ],
+    ids=lambda times: f"{type(times).__name__}-{getattr(times, 'dtype', type(times[0]).__name__)}",
+)
+@pytest.mark.parametrize("horizon", [7, np.int64(7)])
+def test_every_kind_of_time_gives_the_same_rows(times, horizon):
+    splits = TimeSeriesFolds(times, horizon=horizon, numFolds=np.int32(2)).split(np.zeros((60, 1)))
+    assert [(len(train), list(rows)) for train, rows in splits] == [
+        (46, list(range(46, 53))),
+        (53, list(range(53, 60))),
+    ]
+
+
+def test_steps_of_a_tenth_in_single_precision():
+    times = (NUMBERS / 10).astype(np.float32)
+    splits = TimeSeriesFolds(times, timeUnit=0.1, horizon=7, numFolds=2).split(times)
+    assert [(len(train), len(rows)) for train, rows in splits] == [(46, 7), (53, 7)]
+
+
+@pytest.mark.parametrize(
+    "cutoffs",
+    [
+        ["2024-02-16", "2024-02-23"],
+        np.array(["2024-02-16", "2024-02-23"], "M8[D]"),
+        [np.datetime64("2024-02-16"), np.datetime64("2024-02-23T00:00")],
+        pd.DatetimeIndex(["2024-02-16", "2024-02-23"]),
+        pd.Series(pd.DatetimeIndex(["2024-02-16", "2024-02-23"])),
+        pd.period_range("2024-02-16", periods=2, freq="7D"),
+        (date(2024, 2, 16), datetime(2024, 2, 23)),
+    ],
+    ids=lambda cutoffs: f"{type(cutoffs).__name__}-{type(cutoffs[0]).__name__}",
+)
+def test_cutoffs_of_every_kind(cutoffs):
+    splits = TimeSeriesFolds(DAYS, cutoffs=cutoffs, horizon=7).split(DAYS)
+    assert [(len(train), list(rows)) for train, rows in splits] == [
+        (46, list(range(46, 53))),
+        (53, list(range(53, 60))),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("times", "reason"),
+    [
+        ([None, *DAYS[1:]], "rows without a time"),
+        (pd.Series(DAYS).where(NUMBERS != 5), "rows without a time"),
+        (pd.array([pd.NA, *range(1, 60)], dtype="Int64"), "rows without a time"),
+        ([float("inf"), *range(1, 60)], "infinite times"),
+        (["31.01.2024"] * 60, "'31.01.2024' is no time in ISO form, such as 2024-01-31"),
+        (["2024-01-01T00:00:00+01:00"] * 60, "remove the zone"),
+        (DAYS.tz_localize("UTC"), "remove the zone"),
+        ([1, *DAYS[1:]], "a mix of numbers and dates"),
+        (NUMBERS > 3, "times are of type bool"),
+        (pd.to_timedelta(NUMBERS, unit="D"), r"times are of type timedelta64\[ns\]: give numbers, dates"),
+        (NUMBERS.reshape(-1, 1), r"one dimension, not the shape \(60, 1\)"),
+        (np.arange(60).astype("M8[Y]") + np.timedelta64(10_000, "Y"), "years 1 to 9999"),
+        ([], "no rows"),
+    ],
+)
+def test_times_that_are_none_are_refused_in_the_users_words(times, reason):
+    with pytest.raises(ValueError, match=reason) as error:
+        list(TimeSeriesFolds(times, horizon=7).split(np.zeros((len(times), 1))))
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("rules", "reason"),
+    [
+        ({"n_splits": 5}, "n_splits"),
+        ({"anchor": "strat"}, "anchor must be one of end, start, not 'strat'"),
+        ({"horizon": 0}, "horizon must be a whole number of at least 1, not 0"),
+        ({"horizon": "7 days"}, "horizon must be a whole number of at least 1, not '7 days'"),
+        ({"horizon": pd.Timedelta(days=7)}, "horizon must be a whole number"),
+        ({"gap": 1.5}, "gap must be a whole number of at least 0, not 1.5"),
+        ({"numFolds": True}, "numFolds must be a whole number"),
+        ({"cutoffs": ["2024-01-01"]}, "cutoffs need a horizon"),
+        ({"cutoffs": "2024-01-01", "horizon": 1}, "cutoffs must be a list of times, not '2024-01-01'"),
+        ({"cutoffs": [pd.NaT], "horizon": 1}, "cutoffs must be one or more times"),
+        ({"maxTrain": 1, "initialTrain": 2}, "maxTrain=1 is below initialTrain=2"),
+        ({"timeUnit": "days"}, "timeUnit must be one of second"),
+    ],
+)
+def test_a_wrong_rule_is_refused_when_it_is_made(rules, reason):
+    with pytest.raises((TypeError, ValueError), match=reason):
+        TimeSeriesFolds(DAYS, **rules)
+
+
+def nested(times, X, model):
+    inner = GridSearchCV(model, {"ridge__alpha": [0.1, 10.0]}, cv=TimeSeriesFolds(times, horizon=5, numFolds=2))
+    outer = TimeSeriesFolds(times, horizon=10, numFolds=2)
+    return cross_val_score(inner, X, np.arange(60.0), cv=outer, scoring="neg_mean_absolute_error", error_score="raise")
+
+
+def test_times_that_travel_with_the_rows_make_nested_cross_validation_possible():
+    """The rows are shuffled, so that an inner search that took other times than its rows' would find other folds."""
+    order = np.random.default_rng(0).permutation(60)
+    age = NUMBERS[order].astype(float)
+    frame = pd.DataFrame({"when": DAYS[order], "age": age})
+    only = make_pipeline(ColumnTransformer([("age", "passthrough", ["age"])]), Ridge())
+    by_column = nested("when", frame, only)
+    by_index = nested("moment", frame.set_index(pd.Index(frame["when"], name="moment")), only)
+    by_function = nested(lambda X: X[:, 0], age[:, None], make_pipeline(Ridge()))
+    expected = []
+    for train, rows in TimeSeriesFolds(frame["when"], horizon=10, numFolds=2).split(frame):
+        cv = TimeSeriesFolds(frame["when"].iloc[train], horizon=5, numFolds=2)
+        found = GridSearchCV(Ridge(), {"alpha": [0.1, 10.0]}, cv=cv).fit(age[train, None], np.arange(60.0)[train])
+        expected.append(-np.abs(found.predict(age[rows, None]) - np.arange(60.0)[rows]).mean())
+    for scores in (by_column, by_index, by_function):
+        np.testing.assert_allclose(scores, expected)
+    with pytest.raises(ValueError, match=r"60 times for 40 rows: .* as in nested cross-validation, times must travel"):
+        nested(frame["when"].to_numpy(), frame, only)
+    with pytest.raises(ValueError, match="X has no column or index 'nope'"):
+        list(TimeSeriesFolds("nope", horizon=5).split(frame))
+
+
+def test_counting_folds_without_rows():
+    assert TimeSeriesFolds(horizon=2).get_n_splits() == 3
+    assert TimeSeriesFolds(DAYS, horizon=7, numFolds=0).get_n_splits() == 8
+    with pytest.raises(ValueError, match="pass X to count them"):
+        TimeSeriesFolds("when", horizon=7, numFolds=0).get_n_splits()
+
+
+def test_the_recipe_needs_numpy_alone():
+    """Of a copy that is cut at the marker."""
+    text = Path(recipe.__file__).read_text().partition("# --- benchmark")[0]
+    imported = {line.split()[1].split(".")[0] for line in text.splitlines() if line.startswith(("import ", "from "))}
+    assert imported - set(sys.stdlib_module_names) == {"numpy"}
+    assert "pyspark" not in Path(recipe.__file__).read_text()
+
+
+def test_the_processes_of_loky_find_what_one_process_finds():
+    data = recipe.make_data(days=90, series=4)
+    one = recipe.run_one_process(data, folds=2, candidates=2)
+    recipe.check(one, recipe.run_loky(data, parallelism=2, folds=2, candidates=2))
+    assert np.shape(one["metrics"]) == (2, 2)
+    with pytest.raises(AssertionError, match="candidate 1 won, expected candidate 0"):
+        recipe.check({**one, "best": 0}, {**one, "best": 1})
+    with pytest.raises(AssertionError, match="Mismatched"):
+        recipe.check(one, {**one, "metrics": (np.array(one["metrics"]) + 1e-6).tolist()})
 
 
 # A plan for people ------------------------------------------------------------------------------------------

@@ -1,21 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The benchmark half of time_series_cv.py, with its data and variants, and lags that leak."""
+"""The exercise: data and variants, metrics equal to those of the estimator, and what a failure leaves."""
 
 import inspect
 import json
 import math
+import threading
 from datetime import date, timedelta
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-import time_series_cv as recipe
-from pyspark.ml.evaluation import RegressionEvaluator
-from pyspark.ml.feature import VectorAssembler
+import time_series_cv
+import time_series_cv_pool as recipe
 from pyspark.ml.functions import vector_to_array
-from pyspark.ml.regression import LinearRegression
 from pyspark.sql import functions as F  # noqa: N812
-from time_series_cv import TimeSeriesCrossValidator, lag_features
+from time_series_toys import Calls, InFlight, ValueOf
 
 pytestmark = pytest.mark.spark
 SMALL = {"days": 84, "warehouses": 2, "items": 3}
@@ -35,61 +35,6 @@ def warehouse(spark):
 def uncached(flights):
     yield
     flights.unpersist()
-
-
-# Lags -------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("lag", [1, 6, 9])
-def test_lags_that_no_forecast_could_know_are_refused(spark, lag):
-    data = spark.range(3).withColumnsRenamed({"id": "label"}).withColumn("t", F.col("label"))
-    settings = {"timeCol": "t", "seriesCols": ["label"], "horizon": 7, "gap": 3}
-    with pytest.raises(ValueError, match=f"a lag of {lag} leaks: .* use lags of 10 or more") as error:
-        lag_features(data, "label", [14, lag], **settings)
-    assert "\n" not in str(error.value)
-    assert "label_lag10" in lag_features(data, "label", [10], timeUnit=1, **settings).columns
-
-
-@pytest.mark.parametrize("kind", ["date", "timestamp", "timestamp_ntz", "number"])
-def test_lags_are_found_by_time_and_series(spark, kind):
-    """Missing days shift nothing; series do not leak into each other; order does not matter."""
-    rows = [("a", 1, 1.0), ("b", 9, 9.0), ("a", 8, 2.0), ("b", 2, 5.0), ("a", 15, 3.0), ("a", 16, 4.0)]
-    data = spark.createDataFrame(rows, "series string, day int, label double")
-    unit = "day"
-    if kind == "number":
-        unit, data = 0.5, data.withColumn("day", F.col("day") / 2)
-    else:
-        data = data.withColumn("day", F.date_add(F.lit("2024-02-20"), F.col("day")).cast(kind))
-    lagged = lag_features(data, "label", [7, 14], timeCol="day", seriesCols=["series"], horizon=7, timeUnit=unit)
-    found = {row["label"]: (row["label_lag7"], row["label_lag14"]) for row in lagged.collect()}
-    assert found == {
-        1.0: (None, None),
-        2.0: (1.0, None),
-        3.0: (2.0, 1.0),
-        4.0: (None, None),
-        5.0: (None, None),
-        9.0: (5.0, None),
-    }
-
-
-def test_a_short_lag_looks_better_than_it_forecasts(spark):
-    """How not to do it: nothing forecasts a random walk a week ahead better than its value of a week ago."""
-    generator = np.random.default_rng(1)
-    walk = np.cumsum(generator.normal(size=400))
-    rows = [(date(2023, 1, 1) + timedelta(days=day), "a", float(value)) for day, value in enumerate(walk)]
-    data = spark.createDataFrame(rows, "day date, series string, label double").coalesce(1)
-    errors = {}
-    for lag in (1, 7):
-        # The guard is evaded with horizon=1, while the folds have a week. People who count rows do the same.
-        lagged = lag_features(data, "label", [lag], timeCol="day", seriesCols=["series"], horizon=1).dropna()
-        features = VectorAssembler(inputCols=[f"label_lag{lag}"], outputCol="features").transform(lagged)
-        cv = TimeSeriesCrossValidator(
-            estimator=LinearRegression(), evaluator=RegressionEvaluator(), timeCol="day", horizon=7, numFolds=5
-        )
-        errors[lag] = cv.fit(features).avgMetrics[0]
-    # The steps have size 1, so the error is about 1 after one step and about sqrt(7) after seven.
-    assert errors[1] < 1.3
-    assert errors[7] > 1.5 * errors[1]
 
 
 # Flights and warehouses -------------------------------------------------------------------------------------
@@ -126,7 +71,7 @@ def test_flight_features_are_known_a_week_ahead(flights, spark):
 def test_folds_of_the_flights(flights):
     """Carriers come and go, and holidays have gaps. Still all share one calendar, and nothing leaks."""
     lga = flights.where("origin = 'LGA'")
-    cv = recipe.cross_validator(folds=3, candidates=2, gap=2, parallelism=4)
+    cv = time_series_cv.cross_validator(folds=3, candidates=2, gap=2, parallelism=4)
     days = pd.Series([row[0] for row in lga.select("day").collect()])
     for fold in cv.foldPlan(lga):
         train = days[(days >= fold.trainFrom) & (days < fold.trainTo)]
@@ -135,7 +80,7 @@ def test_folds_of_the_flights(flights):
         assert validation.min() - train.max() == timedelta(days=3)
         assert validation.max() - validation.min() == timedelta(days=6)
     one, other = cv.fit(lga), cv.setParams(foldParallelism="fold", parallelism=1).fit(lga)
-    recipe.check(recipe.answer(one), recipe.answer(other))
+    recipe.check(time_series_cv.answer(one), time_series_cv.answer(other))
 
 
 def test_warehouse_demand_is_any_size_and_always_the_same(spark, warehouse):
@@ -153,11 +98,58 @@ def test_warehouse_demand_is_any_size_and_always_the_same(spark, warehouse):
     assert warehouse.where("label is null").isEmpty()
 
 
+# The exercise -----------------------------------------------------------------------------------------------
+
+
+def test_the_recipe_is_eighty_lines_at_most():
+    recipe_half = Path(recipe.__file__).read_text().partition("# --- benchmark")[0].partition("# ///\n# SPDX")[2]
+    assert len(recipe_half.rstrip().splitlines()) <= 80
+
+
+@pytest.mark.parametrize("one_pool", [True, False])
+def test_a_failure_names_its_fold_and_leaves_nothing_behind(warehouse, spark, one_pool):
+    fits, cached, threads = [], spark.sparkContext._jsc.getPersistentRDDs().size(), threading.active_count()
+
+    def fit(bias, train):
+        fits.append(bias)
+        raise ZeroDivisionError("no")
+
+    model = Calls(fit)
+    with pytest.raises(ZeroDivisionError) as error:
+        recipe.cross_validate_in_time(
+            *(warehouse, model, [{model.bias: 0.0}, {model.bias: 1.0}], ValueOf()),
+            **{"time_col": "day", "horizon": 7, "folds": 2, "parallelism": 1, "one_pool": one_pool},
+        )
+    assert "in fold 0, candidate 0" in error.value.__notes__[0]
+    assert len(fits) <= 2  # one may have begun when the first failed
+    assert spark.sparkContext._jsc.getPersistentRDDs().size() == cached
+    assert threading.active_count() == threads
+
+
+def test_the_schedules_of_the_exercise(warehouse):
+    counters = {True: InFlight(parties=4), False: InFlight(parties=2)}  # no fit goes on before so many have begun
+    everything = warehouse.count()
+    for one_pool, counter in counters.items():
+        model = Calls(lambda bias, train, counter=counter: 0.0 if train.count() == everything else counter())
+        recipe.cross_validate_in_time(
+            *(warehouse, model, [{model.bias: 0.0}, {model.bias: 1.0}], ValueOf()),
+            **{"time_col": "day", "horizon": 7, "folds": 2, "parallelism": 4, "one_pool": one_pool},
+        )
+        assert counter.most == counter.barrier.parties
+
+
 # The variants -----------------------------------------------------------------------------------------------
 
 
 def variants():
-    return {name: function for name, function in vars(recipe).items() if name.startswith("run_")}
+    """Those of the estimator, of which the first is the base case, and those of the exercise."""
+    modules = {"estimator": time_series_cv, "exercise": recipe}
+    return {
+        f"{of}.{name}": function
+        for of, module in modules.items()
+        for name, function in vars(module).items()
+        if name.startswith("run_")
+    }
 
 
 def test_the_variants_agree(warehouse, spark):
@@ -170,9 +162,10 @@ def test_the_variants_agree(warehouse, spark):
         answers[name] = function(warehouse, **{key: value for key, value in arguments.items() if key in wanted})
         assert json.loads(json.dumps(answers[name])) == answers[name]
         assert persistent().size() == before
-    assert next(iter(answers)) == "run_one_at_a_time"
+    assert next(iter(answers)) == "estimator.run_one_at_a_time"
+    assert len(answers) == 7
     for name, answer in answers.items():
-        recipe.check(answers["run_one_at_a_time"], answer)
+        recipe.check(answers["estimator.run_one_at_a_time"], answer)
         assert np.shape(answer["metrics"]) == (3, 3), name
 
 

