@@ -96,7 +96,7 @@ def test_every_single_label_is_scikit_learns(name: str, data: dict, prepared: di
     rows = found.select("id", "label").collect()
     model.destroy()
     expected = data["model"].predict(data["X"][: ROWS // scenario.PREFIX])
-    assert found.schema["label"].dataType.simpleString() == "int"
+    assert found.schema["label"].dataType.simpleString() == "bigint"
     assert {row.id: row.label for row in rows} == dict(enumerate(expected.tolist()))
 
 
