@@ -54,7 +54,7 @@ from pyspark.sql.pandas.types import from_arrow_type, to_arrow_type
 from sklearn.base import is_regressor
 from sklearn.compose import ColumnTransformer
 from sklearn.exceptions import InconsistentVersionWarning
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import LogisticRegression, SGDRegressor
 from sklearn.linear_model._base import LinearClassifierMixin, LinearModel
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import MaxAbsScaler, MinMaxScaler, RobustScaler, StandardScaler
@@ -587,14 +587,17 @@ def numbered(columns: Sequence[Column]) -> list[Column]:
     return [column.alias(f"_{number}") for number, column in enumerate(columns)]
 
 
+PREDICT_BATCH_TYPES = (spark_types.IntegralType, spark_types.FractionalType, spark_types.StringType)
+
+
 def score_by_predict_batch_udf(frame: DataFrame, model: Any, features: Features = None, **options: Any) -> DataFrame:
     """Call the model through Spark's own frame for inference, `pyspark.ml.functions.predict_batch_udf`."""
     plan = plan_scoring(frame, model, features, **options)
     scorer = plan.scorer
-    if isinstance(plan.type, spark_types.ArrayType) and isinstance(plan.type.elementType, spark_types.ArrayType):
-        raise ValueError("predict_batch_udf takes no lists of lists: choose another way for several outputs")
-    lists = isinstance(plan.type, spark_types.ArrayType)
-
+    lists, truth = isinstance(plan.type, spark_types.ArrayType), isinstance(plan.type, spark_types.BooleanType)
+    if not isinstance(getattr(plan.type, "elementType", plan.type), (*PREDICT_BATCH_TYPES, spark_types.BooleanType)):
+        raise ValueError(f"predict_batch_udf takes no {plan.type.simpleString()}: choose another way")
+    kind = spark_types.ByteType() if truth else plan.type
     # It counts the parameters of the function that it gets, and wants to know how long arrays are.
     parameters = [Parameter(f"x{i}", Parameter.POSITIONAL_ONLY) for i in range(len(plan.columns))]
     arrays = [pa.types.is_list(kind) for kind in scorer.inputs]
@@ -604,14 +607,16 @@ def score_by_predict_batch_udf(frame: DataFrame, model: Any, features: Features 
     def load() -> Any:
         def predict(*columns: np.ndarray) -> np.ndarray:
             found = scorer(*(pd.Series(list(column)) if column.ndim > 1 else pd.Series(column) for column in columns))
-            return np.stack(found.to_pandas().to_list()) if lists else found.to_numpy(zero_copy_only=False)
+            if lists:
+                return np.stack(found.to_pandas().to_list())
+            return (found.cast(pa.int8()) if truth else found).to_numpy(zero_copy_only=False)
 
         predict.__signature__ = Signature(parameters)  # type: ignore[attr-defined]
         return predict
 
     size = int(frame.sparkSession.conf.get("spark.sql.execution.arrow.maxRecordsPerBatch") or 10_000)
-    predict = predict_batch_udf(load, return_type=plan.type, batch_size=max(size, 1), input_tensor_shapes=shapes)
-    return added(frame, plan, predict(*plan.columns))
+    predict = predict_batch_udf(load, return_type=kind, batch_size=max(size, 1), input_tensor_shapes=shapes)
+    return added(frame, plan, predict(*plan.columns).cast(plan.type))
 
 
 def score_by_files(
@@ -722,14 +727,14 @@ def why_no_sql(plan: Plan) -> str | None:
 
 def is_linear(model: Any, method: str) -> bool:
     """Say whether a model computes its answers from weighted sums, by scikit-learn's own methods."""
-    kind = type(model)
-    if not kind.__module__.startswith("sklearn.") or not isinstance(getattr(model, "coef_", None), np.ndarray):
+    if not type(model).__module__.startswith("sklearn.") or not isinstance(getattr(model, "coef_", None), np.ndarray):
         return False
-    if getattr(kind, "predict", None) is LinearModel.predict:
-        return method == "predict" and model.coef_.ndim == 1
-    if getattr(kind, "decision_function", None) is not LinearClassifierMixin.decision_function:
+    if is_regressor(model):
+        return isinstance(model, (LinearModel, SGDRegressor)) and method == "predict" and model.coef_.ndim == 1
+    if not isinstance(model, LinearClassifierMixin) or len(model.coef_) not in (1, len(model.classes_)):
         return False
-    logistic = kind is LogisticRegression and (len(model.classes_) == 2 or model.solver != "liblinear")
+    one_against_rest = getattr(model, "multi_class", "auto") == "ovr" or getattr(model, "solver", "") == "liblinear"
+    logistic = isinstance(model, LogisticRegression) and (len(model.classes_) == 2 or not one_against_rest)
     return method in ("predict", "decision_function") or (method == "predict_proba" and logistic)
 
 
