@@ -849,7 +849,9 @@ def best_way(plan: Plan) -> tuple[str, str]:
 import os  # noqa: E402
 
 from pyspark.sql import SparkSession  # noqa: E402
+from sklearn.base import clone  # noqa: E402
 from sklearn.datasets import make_classification  # noqa: E402
+from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier  # noqa: E402
 from sklearn.svm import SVC  # noqa: E402
 
 WORKLOAD = "SVC inference"
@@ -857,25 +859,34 @@ PARALLELISM = "slots"
 SIZES = {
     "smoke": {"rows": 2_000},
     "ci": {"rows": 50_000},
-    "full": {"rows": (2_000_000, 200_000)},
+    "full": {"rows": (2_000_000, 200_000), "model": ("svc", "logistic", "boosting", "forest"), "columns": (20, 5, 50)},
     "gate": {"rows": 30_000, "calls": 4},
 }
 GATED = ("map_in_arrow",)
 # The best of the 48 candidates, as grid_search_single_node.py finds it.
 BEST = {"C": 2, "kernel": "rbf", "shrinking": True}
+MODELS = {
+    "svc": SVC(gamma="auto", **BEST),
+    "logistic": LogisticRegression(),
+    "boosting": HistGradientBoostingClassifier(random_state=0),
+    "forest": RandomForestClassifier(50, random_state=0, n_jobs=1),
+}
 FEATURES = [f"x{i}" for i in range(20)]
 BATCH = 10_000  # rows that the base case scores at once, as many as an Arrow batch has
 BLOCKS = 100  # the rows are cut into so many equal blocks, and an answer counts the labels of each
 PREFIX = 50  # the row UDF scores a fiftieth of the rows: the first two blocks
 
 
-def make_data(*, spark: SparkSession | None = None, seed: int = 0, rows: int = 2_000) -> dict[str, Any]:
+def make_data(
+    *, spark: SparkSession | None = None, seed: int = 0, rows: int = 2_000, model: str = "svc", columns: int = 20
+) -> dict[str, Any]:
     """Fit the model on 1,000 rows, and without Spark make the rows to score too.
 
     With Spark `prepare` makes them on the cluster: at size full they take 320 MB.
     """
-    X, y = make_classification(n_samples=1000, random_state=seed)
-    data = {"model": SVC(gamma="auto", **BEST).fit(X, y), "train": X, "seed": seed, "rows": rows}
+    X, y = make_classification(n_samples=1000, n_features=columns, random_state=seed)
+    names = [f"x{i}" for i in range(columns)]
+    data = {"model": clone(MODELS[model]).fit(X, y), "train": X, "seed": seed, "rows": rows, "features": names}
     if spark is None:
         data["X"] = rows_between(0, rows, X, seed)
     return data
@@ -888,7 +899,7 @@ def rows_between(start: int, stop: int, train: np.ndarray, seed: int) -> np.ndar
 
     Returns
     -------
-    array of shape (stop - start, 20)
+    array of shape (stop - start, columns of `train`)
     """
     chunk = 1_000
     first, last = start // chunk, -(-stop // chunk)
@@ -904,15 +915,15 @@ def prepare(data: dict[str, Any], *, spark: SparkSession) -> dict[str, Any]:
 
     Whoever calls this unpersists `frame` and `prefix` (or calls `spark.catalog.clearCache()`) at the end.
     """
-    train, seed, rows = data["train"], data["seed"], data["rows"]
+    train, seed, rows, names = data["train"], data["seed"], data["rows"], data["features"]
 
     def make(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
             ids = batch.column("id")
             X = rows_between(ids[0].as_py(), ids[-1].as_py() + 1, train, seed)
-            yield pa.RecordBatch.from_arrays([ids, *(pa.array(x) for x in X.T)], ["id", *FEATURES])
+            yield pa.RecordBatch.from_arrays([ids, *(pa.array(x) for x in X.T)], ["id", *names])
 
-    schema = "id long, " + ", ".join(f"{name} double" for name in FEATURES)
+    schema = "id long, " + ", ".join(f"{name} double" for name in names)
     frames = {}
     for name, count in {"frame": rows, "prefix": rows // PREFIX}.items():
         ids = spark.range(0, count, 1, spark.sparkContext.defaultParallelism)
@@ -921,8 +932,10 @@ def prepare(data: dict[str, Any], *, spark: SparkSession) -> dict[str, Any]:
     return {**data, **frames}
 
 
-def validate(*, rows: int) -> None:
-    """Raise ValueError where the rows cannot be cut into equal blocks."""
+def validate(*, rows: int, model: str = "svc", columns: int = 20) -> None:
+    """Raise ValueError where the rows cannot be cut into equal blocks, or the model is not known."""
+    if model not in MODELS or columns < 5:
+        raise ValueError(f"model={model!r}, columns={columns}: choose of {', '.join(MODELS)}, and 5 columns or more")
     if rows < BLOCKS or rows % BLOCKS:
         raise ValueError(f"rows={rows}: choose a multiple of {BLOCKS}, because the answer has that many equal blocks")
 
@@ -934,32 +947,57 @@ def answer_of(rows: int, blocks: Sequence[tuple[int, int]]) -> dict[str, Any]:
     return {"rows": rows, "positives": sum(positives), "positives_by_block": positives, "positive_ids_by_block": ids}
 
 
+def blocks_of(data: dict[str, Any], first: int, last: int, size: int) -> list[tuple[int, int]]:
+    """Score the blocks `first` to `last - 1` of `size` rows each with numpy, and count their labels."""
+    X, predict = data["X"], data["model"].predict
+    ends = [(start, min(start + BATCH, last * size)) for start in range(first * size, last * size, BATCH)]
+    labels = np.concatenate([predict(X[start:stop]) for start, stop in ends]).reshape(last - first, size)
+    ids = np.arange(first * size, last * size).reshape(last - first, size)
+    return list(zip(labels.sum(axis=1), (labels * ids).sum(axis=1), strict=True))
+
+
 def run_scikit_learn(data: dict[str, Any], *, rows: int) -> dict[str, Any]:
     """scikit-learn, one thread."""
-    X = data["X"]
-    labels = np.concatenate([data["model"].predict(X[start : start + BATCH]) for start in range(0, rows, BATCH)])
-    by_block = labels.reshape(BLOCKS, -1)
-    ids = np.arange(rows).reshape(BLOCKS, -1)
-    return answer_of(rows, list(zip(by_block.sum(axis=1), (by_block * ids).sum(axis=1), strict=True)))
+    return answer_of(rows, blocks_of(data, 0, BLOCKS, rows // BLOCKS))
+
+
+def run_processes(data: dict[str, Any], *, rows: int, parallelism: int) -> dict[str, Any]:
+    """scikit-learn, a process for each slot."""
+    cuts = np.linspace(0, BLOCKS, parallelism + 1).astype(int).tolist()
+    shared = {"X": data["X"], "model": data["model"]}
+    with parallel_config("loky", n_jobs=parallelism, inner_max_num_threads=1):
+        found = joblib.Parallel()(
+            joblib.delayed(blocks_of)(shared, first, last, rows // BLOCKS) for first, last in itertools.pairwise(cuts)
+        )
+    return answer_of(rows, [block for part in found for block in part])
 
 
 def on_cluster(
     data: dict[str, Any],
     spark: SparkSession,
-    score: Callable[..., DataFrame],
+    way: Callable[..., DataFrame],
     frame: DataFrame,
     rows: int,
     **options: Any,
 ) -> dict[str, Any]:
     """Score a frame and count its labels on the cluster; only the counts come back to the driver."""
-    model = spark.sparkContext.broadcast(data["model"])
+    model = spark.sparkContext.broadcast(Shipped(data["model"]))
     try:
         block = functions.floor(functions.col("id") / (data["rows"] // BLOCKS)).alias("block")
         counts = functions.sum("label"), functions.sum(functions.expr("label * id"))
-        found = score(frame, model, FEATURES, **options).groupBy(block).agg(*counts).orderBy("block").collect()
+        found = way(frame, model, data["features"], **options).groupBy(block).agg(*counts).orderBy("block").collect()
     finally:
         model.destroy()
     return answer_of(rows, [(count, total) for _, count, total in found])
+
+
+def run_best_way(data: dict[str, Any], *, spark: SparkSession, rows: int) -> dict[str, Any]:
+    """The way that score() picks."""
+
+    def way(frame: DataFrame, model: Any, features: Sequence[str]) -> DataFrame:
+        return score(frame, model, features=features, output="label")
+
+    return on_cluster(data, spark, way, data["frame"], rows)
 
 
 def run_row_udf(data: dict[str, Any], *, spark: SparkSession, rows: int) -> dict[str, Any]:
