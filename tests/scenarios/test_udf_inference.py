@@ -150,7 +150,7 @@ def test_variants_agree_with_the_base_case_and_leave_nothing(
 def test_the_row_udf_goes_through_arrow_whatever_the_session_says(prepared: dict, spark: SparkSession) -> None:
     key = "spark.sql.execution.pythonUDF.arrow.enabled"
     before = spark.conf.get(key)
-    model = spark.sparkContext.broadcast(None)
+    model = spark.sparkContext.broadcast(prepared["model"])
     spark.conf.set(key, "false")
     try:
         plan = scenario.score_by_row_udf(prepared["prefix"], model, scenario.FEATURES)._jdf.queryExecution().toString()

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Any model by any way: answers are scikit-learn's, types follow from the model, and what cannot work is refused."""
 
-import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +16,6 @@ import udf_inference as recipe
 from pyspark.ml.functions import array_to_vector
 from pyspark.sql import DataFrame, SparkSession, functions
 from pyspark.sql.types import DoubleType, IntegerType, StructField
-from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.cluster import KMeans
 from sklearn.compose import ColumnTransformer
 from sklearn.decomposition import PCA
@@ -291,30 +289,42 @@ def test_a_type_of_yours_is_kept_to_or_the_job_fails(frame: DataFrame) -> None:
     assert answers(scored, "wide") == labels.predict(X).astype(float).tolist()
 
 
-class Counted(ClassifierMixin, BaseEstimator):
-    """Writes a line to a file for each time it is loaded, and refuses rows that are too large."""
+IN_A_NOTEBOOK = """
+import os
+from pathlib import Path
 
-    def __init__(self, path: str, limit: float = np.inf) -> None:
+import joblib
+import numpy as np
+from sklearn.base import BaseEstimator, ClassifierMixin
+from threadpoolctl import threadpool_info
+
+
+class Counted(ClassifierMixin, BaseEstimator):
+    # Writes a line to a file for each time it is loaded, and refuses rows that are too large.
+
+    def __init__(self, path, limit=np.inf):
         self.path = path
         self.limit = limit
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
+    def __setstate__(self, state):
         self.__dict__.update(state)
         with Path(self.path).open("a") as file:
-            file.write(f"{os.getpid()}\n")
+            file.write(f"{os.getpid()}\\n")
 
-    def predict(self, X: np.ndarray) -> np.ndarray:
-        """Tell the threads that this process would use."""
-        from threadpoolctl import threadpool_info
-
+    def predict(self, X):
+        # Tells how many threads and joblib workers it could use here.
         if X.max() > self.limit:
             raise ArithmeticError("this row is too large for me")
-        return np.full(
-            len(X), max(library["num_threads"] for library in threadpool_info()) + joblib.effective_n_jobs(-1)
-        )
+        threads = max(library["num_threads"] for library in threadpool_info())
+        return np.full(len(X), 10 * threads + joblib.effective_n_jobs(-1))
+"""
 
 
-Counted.__module__ = "__main__"  # as in a notebook: workers cannot import it
+def counted(path: Path, **options: float) -> Any:
+    """Return a model whose class is of `__main__`, as in a notebook: workers cannot import it."""
+    names: dict[str, Any] = {"__name__": "__main__"}
+    exec(IN_A_NOTEBOOK, names)
+    return names["Counted"](str(path), **options)
 
 
 def test_a_model_is_shipped_once_loaded_once_by_each_worker_and_has_one_thread(
@@ -324,10 +334,10 @@ def test_a_model_is_shipped_once_loaded_once_by_each_worker_and_has_one_thread(
     broadcast = spark.sparkContext.broadcast
     monkeypatch.setattr(spark.sparkContext, "broadcast", lambda value: shipped.append(value) or broadcast(value))
     frame = spark.range(0, 4000, 1, 8).selectExpr("id as number", "double(id) as x")
-    model = Counted(str(tmp_path / "loads"))
+    model = counted(tmp_path / "loads")
     scored = recipe.score(frame, model, features=["x"], way="arrow_udf")
-    assert set(answers(scored)) == {2}
-    assert set(answers(scored)) == {2}  # one thread and one job of joblib
+    assert set(answers(scored)) == {11}
+    assert set(answers(scored)) == {11}  # one thread, and one job of joblib
     assert len(shipped) == 1
     loads = (tmp_path / "loads").read_text().split()
     assert len(loads) == len(set(loads))  # sixteen tasks, and each worker loaded it once
@@ -340,7 +350,7 @@ def test_a_model_that_raises_in_the_middle_says_so_itself(way: str, spark: Spark
     frame = spark.range(0, 4000, 1, 2).selectExpr("id as number", "double(id) as x")
     if "row_udf" in way:
         frame = frame.where("number > 3900")
-    model = Counted(str(tmp_path / "loads"), limit=3950)
+    model = counted(tmp_path / "loads", limit=3950)
     scored = recipe.score(frame, model, features=["x"], way=way)
     with pytest.raises(Exception, match="ArithmeticError: this row is too large for me"):
         scored.collect()
