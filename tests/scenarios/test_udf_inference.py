@@ -19,6 +19,7 @@ VARIANTS = {
     "row_udf": scenario.run_row_udf,
     "pandas_udf": scenario.run_pandas_udf,
     "map_in_arrow": scenario.run_map_in_arrow,
+    "best_way": scenario.run_best_way,
 }
 SCORERS = {
     "row_udf": (scenario.score_by_row_udf, {}),
@@ -76,6 +77,32 @@ def test_base_case_counts_what_predict_says(data: dict) -> None:
     assert json.loads(json.dumps(answer)) == answer
 
 
+@pytest.mark.parametrize("processes", [1, 2, 3])
+def test_processes_count_the_same_in_however_many_parts(processes: int, data: dict) -> None:
+    assert scenario.run_processes(data, rows=ROWS, parallelism=processes) == scenario.run_scikit_learn(data, rows=ROWS)
+
+
+@pytest.mark.spark
+@pytest.mark.parametrize(
+    ("model", "columns", "way"), [("logistic", 5, "sql"), ("boosting", 50, "arrow_udf"), ("forest", 20, "arrow_udf")]
+)
+def test_other_models_and_columns_agree_too(model: str, columns: int, way: str, spark: SparkSession) -> None:
+    spark.sparkContext.addPyFile(scenario.__file__)
+    shape = {"rows": ROWS, "model": model, "columns": columns}
+    reference = scenario.run_scikit_learn(scenario.make_data(**shape), rows=ROWS)
+    prepared = scenario.prepare(scenario.make_data(spark=spark, **shape), spark=spark)
+    try:
+        assert len(prepared["frame"].columns) == columns + 1
+        for run in (scenario.run_best_way, scenario.run_map_in_arrow):
+            scenario.check(reference, run(prepared, spark=spark, rows=ROWS))
+        features = prepared["features"]
+        scored = scenario.score(prepared["frame"], prepared["model"], features=features)
+        assert scored.schema["prediction"].metadata["way"] == way
+    finally:
+        prepared["frame"].unpersist(blocking=True)
+        prepared["prefix"].unpersist(blocking=True)
+
+
 @pytest.mark.spark
 def test_prepare_makes_the_drivers_rows_on_the_cluster_in_one_equal_partition_for_each_slot(
     data: dict, prepared: dict
@@ -96,7 +123,7 @@ def test_every_single_label_is_scikit_learns(name: str, data: dict, prepared: di
     rows = found.select("id", "label").collect()
     model.destroy()
     expected = data["model"].predict(data["X"][: ROWS // scenario.PREFIX])
-    assert found.schema["label"].dataType.simpleString() == "int"
+    assert found.schema["label"].dataType.simpleString() == "bigint"
     assert {row.id: row.label for row in rows} == dict(enumerate(expected.tolist()))
 
 
@@ -123,7 +150,7 @@ def test_variants_agree_with_the_base_case_and_leave_nothing(
 def test_the_row_udf_goes_through_arrow_whatever_the_session_says(prepared: dict, spark: SparkSession) -> None:
     key = "spark.sql.execution.pythonUDF.arrow.enabled"
     before = spark.conf.get(key)
-    model = spark.sparkContext.broadcast(None)
+    model = spark.sparkContext.broadcast(prepared["model"])
     spark.conf.set(key, "false")
     try:
         plan = scenario.score_by_row_udf(prepared["prefix"], model, scenario.FEATURES)._jdf.queryExecution().toString()
@@ -137,6 +164,12 @@ def test_the_row_udf_goes_through_arrow_whatever_the_session_says(prepared: dict
 def test_validate_wants_equal_blocks(rows: int) -> None:
     with pytest.raises(ValueError, match=f"^rows={rows}: choose a multiple of 100, because .* equal blocks$"):
         scenario.validate(rows=rows)
+
+
+@pytest.mark.parametrize("wrong", [{"model": "oracle"}, {"columns": 4}])
+def test_validate_wants_a_known_model_and_columns_enough(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="choose of svc, logistic, boosting, forest, and 5 columns or more"):
+        scenario.validate(rows=100, **wrong)
 
 
 @pytest.mark.parametrize("size", ["smoke", "ci", "full"])
