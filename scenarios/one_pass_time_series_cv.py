@@ -93,6 +93,8 @@ class Moments(NamedTuple):
     ----------
     weight : ndarray of shape (k,)
         Sum of the weights. The other moments of a group mean nothing where it is 0.
+    squares : ndarray of shape (k,)
+        Sum of the squares of the weights.
     point : ndarray of shape (k, d)
         One of the rows.
     shift : ndarray of shape (k, d)
@@ -102,6 +104,7 @@ class Moments(NamedTuple):
     """
 
     weight: np.ndarray
+    squares: np.ndarray
     point: np.ndarray
     shift: np.ndarray
     scatter: np.ndarray
@@ -131,7 +134,7 @@ def merge(groups: Moments) -> Moments:
     mean = groups.weight @ means / (weight or 1.0)
     means -= mean
     scatter = groups.scatter.sum(axis=0) + (means.T * groups.weight) @ means
-    return Moments(np.array([weight]), point[None], mean[None], scatter[None])
+    return Moments(np.array([weight]), groups.squares.sum(keepdims=True), point[None], mean[None], scatter[None])
 
 
 def moments_by_key(keys: np.ndarray, rows: np.ndarray, weights: np.ndarray | None) -> tuple[np.ndarray, Moments]:
@@ -151,7 +154,7 @@ def moments_by_key(keys: np.ndarray, rows: np.ndarray, weights: np.ndarray | Non
     starts = np.flatnonzero(np.diff(keys, prepend=keys[:1] - 1))
     sizes = np.diff(starts, append=len(keys))
     weight = np.ones(len(keys)) if weights is None else weights[order]
-    totals = np.add.reduceat(weight, starts) if len(starts) else np.zeros(0)
+    totals, squares = (np.add.reduceat(w, starts) if len(starts) else np.zeros(0) for w in (weight, weight**2))
     point = rows[starts]
     rows = rows - np.repeat(point, sizes, axis=0)
     sums = np.add.reduceat(rows * weight[:, None], starts) if len(starts) else point
@@ -161,7 +164,7 @@ def moments_by_key(keys: np.ndarray, rows: np.ndarray, weights: np.ndarray | Non
     scatter = np.empty((len(starts), rows.shape[1], rows.shape[1]))
     for number, (start, size) in enumerate(zip(starts, sizes, strict=True)):
         np.matmul(weighted[start : start + size].T, rows[start : start + size], out=scatter[number])
-    return keys[starts], Moments(totals, point, means, scatter)
+    return keys[starts], Moments(totals, squares, point, means, scatter)
 
 
 def merge_by_key(keys: np.ndarray, groups: Moments) -> tuple[np.ndarray, Moments]:
@@ -625,8 +628,8 @@ def _from_table(table: pa.Table, ways: int) -> tuple[Blocks | None, Found]:
     d = next(iter(features)) + 1
     moments = []
     for way in np.split(flat, ways, axis=1):
-        weight, point, shift, scatter = np.split(way, [1, 1 + d, 1 + 2 * d], axis=1)
-        moments.append(Moments(weight[:, 0], point, shift, scatter.reshape(-1, d, d)))
+        weight, squares, point, shift, scatter = np.split(way, [1, 2, 2 + d, 2 + 2 * d], axis=1)
+        moments.append(Moments(weight[:, 0], squares[:, 0], point, shift, scatter.reshape(-1, d, d)))
     return merge_blocks([Blocks(table["key"].to_numpy(), table["rows"].to_numpy(), moments)]), found
 
 
@@ -690,9 +693,13 @@ def cross_validate(pairs: Iterable[tuple[Moments, Moments]], search: Search) -> 
         which = 1 if search.metric == "var" else 0
         sure = (errors[which] >= MIN_SHARE * sizes[which]) & (search.metric != "mae")
         label_means = (validation.point + validation.shift)[:, -1]
-        totals = validation.scatter[:, -1, -1]
+        weight = validation.weight
+        # Spark multiplies its unbiased variance by weight - 1, which is the scatter only where all weights are 1.
+        with np.errstate(divide="ignore", invalid="ignore"):
+            unbiased = (weight - 1) / (weight - validation.squares / weight)
+        totals = validation.scatter[:, -1, -1] * np.where(weight == validation.squares, 1.0, unbiased)
         if search.through_origin:
-            totals = totals + validation.weight * label_means**2
+            totals = validation.scatter[:, -1, -1] + weight * label_means**2
         metrics = metrics_of(errors, validation.weight, totals, search.metric)
         references = train.point + train.shift
         parts.append((metrics, coefficients, condition, sure, references, label_means, validation.weight, totals))

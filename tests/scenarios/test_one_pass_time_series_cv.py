@@ -59,19 +59,18 @@ def nothing_left_behind(spark):
 @pytest.fixture
 def jobs(spark):
     """A function that counts the Spark jobs of a call, and their stages."""
-    context = spark.sparkContext
+    context = spark.sparkContext._jsc.sc()
+
+    def listed():
+        context.listenerBus().waitUntilEmpty()
+        found = context.statusStore().jobsList(None)
+        return {found.apply(i).jobId(): found.apply(i).stageIds().size() for i in range(found.size())}
 
     def count(call):
-        group = f"counted-{id(call)}"
-        context.addJobTag(group)
-        try:
-            answer = call()
-        finally:
-            context.removeJobTag(group)
-        context._jsc.sc().listenerBus().waitUntilEmpty()
-        tracker = context.statusTracker()
-        found = [tracker.getJobInfo(job) for job in tracker._jtracker.getJobIdsForTag(group)]
-        return answer, len(found), sum(len(info.stageIds) for info in found)
+        before = listed()
+        answer = call()
+        new = [stages for job, stages in listed().items() if job not in before]
+        return answer, len(new), sum(new)
 
     return count
 
@@ -137,7 +136,7 @@ def test_a_feature_that_is_constant_gets_nothing(data):
 def test_elastic_net_is_at_the_optimum_that_sparks_approaches(data):
     estimator = LinearRegression(tol=1e-14, maxIter=1000)
     maps = grid(estimator, regParam=[0.05, 1.0], elasticNetParam=[0.4, 1.0], standardization=[True, False])
-    assert_same(*both(data, estimator, [*maps, {estimator.fitIntercept: False, **maps[0]}], numFolds=1), exact=1e-7)
+    assert_same(*both(data, estimator, [*maps, {estimator.fitIntercept: False, **maps[0]}], numFolds=1), exact=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -176,7 +175,7 @@ def test_refit_and_weights_of_folds(data, refit):
         ("date", {"cutoffs": [date(2024, 1, 20), date(2024, 1, 22)], "gap": 1}),
         ("long", {"timeUnit": 3, "horizon": 2}),
         ("byte", {"horizon": 5}),
-        ("double", {"timeUnit": 0.1, "horizon": 40}),
+        ("double", {"timeUnit": 0.1, "horizon": 8}),
         ("long", {"timeUnit": 0.5, "horizon": 10}),
     ],
     ids=str,
@@ -199,7 +198,7 @@ def test_sparse_and_dense_vectors_may_be_mixed(spark, frame):
         (row.day, row.label, Vectors.sparse(3, [0, 2], [row.x0, row.x2]) if row.number % 3 else Vectors.dense(row[3:6]))
         for row in frame.itertuples(index=False)
     ]
-    mixed = spark.createDataFrame(rows, ["day", "label", "features"]).localCheckpoint()
+    mixed = spark.createDataFrame(rows, ["day", "label", "features"])
     estimator = LinearRegression()
     assert_same(*both(mixed, estimator, grid(estimator, regParam=[0.0, 1.0])))
 
@@ -262,7 +261,8 @@ def test_too_many_units_for_the_memory_are_summed_up_by_stretches(data, jobs, mo
     monkeypatch.setattr(recipe, "MOMENT_BYTES", 2 * 16 * 8 * 7**2)  # sixteen matrices in each of two tasks
     with caplog.at_level(logging.INFO, recipe.__name__):
         model, found, _ = jobs(lambda: search().fit(data))
-    assert "moments of 7 stretches of time and 5 features take" in caplog.text
+    assert found > 1
+    assert "moments of 8 stretches of time and 5 features take" in caplog.text
     np.testing.assert_allclose(model.avgMetrics, expected.avgMetrics, rtol=1e-12)
     monkeypatch.setattr(recipe, "MOMENT_BYTES", 2 * 4 * 8 * 7**2)
     with pytest.raises(ValueError, match=r"take fewer folds, raise one_pass_time_series_cv\.MOMENT_BYTES"):
@@ -360,7 +360,7 @@ def test_data_without_rows_or_without_vectors_are_refused(data):
         search().fit(data.where("false"))
     with pytest.raises(ValueError, match="does not hold vectors: use VectorAssembler"):
         search(LinearRegression(featuresCol="x0")).fit(data)
-    with pytest.raises(ValueError, match="fold 0 .* has no validation rows"):
-        search(numFolds=1).fit(data.where("day < '2024-01-20' or day > '2024-02-25'").where("day <> '2024-02-09'"))
+    with pytest.raises(ValueError, match=r"fold 0 .* has no validation rows"):
+        search(numFolds=2).fit(data.where("day < '2024-01-20' or day = '2024-02-09'"))
     with pytest.raises(ValueError, match="only rows of weight 0"):
         search(LinearRegression(weightCol="zero")).fit(data.withColumn("zero", F.lit(0.0)))
