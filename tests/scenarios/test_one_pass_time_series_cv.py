@@ -364,3 +364,20 @@ def test_data_without_rows_or_without_vectors_are_refused(data):
         search(numFolds=2).fit(data.where("day < '2024-01-20' or day = '2024-02-09'"))
     with pytest.raises(ValueError, match="only rows of weight 0"):
         search(LinearRegression(weightCol="zero")).fit(data.withColumn("zero", F.lit(0.0)))
+
+
+# The benchmark ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def smoke(spark):
+    made = {name: recipe.SIZES["smoke"][name] for name in ("dataset", "days", "warehouses", "items")}
+    prepared = recipe.prepare(recipe.make_data(spark=spark, **made))
+    yield prepared
+    prepared.rows.unpersist()
+
+
+def test_all_variants_find_what_spark_finds_one_fit_at_a_time(smoke):
+    expected = recipe.sibling.run_one_at_a_time(smoke.rows, folds=2, candidates=2)
+    recipe.check(expected, recipe.run_one_pass(smoke, folds=2, candidates=2))
+    recipe.check(expected, recipe.run_loky(smoke, parallelism=2, folds=2, candidates=2))
