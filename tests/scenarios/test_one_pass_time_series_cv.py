@@ -1,0 +1,383 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Time-series cross-validation in one pass: the answers of Spark's own fits, in one scan of the data."""
+
+import itertools
+import logging
+import warnings
+from datetime import date, datetime, timedelta
+
+import numpy as np
+import one_pass_time_series_cv as recipe
+import pandas as pd
+import pytest
+from one_pass_time_series_cv import OnePassTimeSeriesCrossValidator
+from pyspark.ml.evaluation import RegressionEvaluator
+from pyspark.ml.feature import VectorAssembler
+from pyspark.ml.linalg import Vectors
+from pyspark.ml.regression import LinearRegression, LinearRegressionModel
+from pyspark.sql import functions as F  # noqa: N812
+from time_series_cv import TimeSeriesCrossValidator, TimeSeriesCrossValidatorModel
+
+pytestmark = pytest.mark.spark
+FIRST = date(2024, 1, 1)
+EXACT = 1e-8  # relative
+
+
+@pytest.fixture(scope="module")
+def frame():
+    """Forty days of ten rows: features of different scales, one of them correlated with another."""
+    generator = np.random.default_rng(1)
+    rows = 400
+    x = generator.normal(size=(rows, 5)) * [1, 50, 0.02, 3, 1] + [0, 400, 1, -2, 0]
+    x[:, 3] += 2 * x[:, 0]
+    y = x @ [3, 0.1, 40, 0.5, 0] + generator.normal(size=rows)
+    days = [FIRST + timedelta(days=int(k)) for k in np.sort(generator.integers(0, 40, rows))]
+    days[0], days[-1] = FIRST, FIRST + timedelta(days=39)
+    columns = {f"x{i}": x[:, i] for i in range(5)}
+    weights = {"w": generator.integers(0, 3, rows).astype(float), "v": generator.random(rows) + 0.1}
+    data = pd.DataFrame({"day": days, "number": range(rows), "label": y, **columns, **weights})
+    return data.sample(frac=1, random_state=0)
+
+
+@pytest.fixture(scope="module")
+def data(spark, frame):
+    rows = spark.createDataFrame(frame).repartition(3)
+    assembled = VectorAssembler(inputCols=[f"x{i}" for i in range(5)], outputCol="features").transform(rows)
+    return assembled.localCheckpoint()
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_behind(spark):
+    """Nothing cached and no tag is left."""
+    context = spark.sparkContext
+    cached = context._jsc.getPersistentRDDs().size()
+    yield
+    assert context._jsc.getPersistentRDDs().size() == cached
+    assert set(context.getJobTags()) == set()
+
+
+@pytest.fixture
+def jobs(spark):
+    """A function that counts the Spark jobs of a call, and their stages."""
+    context = spark.sparkContext._jsc.sc()
+
+    def listed():
+        context.listenerBus().waitUntilEmpty()
+        found = context.statusStore().jobsList(None)
+        return {found.apply(i).jobId(): found.apply(i).stageIds().size() for i in range(found.size())}
+
+    def count(call):
+        before = listed()
+        answer = call()
+        new = [stages for job, stages in listed().items() if job not in before]
+        return answer, len(new), sum(new)
+
+    return count
+
+
+def grid(estimator, **values):
+    return [
+        {getattr(estimator, name): value for name, value in zip(values, row, strict=True)}
+        for row in itertools.product(*values.values())
+    ]
+
+
+def both(data, estimator, maps, metric="rmse", evaluator=None, **settings):
+    """The model of one pass, and that of Spark's own fits."""
+    settings = {"timeCol": "day", "horizon": 4, "numFolds": 3, **settings}
+    evaluator = evaluator or RegressionEvaluator(metricName=metric)
+    settings |= {"estimator": estimator, "estimatorParamMaps": maps, "evaluator": evaluator}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        ours = OnePassTimeSeriesCrossValidator(**settings).fit(data)
+    return ours, TimeSeriesCrossValidator(**settings).fit(data)
+
+
+def assert_same(ours, theirs, exact=EXACT):
+    metrics = [[result.metric for result in model.foldResults] for model in (ours, theirs)]
+    np.testing.assert_allclose(metrics[0], metrics[1], rtol=exact)
+    np.testing.assert_allclose(ours.avgMetrics, theirs.avgMetrics, rtol=exact)
+    np.testing.assert_allclose(ours.stdMetrics, theirs.stdMetrics, rtol=1e-5)
+    assert ours.bestIndex == theirs.bestIndex
+    for mine, other in zip(ours.foldResults, theirs.foldResults, strict=True):
+        assert (mine[:2], mine[5:]) == (other[:2], other[5:])
+    if theirs.bestModel is not None:
+        assert isinstance(ours.bestModel, LinearRegressionModel)
+        expected = theirs.bestModel.coefficients.toArray()
+        np.testing.assert_allclose(ours.bestModel.coefficients.toArray(), expected, rtol=exact, atol=1e-12)
+        np.testing.assert_allclose(ours.bestModel.intercept, theirs.bestModel.intercept, rtol=exact)
+
+
+# Answers ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("rules", [{}, {"maxTrain": 9, "gap": 1, "stride": 2}], ids=["expanding", "sliding"])
+def test_ridge_is_sparks(data, rules):
+    estimator = LinearRegression()
+    maps = grid(estimator, regParam=[0.0, 1.0], fitIntercept=[True, False], standardization=[True, False])
+    assert_same(*both(data, estimator, maps, numFolds=2, **rules))
+
+
+@pytest.mark.parametrize("metric", ["mse", "r2", "var", "mae"])
+def test_metrics_are_sparks(data, metric):
+    estimator = LinearRegression(regParam=0.1)
+    assert_same(*both(data, estimator, grid(estimator, fitIntercept=[True, False]), metric, numFolds=2))
+
+
+def test_a_feature_that_is_constant_gets_nothing(data):
+    constant = data.withColumn("x4", F.lit(7.0)).drop("features")
+    constant = VectorAssembler(inputCols=["x0", "x4"], outputCol="features").transform(constant)
+    estimator = LinearRegression(regParam=0.1)
+    ours, theirs = both(constant, estimator, [{}], numFolds=1)
+    assert_same(ours, theirs)
+    assert ours.bestModel.coefficients[1] == 0
+
+
+def test_elastic_net_is_at_the_optimum_that_sparks_approaches(data):
+    estimator = LinearRegression(tol=1e-14, maxIter=1000)
+    maps = grid(estimator, regParam=[0.05, 1.0], elasticNetParam=[0.4, 1.0], standardization=[True, False])
+    assert_same(*both(data, estimator, [*maps, {estimator.fitIntercept: False, **maps[0]}], numFolds=1), exact=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("fit_weights", "metric_weights"), [("w", None), (None, "v"), ("w", "v"), ("w", "w")], ids=lambda name: str(name)
+)
+def test_weights_are_sparks(data, fit_weights, metric_weights):
+    estimator = LinearRegression(**({"weightCol": fit_weights} if fit_weights else {}))
+    for metric in ("r2", "mae"):
+        evaluator = RegressionEvaluator(metricName=metric, **({"weightCol": metric_weights} if metric_weights else {}))
+        assert_same(*both(data, estimator, grid(estimator, regParam=[0.0, 1.0]), evaluator=evaluator, numFolds=2))
+
+
+def test_r2_through_the_origin(data):
+    estimator = LinearRegression(fitIntercept=False)
+    evaluator = RegressionEvaluator(metricName="r2", throughOrigin=True)
+    assert_same(*both(data, estimator, grid(estimator, regParam=[0.1, 1.0]), evaluator=evaluator))
+
+
+@pytest.mark.parametrize("refit", ["all", "last", "none"])
+def test_refit_and_weights_of_folds(data, refit):
+    estimator = LinearRegression()
+    settings = {"foldWeights": "rows", "refit": refit, "maxTrain": 12}
+    assert_same(*both(data, estimator, grid(estimator, regParam=[0.1, 5.0]), **settings))
+
+
+@pytest.mark.parametrize(
+    ("kind", "rules"),
+    [
+        ("date", {"timeUnit": "week", "horizon": 1, "numFolds": 2}),
+        ("date", {"timeUnit": "month", "horizon": 1, "numFolds": 1}),
+        ("timestamp", {}),
+        ("timestamp", {"timeUnit": "week", "horizon": 1}),
+        ("timestamp", {"timeUnit": "hour", "horizon": 48}),
+        ("timestamp", {"cutoffs": [datetime(2024, 1, 20, 7), datetime(2024, 2, 3, 1)]}),
+        ("timestamp_ntz", {"timeUnit": "hour", "horizon": 48}),
+        ("date", {"cutoffs": [date(2024, 1, 20), date(2024, 1, 22)], "gap": 1}),
+        ("long", {"timeUnit": 3, "horizon": 2}),
+        ("byte", {"horizon": 5}),
+        ("double", {"timeUnit": 0.1, "horizon": 8}),
+        ("long", {"timeUnit": 0.5, "horizon": 10}),
+    ],
+    ids=str,
+)
+def test_every_kind_of_time_gives_the_same_folds(data, kind, rules):
+    days = F.datediff("day", F.lit(FIRST))
+    if kind in ("long", "byte", "double"):
+        when = (days - 7).cast(kind) / 10 if kind == "double" else (days - 7).cast(kind)
+    else:
+        when = F.col("day").cast("timestamp_ntz") + F.make_dt_interval(F.lit(0), F.col("number") % 24)
+        when = when.cast(kind)
+    timed = data.withColumn("t", when)
+    estimator = LinearRegression()
+    settings = {"timeCol": "t", **({"numFolds": None} if "cutoffs" in rules else {}), **rules}
+    assert_same(*both(timed, estimator, grid(estimator, regParam=[0.1, 5.0]), **settings))
+
+
+def test_sparse_and_dense_vectors_may_be_mixed(spark, frame):
+    rows = [
+        (row.day, row.label, Vectors.sparse(3, [0, 2], [row.x0, row.x2]) if row.number % 3 else Vectors.dense(row[3:6]))
+        for row in frame.itertuples(index=False)
+    ]
+    mixed = spark.createDataFrame(rows, ["day", "label", "features"])
+    estimator = LinearRegression()
+    assert_same(*both(mixed, estimator, grid(estimator, regParam=[0.0, 1.0])))
+
+
+def test_a_label_of_another_type_is_cast(data):
+    estimator = LinearRegression()
+    floats = data.withColumn("label", F.col("label").cast("float"))
+    assert_same(*both(floats, estimator, grid(estimator, regParam=[0.0, 1.0])))
+
+
+def test_a_label_that_is_constant_gives_the_mean(data):
+    estimator = LinearRegression(regParam=0.1)
+    ours, theirs = both(data.withColumn("label", F.lit(2.5)), estimator, [{}])
+    assert ours.bestModel.coefficients == theirs.bestModel.coefficients == Vectors.dense([0.0] * 5)
+    assert ours.bestModel.intercept == theirs.bestModel.intercept == 2.5
+    assert ours.avgMetrics == theirs.avgMetrics == [0.0]
+
+
+# One pass ---------------------------------------------------------------------------------------------------
+
+
+def search(estimator=None, metric="rmse", **settings):
+    estimator = estimator or LinearRegression()
+    settings = {"timeCol": "day", "horizon": 4, "numFolds": 5, **settings}
+    maps = settings.pop("estimatorParamMaps", grid(estimator, regParam=[0.1, 1.0, 10.0]))
+    evaluator = RegressionEvaluator(metricName=metric)
+    return OnePassTimeSeriesCrossValidator(
+        estimator=estimator, estimatorParamMaps=maps, evaluator=evaluator, **settings
+    )
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [({}, 1), ({"refit": "last", "collectSubModels": True}, 1), ({"metric": "mae"}, 2), ({"maxTrain": 8}, 1)],
+    ids=str,
+)
+def test_one_pass_is_one_job_of_one_stage(data, jobs, settings, expected):
+    model, found, stages = jobs(lambda: search(**settings).fit(data))
+    assert len(model.foldResults) == 15
+    assert (found, stages) == (expected, expected)
+
+
+def test_rows_are_read_once(spark, data):
+    read = spark.sparkContext.accumulator(0)
+
+    def counted(rows):
+        for batch in rows:
+            read.add(batch.num_rows)
+            yield batch
+
+    watched = data.select("day", "label", "features").mapInArrow(
+        counted, data.select("day", "label", "features").schema
+    )
+    search(collectSubModels=True).fit(watched)
+    assert read.value == data.count()
+
+
+def test_too_many_units_for_the_memory_are_summed_up_by_stretches(data, jobs, monkeypatch, caplog):
+    expected = search().fit(data)
+    monkeypatch.setattr(recipe, "MOMENT_BYTES", 2 * 16 * 8 * 7**2)  # sixteen matrices in each of two tasks
+    with caplog.at_level(logging.INFO, recipe.__name__):
+        model, found, _ = jobs(lambda: search().fit(data))
+    assert found > 1
+    assert "moments of 8 stretches of time and 5 features take" in caplog.text
+    np.testing.assert_allclose(model.avgMetrics, expected.avgMetrics, rtol=1e-12)
+    monkeypatch.setattr(recipe, "MOMENT_BYTES", 2 * 4 * 8 * 7**2)
+    with pytest.raises(ValueError, match=r"take fewer folds, raise one_pass_time_series_cv\.MOMENT_BYTES"):
+        search().fit(data)
+
+
+def test_the_model_transforms_is_saved_and_comes_back(data, tmp_path):
+    estimator = LinearRegression(predictionCol="forecast", maxIter=7)
+    evaluator = RegressionEvaluator(predictionCol="forecast")
+    cv = search(estimator, collectSubModels=True).setEvaluator(evaluator)
+    model = cv.fit(data)
+    assert isinstance(model, TimeSeriesCrossValidatorModel)
+    model.save(str(tmp_path / "model"))
+    cv.save(str(tmp_path / "cv"))
+    loaded = TimeSeriesCrossValidatorModel.load(str(tmp_path / "model"))
+    assert loaded.foldResults == model.foldResults
+    assert loaded.bestModel.getMaxIter() == 7
+    assert loaded.bestModel.uid == model.bestModel.uid == estimator.uid
+    forecasts = [m.transform(data).select("number", "forecast").collect() for m in (model, loaded)]
+    assert forecasts[0] == forecasts[1]
+    assert len(forecasts[0]) == 400
+    again = OnePassTimeSeriesCrossValidator.load(str(tmp_path / "cv"))
+    assert type(again) is OnePassTimeSeriesCrossValidator
+    assert again.fit(data).avgMetrics == pytest.approx(model.avgMetrics, rel=1e-12)
+    sub = model.subModels[0][1]
+    window = model.foldResults[1]
+    day = F.col("day")
+    validation = data.where((day >= F.lit(window.validationFrom)) & (day < F.lit(window.validationTo)))
+    assert evaluator.evaluate(sub.transform(validation)) == pytest.approx(window.metric, rel=EXACT)
+
+
+def test_progress_tells_each_result(data):
+    told = []
+    model = search(progress=lambda result, done, total: told.append((result, done, total))).fit(data)
+    assert told == [(result, number, 15) for number, result in enumerate(model.foldResults, 1)]
+
+
+# What moments cannot do -------------------------------------------------------------------------------------
+
+
+def test_candidates_that_are_too_ill_conditioned_are_left_to_spark_and_it_says_so(data):
+    twice = VectorAssembler(inputCols=["features", "x0"], outputCol="both").transform(data)
+    estimator = LinearRegression(featuresCol="both")
+    maps = grid(estimator, regParam=[0.0, 1.0])
+    settings = {"estimatorParamMaps": maps, "numFolds": 2, "collectSubModels": True}
+    with pytest.warns(UserWarning, match=r"candidates \[0\] are left to TimeSeriesCrossValidator.*condition number"):
+        ours = search(estimator, **settings).fit(twice)
+    settings |= {"estimator": estimator, "evaluator": RegressionEvaluator(), "timeCol": "day", "horizon": 4}
+    theirs = TimeSeriesCrossValidator(**settings).fit(twice)
+    np.testing.assert_allclose(ours.avgMetrics, theirs.avgMetrics, rtol=EXACT)
+    assert ours.bestIndex == theirs.bestIndex
+    assert [len(models) for models in ours.subModels] == [2, 2]
+    assert ours.bestModel.numFeatures == 6
+
+
+@pytest.mark.parametrize(
+    ("own", "evaluated", "tried", "reason"),
+    [
+        ({"solver": "l-bfgs"}, {}, {}, "solver='auto' or 'normal'"),
+        ({"loss": "huber"}, {}, {}, "loss='squaredError'"),
+        ({}, {"labelCol": "x1"}, {}, "differ in labelCol"),
+        ({}, {}, {"weightCol": "v"}, "the candidates differ in weightCol"),
+    ],
+)
+def test_what_moments_do_not_tell_is_left_to_the_pool_and_it_says_so(data, own, evaluated, tried, reason):
+    estimator = LinearRegression(**own)
+    settings = {"estimator": estimator, "evaluator": RegressionEvaluator(**evaluated), "timeCol": "day", "horizon": 4}
+    settings |= {"numFolds": 1, "estimatorParamMaps": [{estimator.getParam(name): tried[name] for name in tried}]}
+    with pytest.warns(UserWarning, match=reason):
+        ours = OnePassTimeSeriesCrossValidator(**settings).fit(data)
+    assert ours.avgMetrics == pytest.approx(TimeSeriesCrossValidator(**settings).fit(data).avgMetrics, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "message"),
+    [
+        ("label", None, "1 labels that are null, NaN or infinite"),
+        ("label", float("nan"), "1 labels that are null, NaN or infinite"),
+        ("x1", float("inf"), "1 feature vectors"),
+        ("w", -1.0, "1 weights that are null, NaN, infinite or negative"),
+        ("w", None, "1 weights"),
+        ("day", None, "1 null or NaN in the time column"),
+    ],
+)
+def test_rows_that_spark_refuses_are_refused_and_counted(data, column, value, message):
+    bad = data.withColumn(column, F.when(F.col("number") == 17, F.lit(value)).otherwise(F.col(column)))
+    assembler = VectorAssembler(inputCols=[f"x{i}" for i in range(5)], outputCol="bad", handleInvalid="keep")
+    estimator = LinearRegression(featuresCol="bad", weightCol="w")
+    with pytest.raises(ValueError, match=message):
+        search(estimator).fit(assembler.transform(bad))
+
+
+def test_data_without_rows_or_without_vectors_are_refused(data):
+    with pytest.raises(ValueError, match="no rows"):
+        search().fit(data.where("false"))
+    with pytest.raises(ValueError, match="does not hold vectors: use VectorAssembler"):
+        search(LinearRegression(featuresCol="x0")).fit(data)
+    with pytest.raises(ValueError, match=r"fold 0 .* has no validation rows"):
+        search(numFolds=2).fit(data.where("day < '2024-01-20' or day = '2024-02-09'"))
+    with pytest.raises(ValueError, match="only rows of weight 0"):
+        search(LinearRegression(weightCol="zero")).fit(data.withColumn("zero", F.lit(0.0)))
+
+
+# The benchmark ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def smoke(spark):
+    made = {name: recipe.SIZES["smoke"][name] for name in ("dataset", "days", "warehouses", "items")}
+    prepared = recipe.prepare(recipe.make_data(spark=spark, **made))
+    yield prepared
+    prepared.rows.unpersist()
+
+
+def test_all_variants_find_what_spark_finds_one_fit_at_a_time(smoke):
+    expected = recipe.sibling.run_one_at_a_time(smoke.rows, folds=2, candidates=2)
+    recipe.check(expected, recipe.run_one_pass(smoke, folds=2, candidates=2))
+    recipe.check(expected, recipe.run_loky(smoke, parallelism=2, folds=2, candidates=2))
