@@ -1,6 +1,6 @@
 # /// script
 # requires-python = ">=3.11"
-# dependencies = ["joblib>=1.4", "scikit-learn>=1.5", "distributed>=2025.1", "ray>=2.55"]
+# dependencies = ["joblib>=1.4", "scikit-learn>=1.5", "numpy>=1.26", "distributed>=2025.1", "ray>=2.55"]
 # ///
 # SPDX-License-Identifier: Apache-2.0
 """Grid search of an SVC through the joblib backends of Dask and Ray, on this machine.

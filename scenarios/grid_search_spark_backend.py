@@ -1016,7 +1016,7 @@ def run_spark_pool(
 def run_spark_pool_anew(
     data: dict[str, Any], *, spark: SparkSession, parallelism: int, folds: int, candidates: int
 ) -> dict[str, Any]:
-    """GridSearchCV, our Spark backend, tasks started anew.
+    """GridSearchCV, our backend, new tasks.
 
     What a search pays that comes alone, in a session that has run Python tasks before.
     """
