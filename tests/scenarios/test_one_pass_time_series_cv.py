@@ -10,6 +10,7 @@ import numpy as np
 import one_pass_time_series_cv as recipe
 import pandas as pd
 import pytest
+import time_series_cv
 from one_pass_time_series_cv import OnePassTimeSeriesCrossValidator
 from pyspark.ml.evaluation import RegressionEvaluator
 from pyspark.ml.feature import VectorAssembler
@@ -378,6 +379,6 @@ def smoke(spark):
 
 
 def test_all_variants_find_what_spark_finds_one_fit_at_a_time(smoke):
-    expected = recipe.sibling.run_one_at_a_time(smoke.rows, folds=2, candidates=2)
+    expected = time_series_cv.run_one_at_a_time(smoke.rows, folds=2, candidates=2)
     recipe.check(expected, recipe.run_one_pass(smoke, folds=2, candidates=2))
     recipe.check(expected, recipe.run_loky(smoke, parallelism=2, folds=2, candidates=2))
