@@ -1091,17 +1091,13 @@ SIZES = {
     "full": {"dataset": "warehouse", "folds": (48, 12), "candidates": 8, "days": 758, "warehouses": 10, "items": 10},
 }
 GATED = ("one_pass",)
-SCHEDULE = {"one_pass": "serial"}
 make_data, validate, check = exercise.make_data, exercise.validate, exercise.check
 
 
-def run_one_pass(data: DataFrame, *, parallelism: int, folds: int, candidates: int) -> dict[str, Any]:
-    """One pass over the data.
-
-    `parallelism` is for what would be left to the pool; here nothing is, and one Spark job does it all.
-    """
+def run_one_pass(data: DataFrame, *, folds: int, candidates: int) -> dict[str, Any]:
+    """One pass over the data."""
     cv = OnePassTimeSeriesCrossValidator()
-    return answer(cross_validator(folds, candidates, parallelism=parallelism)._copyValues(cv).fit(data))
+    return answer(cross_validator(folds, candidates)._copyValues(cv).fit(data))
 
 
 def main() -> None:

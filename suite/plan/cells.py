@@ -112,17 +112,17 @@ def doublings(most: int, least: int = 1) -> tuple[int, ...]:
 
 
 def base_cases(scenarios: Sequence[Scenario]) -> dict[str, tuple[str, str]]:
-    """Find the base case of each workload: the serial one among the first variants of its files.
+    """Find the base case of each workload among the first variants of its files: a serial one, best without Spark.
 
     Returns
     -------
     dict of str to (str, str)
         Workload to (scenario, variant).
     """
-    best: dict[str, tuple[tuple[bool, bool], str, str]] = {}
+    best: dict[str, tuple[tuple[bool, bool, bool], str, str]] = {}
     for scenario in scenarios:
         first = scenario.variants[0]
-        rank = ("parallelism" in first.takes, first.on_spark)
+        rank = ("parallelism" in first.takes, first.on_spark, scenario.schedule.get(first.name) != "serial")
         if scenario.workload not in best or rank < best[scenario.workload][0]:
             best[scenario.workload] = (rank, scenario.name, first.name)
     return {workload: (name, variant) for workload, (_, name, variant) in best.items()}

@@ -375,6 +375,6 @@ def test_the_variant_finds_what_spark_finds_one_fit_at_a_time(spark):
     rows = recipe.make_data(spark=spark, **made).cache()
     try:
         expected = time_series_cv.run_one_at_a_time(rows, folds=2, candidates=2)
-        recipe.check(expected, recipe.run_one_pass(rows, parallelism=1, folds=2, candidates=2))
+        recipe.check(expected, recipe.run_one_pass(rows, folds=2, candidates=2))
     finally:
         rows.unpersist()
