@@ -51,9 +51,9 @@ def data(spark, frame):
 def nothing_left_behind(spark):
     """Nothing cached and no tag is left."""
     context = spark.sparkContext
-    cached = context._jsc.getPersistentRDDs().size()
+    cached = set(context._jsc.getPersistentRDDs())
     yield
-    assert context._jsc.getPersistentRDDs().size() == cached
+    assert set(context._jsc.getPersistentRDDs()) - cached == set()
     assert set(context.getJobTags()) == set()
 
 
