@@ -370,11 +370,14 @@ def test_data_without_rows_or_without_vectors_are_refused(data):
 # The benchmark ----------------------------------------------------------------------------------------------
 
 
-def test_the_variant_finds_what_spark_finds_one_fit_at_a_time(spark):
+@pytest.fixture(scope="module")
+def smoke(spark):
     made = {name: recipe.SIZES["smoke"][name] for name in ("dataset", "days", "warehouses", "items")}
     rows = recipe.make_data(spark=spark, **made).cache()
-    try:
-        expected = time_series_cv.run_one_at_a_time(rows, folds=2, candidates=2)
-        recipe.check(expected, recipe.run_one_pass(rows, folds=2, candidates=2))
-    finally:
-        rows.unpersist()
+    yield rows
+    rows.unpersist()
+
+
+def test_the_variant_finds_what_spark_finds_one_fit_at_a_time(smoke):
+    expected = time_series_cv.run_one_at_a_time(smoke, folds=2, candidates=2)
+    recipe.check(expected, recipe.run_one_pass(smoke, folds=2, candidates=2))
