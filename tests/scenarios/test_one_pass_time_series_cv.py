@@ -374,6 +374,7 @@ def test_data_without_rows_or_without_vectors_are_refused(data):
 def smoke(spark):
     made = {name: recipe.SIZES["smoke"][name] for name in ("dataset", "days", "warehouses", "items")}
     rows = recipe.make_data(spark=spark, **made).cache()
+    rows.count()
     yield rows
     rows.unpersist()
 
