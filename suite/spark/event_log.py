@@ -109,7 +109,7 @@ def count_engaged(events: Iterable[Event], begin: float = 0.0, end: float = math
     jobs = _jobs(by_kind.get("SparkListenerJobStart", []), by_kind.get("SparkListenerJobEnd", []))
     ended = by_kind.get("SparkListenerTaskEnd", [])
     tasks = [event["Task Info"] for event in ended]
-    spans = [_clip(_span(event), 1000 * begin, 1000 * end) for event in ended]
+    spans = [_span_within(event, 1000 * begin, 1000 * end) for event in ended]
     durations = [(finish - launch) / 1000 for launch, finish in spans]
     lengths = _fit_seconds(jobs)
     refit_seconds = lengths.pop("refit", None)
@@ -173,10 +173,13 @@ def _span(ended: Event) -> tuple[int, int]:
     return task["Launch Time"], min(task["Finish Time"], task["Launch Time"] + _held_ms(ended))
 
 
-def _clip(span: tuple[int, int], begin: float, end: float) -> tuple[float, float]:
-    """Return the part of a span that lies between `begin` and `end`, of length 0 where there is none."""
-    first, last = (min(max(edge, begin), end) for edge in span)
-    return first, last
+def _span_within(ended: Event, begin: float, end: float) -> tuple[float, float]:
+    """Return the part of a task's span that lies between `begin` and `end`, of length 0 where there is none."""
+    launch, finish = _span(ended)
+    if launch < begin:
+        # Its time was counted from when its executor took it up, some time after its launch: it ended later than that.
+        finish = ended["Task Info"]["Finish Time"]
+    return min(max(launch, begin), end), min(max(finish, begin), end)
 
 
 def _shipping(ended: Event) -> int:

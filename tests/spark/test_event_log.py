@@ -82,6 +82,11 @@ def test_tasks_of_an_earlier_call_count_for_their_time_in_the_last():
     assert (ran.task_seconds, ran.longest_task, ran.covered_seconds) == (3.0, 1.5, 2.0)
 
 
+def test_a_task_of_an_earlier_call_ends_when_the_driver_says_so():
+    # Taken up 300 ms after its launch, so it held its slot until 2.2 s, though launch and run time add up to 1.9.
+    assert count_engaged([task(1000, 900, finish=2200)], 2.0, 2.1).slots == 1
+
+
 def test_nothing_ran():
     assert count_engaged([]).slots == 0
 
