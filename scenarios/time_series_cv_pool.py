@@ -104,7 +104,7 @@ from pyspark.sql import Column, SparkSession, Window  # noqa: E402
 WORKLOAD = "time-series CV"
 PARALLELISM = "threads"
 SIZES = {
-    "smoke": {"dataset": "warehouse", "folds": 2, "candidates": 2, "days": 90, "warehouses": 2, "items": 3},
+    "smoke": {"dataset": "warehouse", "folds": 2, "candidates": 6, "days": 90, "warehouses": 2, "items": 3},
     "ci": {
         "dataset": "flights",
         "folds": (2, 3),
