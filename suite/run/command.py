@@ -61,14 +61,15 @@ def bench(options: BenchOptions, command_line: str) -> int:
     UsageError
         Before anything was written.
     """
-    conf = dict(map(parse_setting, options.conf))
+    for setting in options.conf:
+        parse_setting(setting)  # before anything is started for a mistyped one
     if options.master == "compose":
         _find_scenarios(options)
         directory = options.out or (_newest_run() if options.resume else _default_run_folder())
         return run_in_containers(options, command_line, directory, workers_wanted(options))
     java = find_java()
     directory, plan, scenarios, cells, broken = _plan_of(options, command_line)
-    conf |= dict(map(parse_setting, options.conf))  # of a run that goes on
+    conf = dict(map(parse_setting, options.conf))  # where a run goes on, those that it began with
     for name, reason in broken.items():
         print(f"left out: {name}: {reason}", file=sys.stderr)
     master, logs = plan["master"], directory / "logs"
