@@ -151,11 +151,11 @@ def error_as_result(batch: Callable[[], list]) -> Callable[[], list | BaseExcept
 
 
 # --- benchmark: delete from here on when copying ------------------------
-import os  # noqa: E402
-import sys  # noqa: E402
+import os
+import sys
 
 # Some of these are not used here but looked for: what makes this the same workload as the sibling's.
-from grid_search_single_node import (  # noqa: E402, F401
+from grid_search_single_node import (  # noqa: F401
     PARALLELISM,
     WORKLOAD,
     answer_of,
@@ -165,8 +165,8 @@ from grid_search_single_node import (  # noqa: E402, F401
     make_data,
     validate,
 )
-from grid_search_single_node import SIZES as SEARCHES  # noqa: E402
-from pyspark.sql import SparkSession  # noqa: E402
+from grid_search_single_node import SIZES as SEARCHES
+from pyspark.sql import SparkSession
 
 SIZES = {**SEARCHES, "gate": {"dataset": "synthetic", "folds": 3, "candidates": 4, "calls": 4}}
 SCHEDULE = {"joblib_spark": "pool", "joblib_spark_published": "pool"}

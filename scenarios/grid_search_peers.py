@@ -129,10 +129,10 @@ def start_ray(stack: ExitStack, n_jobs: int) -> None:
 
 
 # --- benchmark: delete from here on when copying ------------------------
-from importlib.util import find_spec  # noqa: E402
+from importlib.util import find_spec
 
 # Some of these are not used here but looked for: what makes this the same workload as the sibling's.
-from grid_search_single_node import (  # noqa: E402, F401
+from grid_search_single_node import (  # noqa: F401
     PARALLELISM,
     SIZES,
     WORKLOAD,

@@ -92,8 +92,8 @@ def stop_workers() -> None:
 
 
 # --- benchmark: delete from here on when copying ------------------------
-from sklearn.datasets import load_digits, make_classification  # noqa: E402
-from sklearn.model_selection import ParameterGrid  # noqa: E402
+from sklearn.datasets import load_digits, make_classification
+from sklearn.model_selection import ParameterGrid
 
 WORKLOAD = "SVC grid search"
 PARALLELISM = "slots"

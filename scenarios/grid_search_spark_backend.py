@@ -979,7 +979,7 @@ class NamedUnpickler(pickle.Unpickler):
 
 # --- benchmark: delete from here on when copying ------------------------
 # Some of these are not used here but looked for: what makes this the same workload as the sibling's.
-from grid_search_single_node import (  # noqa: E402, F401
+from grid_search_single_node import (  # noqa: F401
     PARALLELISM,
     SIZES,
     WORKLOAD,
@@ -990,8 +990,8 @@ from grid_search_single_node import (  # noqa: E402, F401
     make_data,
     validate,
 )
-from joblib import parallel_config  # noqa: E402
-from pyspark.sql import SparkSession  # noqa: E402
+from joblib import parallel_config
+from pyspark.sql import SparkSession
 
 SCHEDULE = {"spark_pool": "pool", "spark_pool_anew": "pool"}
 REFIT = True

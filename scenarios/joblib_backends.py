@@ -56,12 +56,12 @@ def fits_on_large_data(X: np.ndarray, y: np.ndarray, candidates: int, folds: int
 
 
 # --- benchmark: delete from here on when copying ------------------------
-import os  # noqa: E402
-import sys  # noqa: E402
+import os
+import sys
 
-from grid_search_spark_backend import register_spark_pool, stop_spark_pool  # noqa: E402
-from joblib import parallel_config  # noqa: E402
-from pyspark.sql import SparkSession  # noqa: E402
+from grid_search_spark_backend import register_spark_pool, stop_spark_pool
+from joblib import parallel_config
+from pyspark.sql import SparkSession
 
 WORKLOAD = "joblib calls"
 PARALLELISM = "slots"

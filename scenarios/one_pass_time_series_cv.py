@@ -1077,10 +1077,10 @@ def make_model(estimator: LinearRegression, coefficients: np.ndarray, intercept:
 
 
 # --- benchmark: delete from here on when copying ------------------------
-import os  # noqa: E402
+import os
 
-import time_series_cv_pool as exercise  # noqa: E402
-from time_series_cv import answer, cross_validator  # noqa: E402
+import time_series_cv_pool as exercise
+from time_series_cv import answer, cross_validator
 
 WORKLOAD = exercise.WORKLOAD
 PARALLELISM = "threads"

@@ -89,10 +89,10 @@ def fit_all(X: np.ndarray, *, fits: int, candidates: int, fit_seconds: float) ->
 
 # --- benchmark: delete from here on when copying ------------------------
 # Siblings are imported where they are used: workers of other machines import this file, and do not have them.
-from typing import Any  # noqa: E402
+from typing import Any
 
-from joblib import parallel_config  # noqa: E402
-from pyspark.sql import SparkSession  # noqa: E402
+from joblib import parallel_config
+from pyspark.sql import SparkSession
 
 WORKLOAD = "break-even of fits"
 PARALLELISM = "slots"

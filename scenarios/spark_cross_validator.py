@@ -230,15 +230,15 @@ def plain(candidate: Candidate) -> dict[str, object]:
 
 
 # --- benchmark: delete from here on when copying ------------------------
-import os  # noqa: E402
-import sys  # noqa: E402
-from typing import Any  # noqa: E402
+import os
+import sys
+from typing import Any
 
-from pyspark.ml.classification import LogisticRegression, RandomForestClassifier  # noqa: E402
-from pyspark.ml.feature import VectorAssembler  # noqa: E402
-from pyspark.ml.tuning import ParamGridBuilder  # noqa: E402
-from pyspark.sql import SparkSession  # noqa: E402
-from sklearn.datasets import load_breast_cancer, make_classification  # noqa: E402
+from pyspark.ml.classification import LogisticRegression, RandomForestClassifier
+from pyspark.ml.feature import VectorAssembler
+from pyspark.ml.tuning import ParamGridBuilder
+from pyspark.sql import SparkSession
+from sklearn.datasets import load_breast_cancer, make_classification
 
 WORKLOAD = "Spark CrossValidator"
 PARALLELISM = "threads"

@@ -1192,11 +1192,11 @@ def _from_json(value: Any) -> Any:
 
 
 # --- benchmark: delete from here on when copying ------------------------
-import os  # noqa: E402
-import sys  # noqa: E402
-from multiprocessing.pool import ThreadPool  # noqa: E402
+import os
+import sys
+from multiprocessing.pool import ThreadPool
 
-from time_series_cv_pool import (  # noqa: E402
+from time_series_cv_pool import (
     HORIZON,
     PARALLELISM,
     REFIT,

@@ -85,21 +85,21 @@ def cross_validate_in_time(
 
 
 # --- benchmark: delete from here on when copying ------------------------
-import csv  # noqa: E402
-import importlib.util  # noqa: E402
-import io  # noqa: E402
-import math  # noqa: E402
-import os  # noqa: E402
-import sys  # noqa: E402
-import zipfile  # noqa: E402
-from collections import Counter, defaultdict  # noqa: E402
-from datetime import date  # noqa: E402
-from pathlib import Path  # noqa: E402
+import csv
+import importlib.util
+import io
+import math
+import os
+import sys
+import zipfile
+from collections import Counter, defaultdict
+from datetime import date
+from pathlib import Path
 
-from pyspark.ml.evaluation import RegressionEvaluator  # noqa: E402
-from pyspark.ml.feature import VectorAssembler  # noqa: E402
-from pyspark.ml.regression import LinearRegression  # noqa: E402
-from pyspark.sql import Column, SparkSession, Window  # noqa: E402
+from pyspark.ml.evaluation import RegressionEvaluator
+from pyspark.ml.feature import VectorAssembler
+from pyspark.ml.regression import LinearRegression
+from pyspark.sql import Column, SparkSession, Window
 
 WORKLOAD = "time-series CV"
 PARALLELISM = "threads"

@@ -27,7 +27,7 @@ from pyspark.ml.evaluation import Evaluator
 from pyspark.ml.param import Param, Params, TypeConverters
 from pyspark.ml.util import DefaultParamsReadable, DefaultParamsWritable
 from pyspark.sql import Column, DataFrame
-from pyspark.sql import functions as F  # noqa: N812
+from pyspark.sql import functions as F  # noqa: N812 - F is Spark's own
 from time_series_cv import TimeSeriesCrossValidator
 
 
@@ -96,10 +96,10 @@ class WaitingEvaluator(Evaluator, _Waits, DefaultParamsReadable, DefaultParamsWr
 
 
 # --- benchmark: delete from here on when copying ------------------------
-import os  # noqa: E402
-import sys  # noqa: E402
+import os
+import sys
 
-from pyspark.sql import SparkSession  # noqa: E402
+from pyspark.sql import SparkSession
 
 WORKLOAD = "waiting"
 PARALLELISM = "threads"

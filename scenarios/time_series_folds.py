@@ -565,7 +565,7 @@ class TimeSeriesFolds:
 
 # --- benchmark: delete from here on when copying ------------------------
 # scikit-learn and joblib are imported where they are used: siblings that import this file do not need them.
-import sys  # noqa: E402
+import sys
 
 WORKLOAD = "time-series CV of scikit-learn"
 PARALLELISM = "slots"

@@ -846,13 +846,13 @@ def best_way(plan: Plan) -> tuple[str, str]:
 
 
 # --- benchmark: delete from here on when copying ------------------------
-import os  # noqa: E402
+import os
 
-from pyspark.sql import SparkSession  # noqa: E402
-from sklearn.base import clone  # noqa: E402
-from sklearn.datasets import make_classification  # noqa: E402
-from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier  # noqa: E402
-from sklearn.svm import SVC  # noqa: E402
+from pyspark.sql import SparkSession
+from sklearn.base import clone
+from sklearn.datasets import make_classification
+from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
+from sklearn.svm import SVC
 
 WORKLOAD = "SVC inference"
 PARALLELISM = "slots"
