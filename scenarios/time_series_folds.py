@@ -472,6 +472,9 @@ def _finite(numbers: np.ndarray) -> np.ndarray:
 class TimeSeriesFolds:
     """Splitter with the same folds for scikit-learn: `GridSearchCV(model, grid, cv=TimeSeriesFolds(times, horizon=7))`.
 
+    scikit-learn sends it to the processes that fit. Those of Spark need this file:
+    `spark.sparkContext.addPyFile("time_series_folds.py")`.
+
     Parameters
     ----------
     times : array-like of shape (n_samples,), str or callable, optional

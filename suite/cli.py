@@ -117,6 +117,13 @@ def _add_bench(commands: Commands) -> None:
     bench.add_argument("--parallelism", type=positive_ints, metavar="N,N", help="fits in flight, swept")
     bench.add_argument("--folds", type=positive_ints, metavar="N,N", help="numbers of folds, swept")
     bench.add_argument(
+        "--factor",
+        action="append",
+        metavar="NAME=V,V",
+        default=[],
+        help="values of another factor of recipes, swept, such as dataset=digits; may be repeated",
+    )
+    bench.add_argument(
         "--conf", action="append", metavar="KEY=VALUE", default=[], help="a setting of Spark; may be repeated"
     )
     bench.add_argument("--workers", type=positive_int, metavar="N", help="of one core, for standalone and compose")

@@ -8,7 +8,7 @@ import itertools
 import json
 import random
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from suite.errors import UsageError
@@ -141,6 +141,8 @@ class Request:
     parallelism : tuple of int or None
         Driver threads (or processes) to sweep over, the first of them the centre if `parallelism` was given.
     folds : tuple of int or None
+    factors : dict of str to tuple of str
+        Values of other factors that shape the data, for the recipes that have them, as they were typed.
     blocks : int
     cores : int
         What the machine or cluster has.
@@ -162,6 +164,7 @@ class Request:
     local: bool = True
     seed: int = 0
     gate: bool = False
+    factors: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 def plan_cells(scenarios: Sequence[Scenario], request: Request) -> list[Cell]:
@@ -188,6 +191,9 @@ def plan_cells(scenarios: Sequence[Scenario], request: Request) -> list[Cell]:
     templates = [
         template for scenario in scenarios for template in _templates(scenario, request, base_of[scenario.workload])
     ]
+    if unknown := [name for name in request.factors if not any(name in cell.factors for cell in templates)]:
+        known = sorted({name for cell in templates for name in cell.factors} - {*NO_SHAPE, "folds"})
+        raise UsageError(f"no recipe asked for has a factor {unknown[0]!r}: they have {', '.join(known) or 'none'}")
     if not request.gate:
         templates = _with_base_or_skipped(templates)
     shuffle = random.Random(request.seed)
@@ -229,13 +235,19 @@ def sweep_centre(scenario: Scenario, request: Request) -> Factors:
 
 
 def _spec(scenario: Scenario, request: Request) -> Factors:
-    """Return the factors of the size that is asked for, with the user's folds."""
+    """Return the factors of the size that is asked for, with the user's folds and other values."""
     size = "ci" if request.gate and request.size not in scenario.sizes else request.size
     if size not in scenario.sizes:
         raise UsageError(f"{scenario.name} has no size {size!r}: it has {', '.join(scenario.sizes)}")
     spec = dict(scenario.sizes[size])
     if request.folds is not None and "folds" in spec:
         spec["folds"] = request.folds
+    for name in request.factors.keys() & spec.keys() - {*NO_SHAPE}:
+        kind = type(_tuple(spec[name])[0])
+        try:
+            spec[name] = tuple(kind(value) for value in request.factors[name])
+        except ValueError as error:
+            raise UsageError(f"{scenario.name}: {name}={','.join(request.factors[name])}: {error}") from error
     return spec
 
 

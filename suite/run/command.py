@@ -30,7 +30,7 @@ from suite.report.points import read_run, write_caveats
 from suite.report.terminal import summary
 from suite.run.in_container import run_in_containers
 from suite.run.loop import Loop, PlannedRun, lock_run_folder
-from suite.run.options import BenchOptions, parse_setting
+from suite.run.options import BenchOptions, parse_factor, parse_setting
 from suite.run.plan_file import check_same_plan, describe_plan, read_plan
 from suite.run.request import check_master, make_request, workers_wanted
 from suite.spark.java import find_java
@@ -63,6 +63,8 @@ def bench(options: BenchOptions, command_line: str) -> int:
     """
     for setting in options.conf:
         parse_setting(setting)  # before anything is started for a mistyped one
+    for factor in options.factor:
+        parse_factor(factor)
     if options.master == "compose":
         _find_scenarios(options)
         directory = options.out or (_newest_run() if options.resume else _default_run_folder())

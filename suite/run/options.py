@@ -23,6 +23,7 @@ PLAN_OPTIONS = (
     "scenarios",
     "workers",
     "conf",
+    "factor",
 )
 # The suite reads what ran from the event log, and master and slots are options of their own.
 OWN_SETTINGS = ("spark.master", "spark.cores.max", "spark.eventLog.")
@@ -42,6 +43,22 @@ def parse_setting(text: str) -> tuple[str, str]:
     if key.startswith(OWN_SETTINGS):
         raise UsageError(f"{key} is set by the suite itself: see --master and --slots")
     return key, value
+
+
+def parse_factor(text: str) -> tuple[str, tuple[str, ...]]:
+    """Split NAME=VALUE,VALUE, a factor of recipes.
+
+    Raises
+    ------
+    UsageError
+        It is none, or has an option of its own.
+    """
+    name, equals, values = text.partition("=")
+    if not equals or not name.isidentifier() or not all(values.split(",")):
+        raise UsageError(f"{text!r} is not a factor such as dataset=digits or rows=1000,10000")
+    if name in ("slots", "parallelism", "folds"):
+        raise UsageError(f"{name} is an option of its own: --{name} {values}")
+    return name, tuple(values.split(","))
 
 
 @dataclass
@@ -64,6 +81,8 @@ class BenchOptions:
         The run folder.
     conf : list of str
         Settings of Spark as KEY=VALUE.
+    factor : list of str
+        Values of factors as NAME=VALUE,VALUE.
     """
 
     scenario: list[str] = field(default_factory=list)
@@ -81,6 +100,7 @@ class BenchOptions:
     resume: bool = False
     out: Path | None = None
     conf: list[str] = field(default_factory=list)
+    factor: list[str] = field(default_factory=list)
 
     @classmethod
     def from_parsed(cls, parsed: Mapping[str, Any]) -> BenchOptions:
@@ -95,8 +115,8 @@ class BenchOptions:
             value = getattr(self, each.name)
             if each.name == "scenario" or value is None or value is False:
                 continue
-            if each.name == "conf":
-                said += [word for setting in value for word in ("--conf", setting)]
+            if each.name in ("conf", "factor"):
+                said += [word for text in value for word in (f"--{each.name}", text)]
                 continue
             said.append(f"--{each.name}")
             if value is not True:
@@ -113,5 +133,5 @@ class BenchOptions:
         for name in PLAN_OPTIONS:
             old = earlier.get(name)  # None also where an older version did not know the option
             if not getattr(self, name) and old is not None:
-                listed = isinstance(old, list) and name != "conf"
+                listed = isinstance(old, list) and name not in ("conf", "factor")
                 setattr(self, name, Path(old) if name == "scenarios" else tuple(old) if listed else old)

@@ -9,7 +9,7 @@ from suite.cluster.connect import existing_cluster
 from suite.errors import UsageError
 from suite.machine import environment
 from suite.plan.cells import Request
-from suite.run.options import BenchOptions
+from suite.run.options import BenchOptions, parse_factor
 from suite.spark.session import is_local
 
 # Six are the fewest that give a median a 95 % interval without assuming a distribution. A run of size ci takes as many
@@ -58,6 +58,7 @@ def make_request(options: BenchOptions, master: str) -> Request:
         cores=_cores_of(options, master),
         local=is_local(master),
         seed=options.seed or 0,
+        factors=dict(map(parse_factor, options.factor)),
     )
 
 

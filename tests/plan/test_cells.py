@@ -236,6 +236,27 @@ def test_the_centre_is_the_first_value_of_each_factor():
     assert sweep_centre(scenario(sizes=sizes), replace(REQUEST, folds=(3, 6))) == {"folds": 3, "rows": 10}
 
 
+def test_a_factor_takes_the_values_that_are_asked_for_in_the_kind_of_its_own():
+    sizes = {"ci": {"folds": 3, "dataset": ("a", "b"), "rows": (10, 20), "share": 0.5, "candidates": 1}}
+    asked = {"dataset": ("b",), "rows": ("30", "40"), "share": ("1",)}
+    cells = plan_cells([scenario(sizes=sizes), scenario("two")], replace(REQUEST, blocks=1, factors=asked))
+    shapes = {name: {c.factors[name] for c in cells if c.scenario == "one"} for name in asked}
+    assert shapes == {"dataset": {"b"}, "rows": {30, 40}, "share": {1.0}}
+    assert {c.factors["rows"] for c in cells if c.scenario == "two"} == {30, 40}
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ({"dates": ("1",)}, "no recipe asked for has a factor 'dates': they have candidates, rows"),
+        ({"rows": ("1.5",)}, "one: rows=1.5: invalid literal"),
+    ],
+)
+def test_a_factor_that_is_none_or_a_value_of_another_kind_is_refused(asked, message):
+    with pytest.raises(UsageError, match=message):
+        plan_cells([scenario()], replace(REQUEST, factors=asked))
+
+
 def test_a_gate_runs_what_is_under_test_at_the_centre():
     sizes = {"ci": {"folds": (4, 2), "rows": 10}}
     request = replace(REQUEST, size="gate", gate=True, blocks=1)

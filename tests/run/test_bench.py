@@ -434,6 +434,8 @@ REFUSED = {
     "remote slots": (["--master", "spark://127.0.0.1:1"], "--slots is needed"),
     "no setting": (["--conf", "shuffle=8"], "'shuffle=8' is not a setting such as spark.sql.shuffle.partitions=8"),
     "setting of the suite": (["--conf", "spark.eventLog.dir=x"], "spark.eventLog.dir is set by the suite itself"),
+    "no factor": (["--factor", "dataset"], "'dataset' is not a factor such as dataset=digits"),
+    "folds as a factor": (["--factor", "folds=3"], "folds is an option of its own: --folds 3"),
     "nothing to resume": (["--resume"], "holds no run to resume"),
 }
 

@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.sparse
+import time_series_folds
 from pyspark import cloudpickle
 from pyspark.sql import SparkSession
 from sklearn.compose import make_column_transformer
@@ -77,8 +78,18 @@ def several_scores() -> tuple:
     return GridSearchCV(LogisticRegression(), {"C": [0.1, 1.0]}, return_train_score=True, **scores), X, y, {}
 
 
-@pytest.mark.parametrize("case", [plain, weighted, sparse, frame_with_text, several_scores])
-def test_a_search_finds_what_it_finds_without_spark(case: Callable[[], tuple]) -> None:
+def folds_in_time() -> tuple:
+    """Rows in any order, and the column that tells their time."""
+    generator = np.random.default_rng(0)
+    frame = pd.DataFrame({"day": generator.permutation(120), "price": generator.standard_normal(120)})
+    demand = frame["price"] + 0.01 * frame["day"] + generator.standard_normal(120)
+    folds = time_series_folds.TimeSeriesFolds("day", horizon=7, numFolds=5)
+    return GridSearchCV(Ridge(), {"alpha": [0.1, 10.0]}, cv=folds), frame, demand, {}
+
+
+@pytest.mark.parametrize("case", [plain, weighted, sparse, frame_with_text, several_scores, folds_in_time])
+def test_a_search_finds_what_it_finds_without_spark(spark: SparkSession, case: Callable[[], tuple]) -> None:
+    spark.sparkContext.addPyFile(time_series_folds.__file__)  # scikit-learn sends the whole search, and with it its cv
     search, X, y, fit = case()
     expected = search.fit(X, y, **fit)
     expected, best = results_of(expected), expected.best_params_

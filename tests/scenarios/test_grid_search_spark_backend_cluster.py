@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The Spark backend on executors of their own: spread evenly, data once for each, and one of them may be killed."""
+"""The Spark backend on executors of their own: spread evenly, data once for each; some are killed, others come."""
 
 import json
 import os
@@ -78,12 +78,41 @@ try:
         joblib.Parallel()(joblib.delayed(abs)(i) for i in range(2))
 except RuntimeError as error:
     found["a task of three cores"] = str(error)
+
+# A cluster that grows and shrinks in the middle of a call.
+scala = spark.sparkContext._jsc.sc()
+executor = scala.getExecutorIds().head()
+scala.killExecutor(executor)
+while backend.count_slots(spark.sparkContext) != 2:
+    time.sleep(0.1)
+
+
+def where_later(number, sign=os.path.abspath("grown")):
+    while number >= 4 and not os.path.exists(sign):
+        time.sleep(0.1)
+    return where()
+
+
+with joblib.parallel_config("spark-pool", n_jobs=4):
+    parallel = joblib.Parallel(batch_size=1, return_as="generator")
+    results = parallel(joblib.delayed(where_later)(number) for number in range(60))
+small = [next(results) for _ in range(4)]
+found["executors before it grows"] = len({folder for folder, _ in small})
+scala.requestExecutors(2)
+while backend.count_slots(spark.sparkContext) != 4:
+    time.sleep(0.1)
+open("grown", "w").close()
+grown = [next(results) for _ in range(36)]
+found["executors when it has grown"] = len({folder for folder, _ in grown})
+scala.killExecutor(scala.getExecutorIds().head())
+found["results when it has shrunk"] = len([*small, *grown, *results])
+backend.stop_spark_pool()
 print(json.dumps(found))
 spark.stop()
 '''
 
 
-def test_two_executors_share_the_work_and_one_may_be_killed(tmp_path: Path) -> None:
+def test_two_executors_share_the_work_and_may_be_killed_or_come_later(tmp_path: Path) -> None:
     (tmp_path / "script.py").write_text(SCRIPT)
     environment = {**os.environ, "PYTHONPATH": str(Path(scenario.__file__).parent)}
     result = subprocess.run(
@@ -101,4 +130,7 @@ def test_two_executors_share_the_work_and_one_may_be_killed(tmp_path: Path) -> N
         "at once on one executor": 0,
         "threads of tasks of two cores": [2],
         "a task of three cores": "spark-pool: no executor has what a task needs: {'cpus': 3}",
+        "executors before it grows": 1,
+        "executors when it has grown": 2,
+        "results when it has shrunk": 60,
     }
