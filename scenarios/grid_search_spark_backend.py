@@ -67,6 +67,7 @@ IDLE_SECONDS = 3.0  # a task without work stays this long, unless another Spark 
 TRIES = 3  # of a batch whose worker dies, and of Spark jobs that fail
 SMALL = 1024  # bytes; smaller arrays always travel with their batch
 NEED = b"need "
+DROP = b"drop "
 LOST = (
     "a Python worker died {} times while it ran {}: no memory left, a crash in native code, or os._exit. The log"
     " (stderr) of its executor may say why"
@@ -249,6 +250,9 @@ class Batch:
     call: Callable[[], list]
     future: Future = field(default_factory=Future)
     losses: int = 0
+    lock: threading.Lock = field(default_factory=threading.Lock)  # guards the next two
+    message: bytes | None = None
+    kept: list = field(default_factory=list)  # what the message refers to
 
 
 class Job:
@@ -498,40 +502,71 @@ class Pool:
         return job, seat
 
     def _feed(self, link: Link, job: Job, seat: int) -> None:
-        """Give a worker one batch after the other; when no more come, let it go."""
+        """Give a worker one batch after the other; when no more come, let it go.
+
+        While it runs one, its last answer is handed on and another batch is pickled: it never waits for these.
+        """
         with self.changed:
             self.workers.add(link)
-        told = 0
-        while (batch := self._next_batch(link, job, seat)) is not None:
-            dropped = self.shared.dropped[told:]
+        told, answered = 0, deque[tuple[Batch, bytes]]()
+        while (batch := self._next_batch(link, job, seat, wait=not answered)) is not None or answered:
+            message = None if batch is None else self._message(batch)
             try:
-                message, kept = self.shared.dump((batch.call, self.inner_threads, dropped))
-            except Exception as error:  # noqa: BLE001 - it is raised where the results are awaited
-                unsent = pickle.PicklingError("Could not pickle the task to send it to the workers.")
-                unsent.__cause__ = error
-                batch.future.set_exception(unsent)
-                continue
-            told += len(dropped)
-            try:
-                answer = self._ask(link, message)
+                if message is not None:
+                    dropped = self.shared.dropped[told:]
+                    told += len(dropped)
+                    if dropped:
+                        link.send_bytes(DROP + " ".join(dropped).encode())
+                    link.send_bytes(message)
+                while answered:
+                    self._settle(*answered.popleft())
+                if batch is not None and message is not None:
+                    self._prepare()
+                    answered.append((batch, self._receive(link)))
             except Exception:
-                self._lose(batch, job)
+                while answered:
+                    self._settle(*answered.popleft())
+                if batch is not None and message is not None:
+                    self._lose(batch, job)
                 raise
-            self._settle(batch, answer)
-            del batch, kept
+            del batch, message
         link.send_bytes(b"")
         link.recv_bytes()  # the worker hangs up first
 
-    def _next_batch(self, link: Link, job: Job, seat: int) -> Batch | None:
-        """Wait for work; None lets the worker go."""
+    def _message(self, batch: Batch) -> bytes | None:
+        """Pickle a batch, unless that is done; None where it cannot be."""
+        with batch.lock:
+            if batch.message is None and not batch.future.done():
+                try:
+                    batch.message, batch.kept = self.shared.dump((batch.call, self.inner_threads))
+                except Exception as error:  # noqa: BLE001 - it is raised where the results are awaited
+                    unsent = pickle.PicklingError("Could not pickle the task to send it to the workers.")
+                    unsent.__cause__ = error
+                    batch.future.set_exception(unsent)
+            return batch.message
+
+    def _prepare(self) -> None:
+        """Pickle the first of the batches that wait, one for each worker: no more, as they take memory."""
         with self.changed:
-            self.idle += 1
-            self.changed.wait_for(
-                lambda: self.waiting or self.hurried or self.stopped or len(self.workers) > self.size, IDLE_SECONDS
-            )
-            self.idle -= 1
+            first = list(itertools.islice(self.waiting, len(self.workers)))
+        for batch in first:
+            if batch.message is None:
+                self._message(batch)
+                break
+
+    def _next_batch(self, link: Link, job: Job, seat: int, wait: bool) -> Batch | None:
+        """Give the first batch; where there is none wait for work, if asked to, and then None lets the worker go."""
+        with self.changed:
+            if wait:
+                self.idle += 1
+                self.changed.wait_for(
+                    lambda: self.waiting or self.hurried or self.stopped or len(self.workers) > self.size, IDLE_SECONDS
+                )
+                self.idle -= 1
             if self.waiting and len(self.workers) <= self.size and seat not in job.left and not self.stopped:
                 return self.waiting.popleft()
+            if not wait:
+                return None
             job.left.add(seat)
             self.workers.discard(link)
             if not self.busy:  # tasks that Spark has not started yet are to end at once
@@ -539,9 +574,8 @@ class Pool:
             self.changed.notify_all()
             return None
 
-    def _ask(self, link: Link, message: bytes) -> bytes:
-        """Send a batch, then the shared objects that the worker asks for, and receive the results."""
-        link.send_bytes(message)
+    def _receive(self, link: Link) -> bytes:
+        """Send the shared objects that the worker asks for, and receive the results of its batch."""
         while (answer := link.recv_bytes()).startswith(NEED):
             for chunk in chunks(self.shared.raw(answer.removeprefix(NEED).decode())):
                 link.send_bytes(chunk)
@@ -829,6 +863,9 @@ def work(
     watch.start()
     with suppress(EOFError, OSError):  # the driver has gone
         while message := link.recv_bytes():
+            if message.startswith(DROP):
+                store.drop(message.removeprefix(DROP).decode().split())
+                continue
             state["running"] = True
             answer = run(message, store)
             state["running"] = False
@@ -861,8 +898,7 @@ def run(message: bytes, store: Store) -> bytes:
 
     show, warnings.showwarning = warnings.showwarning, note
     try:
-        call, inner_threads, dropped = store.load(message)
-        store.drop(dropped)
+        call, inner_threads = store.load(message)
         with limit_threads(inner_threads):
             answer = (True, call(), list(warned))
         return cloudpickle.dumps(answer)

@@ -116,6 +116,30 @@ def test_short_calls_travel_in_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(sent) < 200
 
 
+class Pickled:
+    """Counts how often any of its kind was pickled."""
+
+    count = 0
+
+    def __reduce__(self) -> tuple:
+        Pickled.count += 1
+        return int, ()
+
+
+def test_batches_are_pickled_while_workers_run_others() -> None:
+    """What waits is ready when a worker is, so that the worker does not wait; but not all of it, which takes memory."""
+    Pickled.count = 0
+    with on_spark():
+        results = joblib.Parallel(batch_size=1, pre_dispatch="all", return_as="generator")(
+            joblib.delayed(lambda _: time.sleep(0.2))(Pickled()) for _ in range(20)
+        )
+        next(results)
+        at_first = Pickled.count
+        assert len(list(results)) == 19
+    assert 3 <= at_first <= 10
+    assert Pickled.count == 20
+
+
 def test_calls_that_follow_use_the_same_tasks(spark: SparkSession) -> None:
     jobs = jobs_so_far(spark)
     for _ in range(3):
