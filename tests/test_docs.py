@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from suite.report.against import find_contests, tables_against
 from suite.report.points import read_run
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -68,6 +69,23 @@ def test_the_readmes_lines_of_pandas_load_each_planned_cell_once(monkeypatch):
     planned = json.loads((ROOT / "results" / "local" / "plan.json").read_text())["cells"]
     assert sorted(found["runs"]["id"]) == sorted(cell["id"] for cell in planned)
     assert {"seconds", "cold_seconds", "factors.slots", "engaged.tasks", "overhead.driver"} <= set(found["runs"])
+
+
+QUOTED = re.findall(
+    r"^<!-- python -m suite report results/(\w+) --against (\S+) -->$", (ROOT / "README.md").read_text(), re.MULTILINE
+)
+
+
+@pytest.mark.parametrize(("name", "variant"), QUOTED)
+def test_tables_in_the_readme_are_those_of_their_runs(name, variant):
+    folder = ROOT / "results" / name
+    tables = tables_against(find_contests(read_run(folder), variant, folder))
+    quoted = f"<!-- python -m suite report results/{name} --against {variant} -->\n{tables}\n"
+    assert quoted in (ROOT / "README.md").read_text()
+
+
+def test_the_readme_quotes_tables():
+    assert len(QUOTED) == len(set(QUOTED)) > 0
 
 
 def test_figures_of_the_gates_proof_are_those_of_its_files():

@@ -96,6 +96,11 @@ def report_against(directory: Path, variant: str) -> str:
     contests = find_contests(run, variant, directory)
     with fixed_style():
         against_sheet(run, contests).save(directory / "charts", "against")
+    return tables_against(contests)
+
+
+def tables_against(contests: Iterable[Contest]) -> str:
+    """Tables in Markdown, one for each workload."""
     return "\n\n".join("\n".join(_table_lines(contest)) for contest in contests)
 
 
@@ -186,13 +191,23 @@ def _ratio_row(run: MeasuredRun, contest: Contest, pair: Pair) -> Row:
 
 
 def _table_lines(contest: Contest) -> Iterator[str]:
-    """A Markdown table under a line that says what it is of: a row for each setting, two columns for each variant."""
-    variants = contest.by_variant()
+    """A Markdown table under a line that says what it is of: a row for each setting, two columns for each variant.
+
+    Where there is one setting, a row for each variant.
+    """
+    variants, settings = contest.by_variant(), contest.by_setting()
     yield f"{contest.title}.\n"
+    if len(settings) == 1:
+        yield _markdown_row(["", "s", f"ratio to: {contest.reference}"])
+        yield _markdown_row(["---"] * 3)
+        yield _markdown_row([contest.reference, _seconds_cell(contest.pairs[0].reference), NONE])
+        for pair in contest.pairs:
+            yield _markdown_row([pair.point.label, *_pair_cells(pair)])
+        return
     headings = [text for pairs in variants.values() for text in (f"{pairs[0].point.label}, s", "ratio")]
     yield _markdown_row(["setting", f"{contest.reference}, s", *headings])
     yield _markdown_row(["---"] * (2 + len(headings)))
-    for setting, pairs in contest.by_setting().items():
+    for setting, pairs in settings.items():
         reference = next(iter(pairs.values())).reference
         cells = [text for variant in variants for text in _pair_cells(pairs.get(variant))]
         yield _markdown_row([setting, _seconds_cell(reference), *cells])

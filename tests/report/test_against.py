@@ -3,12 +3,13 @@
 
 import html
 import re
+from dataclasses import replace
 
 import pytest
 import synthetic
 
 from suite.cli import main
-from suite.report.against import find_contests, report_against
+from suite.report.against import find_contests, report_against, tables_against
 from suite.report.points import read_run
 
 # Seconds in block 0; block b takes b + 1 times as long, so that only ratios formed within blocks are exact.
@@ -55,6 +56,19 @@ def test_ratios_are_formed_within_blocks_at_every_point_of_the_sweep(tmp_path):
             ("Fold after fold, s", "10.5"),
             ("ratio", "1.50× [1.50, 1.50]"),
         ]
+
+
+def test_of_one_setting_the_table_has_a_row_for_each_variant(tmp_path):
+    synthetic.write(tmp_path, change=change, only=["flight demand CV"])
+    (contest,) = find_contests(read_run(tmp_path), "pool", tmp_path)
+    at_four = [pair for pair in contest.pairs if pair.setting == "parallelism 4"]
+    (table,) = tables(tables_against([replace(contest, pairs=at_four)]))
+    name = "ratio to: All folds and candidates in one pool"
+    assert [dict(row) for row in table] == [
+        {"": "All folds and candidates in one pool", "s": "7.00", name: "–"},
+        {"": "One fit at a time", "s": "21.0", name: "3.00× [3.00, 3.00]"},
+        {"": "Fold after fold", "s": "10.5", name: "1.50× [1.50, 1.50]"},
+    ]
 
 
 def test_the_chart_has_a_panel_for_each_other_variant(tmp_path):
