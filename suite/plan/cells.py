@@ -243,12 +243,19 @@ def _spec(scenario: Scenario, request: Request) -> Factors:
     if request.folds is not None and "folds" in spec:
         spec["folds"] = request.folds
     for name in request.factors.keys() & spec.keys() - {*NO_SHAPE}:
-        kind = type(_tuple(spec[name])[0])
+        kinds = {type(value) for value in _tuple(spec[name])}
         try:
-            spec[name] = tuple(kind(value) for value in request.factors[name])
+            spec[name] = tuple(_read_value(text, kinds) for text in request.factors[name])
         except ValueError as error:
             raise UsageError(f"{scenario.name}: {name}={','.join(request.factors[name])}: {error}") from error
     return spec
+
+
+def _read_value(text: str, kinds: set[type]) -> Any:
+    """Read a value as one of the kinds that a recipe's own values are of; a whole number stays one among floats."""
+    if float in kinds and not (int in kinds and text.isdecimal()):
+        return float(text)
+    return int(text) if int in kinds else text
 
 
 def _templates(scenario: Scenario, request: Request, base: tuple[str, str]) -> list[Cell]:

@@ -237,11 +237,14 @@ def test_the_centre_is_the_first_value_of_each_factor():
 
 
 def test_a_factor_takes_the_values_that_are_asked_for_in_the_kind_of_its_own():
-    sizes = {"ci": {"folds": 3, "dataset": ("a", "b"), "rows": (10, 20), "share": 0.5, "candidates": 1}}
-    asked = {"dataset": ("b",), "rows": ("30", "40"), "share": ("1",)}
+    sizes = {
+        "ci": {"folds": 3, "dataset": ("a", "b"), "rows": (10, 20), "share": 0.5, "size": (1, 0.1), "candidates": 1}
+    }
+    asked = {"dataset": ("b",), "rows": ("30", "40"), "share": ("1",), "size": ("2", "0.5")}
     cells = plan_cells([scenario(sizes=sizes), scenario("two")], replace(REQUEST, blocks=1, factors=asked))
     shapes = {name: {c.factors[name] for c in cells if c.scenario == "one"} for name in asked}
-    assert shapes == {"dataset": {"b"}, "rows": {30, 40}, "share": {1.0}}
+    assert shapes == {"dataset": {"b"}, "rows": {30, 40}, "share": {1.0}, "size": {2, 0.5}}
+    assert {type(size) for size in shapes["size"]} == {int, float}
     assert {c.factors["rows"] for c in cells if c.scenario == "two"} == {30, 40}
 
 
