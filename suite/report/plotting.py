@@ -452,7 +452,8 @@ def _swept_axis(axes: Axes, values: Sequence[float], *, log: bool) -> None:
     # Ticks stand at the values that were run and nowhere else.
     if log:
         axes.set_xscale("log", base=2)
-        axes.set_xlim(values[0] / 1.25, values[-1] * 1.25)
+        margin = max(1.25, (values[-1] / values[0]) ** 0.06)  # room for marks that stand some points aside
+        axes.set_xlim(values[0] / margin, values[-1] * margin)
     else:
         margin = 0.1 * ((values[-1] - values[0]) or 1)
         axes.set_xlim(values[0] - margin, values[-1] + margin)
