@@ -87,21 +87,22 @@ while backend.count_slots(spark.sparkContext) != 2:
     time.sleep(0.1)
 
 
-def where_later(number, sign=os.path.abspath("grown")):
-    while number >= 4 and not os.path.exists(sign):
+def where_together(number, signs=os.path.abspath("signs"), most=time.time() + 120):
+    """From the fourth call on, wait until another executor runs one too."""
+    if number >= 4:
+        open(os.path.join(signs, os.environ["SPARK_LOCAL_DIRS"].replace("/", "_")), "w").close()
+    while number >= 4 and len(os.listdir(signs)) < 2 and time.time() < most:
         time.sleep(0.1)
     return where()
 
 
+os.mkdir("signs")
 with joblib.parallel_config("spark-pool", n_jobs=4):
     parallel = joblib.Parallel(batch_size=1, return_as="generator")
-    results = parallel(joblib.delayed(where_later)(number) for number in range(60))
+    results = parallel(joblib.delayed(where_together)(number) for number in range(60))
 small = [next(results) for _ in range(4)]
 found["executors before it grows"] = len({folder for folder, _ in small})
 scala.requestExecutors(2)
-while backend.count_slots(spark.sparkContext) != 4:
-    time.sleep(0.1)
-open("grown", "w").close()
 grown = [next(results) for _ in range(36)]
 found["executors when it has grown"] = len({folder for folder, _ in grown})
 scala.killExecutor(scala.getExecutorIds().head())
