@@ -25,6 +25,7 @@ PLAN_OPTIONS = (
     "conf",
     "factor",
 )
+REPEATED = ("conf", "factor")  # those that may be given more than once
 # The suite reads what ran from the event log, and master and slots are options of their own.
 OWN_SETTINGS = ("spark.master", "spark.cores.max", "spark.eventLog.")
 
@@ -115,7 +116,7 @@ class BenchOptions:
             value = getattr(self, each.name)
             if each.name == "scenario" or value is None or value is False:
                 continue
-            if each.name in ("conf", "factor"):
+            if each.name in REPEATED:
                 said += [word for text in value for word in (f"--{each.name}", text)]
                 continue
             said.append(f"--{each.name}")
@@ -133,5 +134,5 @@ class BenchOptions:
         for name in PLAN_OPTIONS:
             old = earlier.get(name)  # None also where an older version did not know the option
             if not getattr(self, name) and old is not None:
-                listed = isinstance(old, list) and name not in ("conf", "factor")
+                listed = isinstance(old, list) and name not in REPEATED
                 setattr(self, name, Path(old) if name == "scenarios" else tuple(old) if listed else old)

@@ -88,7 +88,7 @@ while backend.count_slots(spark.sparkContext) != 2:
 
 
 def where_together(number, signs=os.path.abspath("signs"), most=time.time() + 120):
-    """From the fourth call on, wait until another executor runs one too."""
+    """After the first four calls, wait until another executor runs one too."""
     if number >= 4:
         open(os.path.join(signs, os.environ["SPARK_LOCAL_DIRS"].replace("/", "_")), "w").close()
     while number >= 4 and len(os.listdir(signs)) < 2 and time.time() < most:
