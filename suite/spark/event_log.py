@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from bisect import bisect_left
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -109,7 +110,8 @@ def count_engaged(events: Iterable[Event], begin: float = 0.0, end: float = math
     jobs = _jobs(by_kind.get("SparkListenerJobStart", []), by_kind.get("SparkListenerJobEnd", []))
     ended = by_kind.get("SparkListenerTaskEnd", [])
     tasks = [event["Task Info"] for event in ended]
-    spans = [_span_within(event, 1000 * begin, 1000 * end) for event in ended]
+    launches = _launches(tasks)
+    spans = [_span_within(event, launches, 1000 * begin, 1000 * end) for event in ended]
     durations = [(finish - launch) / 1000 for launch, finish in spans]
     lengths = _fit_seconds(jobs)
     refit_seconds = lengths.pop("refit", None)
@@ -173,12 +175,23 @@ def _span(ended: Event) -> tuple[int, int]:
     return task["Launch Time"], min(task["Finish Time"], task["Launch Time"] + _held_ms(ended))
 
 
-def _span_within(ended: Event, begin: float, end: float) -> tuple[float, float]:
+def _launches(tasks: Iterable[Event]) -> dict[str, list[int]]:
+    """Return when tasks were launched on each executor, in order, in milliseconds of the clock."""
+    launches: dict[str, list[int]] = {}
+    for task in tasks:
+        launches.setdefault(task["Executor ID"], []).append(task["Launch Time"])
+    return {executor: sorted(times) for executor, times in launches.items()}
+
+
+def _span_within(ended: Event, launches: Mapping[str, list[int]], begin: float, end: float) -> tuple[float, float]:
     """Return the part of a task's span that lies between `begin` and `end`, of length 0 where there is none."""
     launch, finish = _span(ended)
     if launch < begin:
-        # Its time was counted from when its executor took it up, some time after its launch: it ended later than that.
-        finish = ended["Task Info"]["Finish Time"]
+        # Its time was counted from when its executor took it up, some time after its launch: it ended later than that,
+        # but no later than when its executor got another task, or when the driver had handled its result.
+        others = launches[ended["Task Info"]["Executor ID"]]
+        given_on = others[bisect_left(others, finish) :][:1]
+        finish = min([ended["Task Info"]["Finish Time"], *given_on])
     return min(max(launch, begin), end), min(max(finish, begin), end)
 
 

@@ -87,6 +87,13 @@ def test_a_task_of_an_earlier_call_ends_when_the_driver_says_so():
     assert count_engaged([task(1000, 900, finish=2200)], 2.0, 2.1).slots == 1
 
 
+def test_a_task_of_an_earlier_call_ends_where_its_executor_gets_another():
+    # The driver has handled the results of the two at 2.3 s; their slots were free at 1.95 and taken again at 2.1.
+    before = [task(1000, 900, finish=2300, executor=name) for name in "01"]
+    ran = count_engaged([*before, *(task(2100, 500, executor=name) for name in "01")], 2.0, 3.0)
+    assert (ran.slots, ran.tasks) == (2, 4)
+
+
 def test_nothing_ran():
     assert count_engaged([]).slots == 0
 
