@@ -139,12 +139,18 @@ def _add_bench(commands: Commands) -> None:
         metavar="N",
         help="leave out blocks that would end later (default for size ci without --blocks: 9.5; else none)",
     )
-    bench.add_argument("--seed", type=int, metavar="N", help="of the random order (default: 0)")
+    bench.add_argument("--seed", type=int, metavar="N", help="of the random order (default: a new one)")
+    bench.add_argument(
+        "--warm-up",
+        type=positive_int,
+        metavar="N",
+        help="untimed passes over all cells of a process, before the timed ones (default: 1)",
+    )
     bench.add_argument(
         "--timeout",
         type=positive_float,
         metavar="SECONDS",
-        help="for each cell, both its calls; as long for the start of a session",
+        help="for a cell in each pass; as long for the start of a session",
     )
     bench.add_argument("--resume", action="store_true", help="go on with a run: what has no good record runs again")
     bench.add_argument("--out", type=Path, metavar="DIR", help="run folder (default: results/run-DATE)")

@@ -20,6 +20,7 @@ MIN_BLOCKS = 6  # the fewest samples for which `median_interval` reaches 95 %: 1
 SPREAD_LIMIT = 0.10
 DRIFT_LIMIT = 0.10
 DRIFT_P = 0.05
+MIN_CHANGES = 3  # blocks before a change from call to call is said
 
 
 class Interval(NamedTuple):
@@ -163,6 +164,20 @@ def instability(values: Sequence[float]) -> list[str]:
         if abs(change) > DRIFT_LIMIT and drift_p(values) <= DRIFT_P:
             said.append(f"drifts over the blocks by {change:+.0%}")
     return said
+
+
+def unsettled(passes: Sequence[Sequence[float]]) -> list[str]:
+    """Times that still fell from the first timed call of a process to the last: a phrase, empty where they did not.
+
+    Parameters
+    ----------
+    passes : sequence of sequence of float
+        Times of the timed calls, in order, for each block.
+    """
+    changes = [times[-1] / times[0] for times in passes if len(times) > 1]
+    if len(changes) < MIN_CHANGES or (change := float(np.median(changes))) > 1 - DRIFT_LIMIT:
+        return []
+    return [f"not settled: the last timed call took {change:.2f} times as long as the first"]
 
 
 def caveats(values: Sequence[float]) -> list[str]:

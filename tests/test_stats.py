@@ -128,6 +128,15 @@ def test_drift_p_of_ties_is_one():
     assert stats.drift_p([2.0] * 6) == 1
 
 
+def test_times_that_still_fall_are_said_where_there_are_enough_blocks():
+    falling = [[1.0, 0.8], [2.0, 1.7], [1.0, 0.85]]
+    assert stats.unsettled(falling) == ["not settled: the last timed call took 0.85 times as long as the first"]
+    assert stats.unsettled(falling[:2]) == []
+    assert stats.unsettled([[1.0, 0.95]] * 3) == []
+    assert stats.unsettled([[1.0, 1.3]] * 3) == []  # slower is no sign of a JVM that warms up
+    assert stats.unsettled([[1.0]] * 3) == []  # of one pass
+
+
 def test_instability_names_what_is_wrong():
     assert stats.instability([1.0, 1.01, 0.99, 1.0, 1.02, 1.01]) == []
     assert stats.instability([1.0]) == []

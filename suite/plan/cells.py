@@ -27,6 +27,10 @@ NO_SHAPE = ("slots", "parallelism", "calls")  # what a size may hold besides fac
 # Timed calls of a recipe in a process, for `compare` and where its size does not say: an even number, so that each
 # side goes first as often.
 GATE_CALLS = 2
+# Timed calls in a process for `bench`, each of another pass over the cells: two, there and back, give each cell the
+# same mean place. A smoke run tells only whether everything works.
+BENCH_CALLS = 2
+SMOKE_CALLS = 1
 
 
 @dataclass(frozen=True)
@@ -56,7 +60,7 @@ class Cell:
         Whether it wants more processes or slots than there are cores. False for a recipe that fixes its slots itself:
         its jobs wait instead of computing.
     calls : int
-        Timed calls in a process, after the cold one; the cell's time is their median.
+        Timed calls in a process, after what warms it up; the cell's time is their median.
     skip : str or None
         Why it cannot run here, where that is known beforehand.
     """
@@ -170,8 +174,9 @@ class Request:
 def plan_cells(scenarios: Sequence[Scenario], request: Request) -> list[Cell]:
     """Make the whole plan, in the order in which it will run.
 
-    Every block holds every cell once, grouped by session (a fresh process each), groups and cells in random order.
-    Block 0 alone runs base cases first, so that there is a reference answer for all that follow; `compare` runs none.
+    Every block holds every cell once, grouped by session (a fresh process each), groups and cells in random order. The
+    first cell of a process has the only cold call there: over the blocks, the variants take turns with it. In block 0
+    the process that runs most base cases goes first, so that there is a reference answer for all that follow.
 
     Parameters
     ----------
@@ -197,9 +202,14 @@ def plan_cells(scenarios: Sequence[Scenario], request: Request) -> list[Cell]:
     if not request.gate:
         templates = _with_base_or_skipped(templates)
     shuffle = random.Random(request.seed)
+    groups = _groups(templates)
+    variants = {name: list(dict.fromkeys(cell.name for cell in group)) for name, group in groups.items()}
+    for names in variants.values():
+        shuffle.shuffle(names)
     cells: list[Cell] = []
     for block in range(request.blocks):
-        for cell in _order(templates, shuffle, bases_first=block == 0 and not request.gate):
+        first = {name: names[block % len(names)] for name, names in variants.items()}
+        for cell in _order(groups, first, shuffle, bases_first=block == 0 and not request.gate):
             number = cell_id(cell.scenario, cell.variant, cell.factors, block)
             cells.append(replace(cell, id=number, block=block, order=len(cells)))
     return cells
@@ -212,20 +222,32 @@ def _with_base_or_skipped(templates: list[Cell]) -> list[Cell]:
     return [cell if cell.key in asked or cell.skip else replace(cell, skip=why) for cell in templates]
 
 
-def _order(templates: list[Cell], shuffle: random.Random, *, bases_first: bool) -> list[Cell]:
+def _groups(templates: Iterable[Cell]) -> dict[int | None, list[Cell]]:
+    """Group cells by the session that they need: those that share a process."""
     groups: dict[int | None, list[Cell]] = {}
     for cell in templates:
         groups.setdefault(cell.session, []).append(cell)
+    return groups
+
+
+def _order(
+    groups: Mapping[int | None, Sequence[Cell]],
+    first: Mapping[int | None, str],
+    shuffle: random.Random,
+    *,
+    bases_first: bool,
+) -> list[Cell]:
+    """Return the cells of a block in random order; in each group a cell of the variant that `first` names leads."""
     names = list(groups)
     shuffle.shuffle(names)
-    for cells in groups.values():
-        shuffle.shuffle(cells)
+    shuffled = {name: shuffle.sample(groups[name], len(groups[name])) for name in groups}
+    for name, cells in shuffled.items():
+        leader = next(place for place, cell in enumerate(cells) if cell.name == first[name])
+        cells.insert(0, cells.pop(leader))
     if bases_first:
-        for cells in groups.values():
-            cells.sort(key=lambda cell: not cell.base)
         # Without Spark first: a serial base case may serve recipes of any session.
         names.sort(key=lambda name: (name is not None, -sum(cell.base for cell in groups[name])))
-    return [cell for name in names for cell in groups[name]]
+    return [cell for name in names for cell in shuffled[name]]
 
 
 def sweep_centre(scenario: Scenario, request: Request) -> Factors:
@@ -263,6 +285,7 @@ def _templates(scenario: Scenario, request: Request, base: tuple[str, str]) -> l
     spec = _spec(scenario, request)
     fixes_slots = "slots" in spec
     calls = spec.pop("calls", GATE_CALLS)
+    of_bench = SMOKE_CALLS if request.size == "smoke" else BENCH_CALLS
     if not isinstance(calls, int) or calls < 1:
         raise UsageError(f"{scenario.name}: calls is {calls!r}: it is a number of timed calls, at least 1")
     slots, parallel = _parallel_values(spec, scenario, request)
@@ -271,7 +294,7 @@ def _templates(scenario: Scenario, request: Request, base: tuple[str, str]) -> l
         combinations, parallel = combinations[:1], parallel[:1]
     for factors in combinations:
         _validate(scenario, factors)
-    maker = _CellMaker(scenario, request, base, slots, fixes_slots, calls if request.gate else 1)
+    maker = _CellMaker(scenario, request, base, slots, fixes_slots, calls if request.gate else of_bench)
     cells = []
     for variant in scenario.variants:
         if request.gate and not _is_gated(scenario, variant, base):
@@ -302,8 +325,8 @@ def _tuple(value: Any) -> tuple[Any, ...]:
 def _parallel_values(spec: Factors, scenario: Scenario, request: Request) -> tuple[int, tuple[int, ...]]:
     """Take out of `spec` the fixed slots of sessions, and the values of parallelism with the centre first."""
     own_slots, own_parallel = spec.pop("slots", None), spec.pop("parallelism", None)
-    slots = max(_tuple(own_slots or request.slots or request.cores))
-    if own_slots and not request.local and slots > request.cores:
+    slots = max(_tuple(request.slots or own_slots or request.cores))
+    if own_slots and not request.slots and not request.local and slots > request.cores:
         # A cluster cannot give more slots than it has.
         slots = request.cores
         own_parallel = own_parallel and tuple(dict.fromkeys(min(value, slots) for value in _tuple(own_parallel)))

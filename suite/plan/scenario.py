@@ -60,7 +60,10 @@ class Variant:
 
 @dataclass(frozen=True)
 class Scenario:
-    """A loaded scenario file."""
+    """A loaded scenario file.
+
+    `keeps_workers` tells whether it has a `release`: what it starts outlives a call, until then.
+    """
 
     name: str
     path: Path
@@ -78,6 +81,7 @@ class Scenario:
     prepare: Callable[..., Any] | None = None
     validate: Callable[..., None] | None = None
     release: Callable[[], object] = lambda: None
+    keeps_workers: bool = False
     unequal: bool = False
     gated: tuple[str, ...] | None = None
     crossed: tuple[str, ...] = ()
@@ -187,6 +191,7 @@ def _read(module: ModuleType, path: Path) -> Scenario:
         prepare=getattr(module, "prepare", None),
         validate=getattr(module, "validate", None),
         release=getattr(module, "release", lambda: None),
+        keeps_workers=hasattr(module, "release"),
         module=module,
     )
 

@@ -87,9 +87,9 @@ def seconds_chart(run: MeasuredRun) -> tuple[Sheet, str] | None:
         return None
     sheet = Sheet(
         "How long each way of doing the same job takes",
-        "Seconds of one call, on a log axis: further left is faster. Filled: warm, the second call in a process. "
-        "Hollow: cold, a variant's first call in its process. Neither contains the start of a Spark session. Thin "
-        "strokes: single blocks.",
+        "Seconds of one call, on a log axis: further left is faster. Filled: warm. Hollow: cold, the first call of a "
+        "fresh process, in the n blocks in which it was this variant's. Neither contains the start of a Spark session. "
+        "Thin strokes: single blocks.",
         footnotes(run, shown),
     )
     stack(sheet, panels)
@@ -104,7 +104,7 @@ def _seconds_row(point: Point, of_workload: Sequence[Point], beside: Sequence[Po
         marks.append((point.seconds, True))
         texts.append(f"{number(point.seconds.median)} s{' !' if point.unstable else ''}")
     if point.cold:
-        texts.append(f"cold {number(point.cold.median)} s")
+        texts.append(f"cold {number(point.cold.median)} s (n = {point.cold.n})")
     label = point_label(point, NARROW) + rows_note(point, beside, NARROW)
     return Row(label, style_of(point, of_workload), marks, list(point.times.values()), ", ".join(texts))
 

@@ -93,7 +93,7 @@ class Point:
 
     @cached_property
     def cold(self) -> Interval | None:
-        """Seconds of the variant's first call in its process."""
+        """Seconds of its first call, of the blocks in which that was the first of its process."""
         return _interval(self._figures("cold_seconds"))
 
     @cached_property
@@ -169,8 +169,11 @@ class Point:
 
     @cached_property
     def caveats(self) -> list[str]:
-        """What only all blocks together tell of its times: too few, spread, drift, outliers."""
-        return stats.caveats(list(self.times.values())) if self.times else []
+        """What only all blocks together tell of its times: too few, spread, drift, outliers, not settled."""
+        if not self.times:
+            return []
+        passes = [cell.warm_seconds for cell in self._timed]
+        return stats.caveats(list(self.times.values())) + stats.unsettled(passes)
 
     @cached_property
     def notes(self) -> list[str]:

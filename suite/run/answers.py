@@ -65,14 +65,28 @@ class References:
 
     def __init__(self, records: Iterable[Record], *, own: bool):
         self.own = own
-        self._found: dict[str, Record] = {}
+        self._found: dict[str, tuple[str, Any]] = {}  # whose, and the answer
         for record in records:
             self.remember(record)
 
     def remember(self, record: Record) -> None:
         """Keep a base case's answer, where it is good and the first to its question."""
         if record.base and record.status == "ok":
-            self._found.setdefault(answer_key(record.workload, record.factors), record)
+            self._found.setdefault(answer_key(record.workload, record.factors), (record.name, record.answer))
+
+    def lacks(self, cell: Cell) -> bool:
+        """Whether a cell is a base case that has to find the answer to its question first, by two calls that agree."""
+        return cell.base and not self.own and cell.key not in self._found
+
+    def find(self, cell: Cell, check: Callable[[Any, Any], Any], answers: Iterable[Any]) -> None:
+        """Keep what the calls of a base case agree on.
+
+        Raises
+        ------
+        InvalidCellError
+            They do not, or it is no answer.
+        """
+        self._found[cell.key] = cell.name, self.check(cell, check, answers)
 
     def check(self, cell: Cell, check: Callable[[Any, Any], Any], answers: Iterable[Any]) -> Any:
         """Check all answers of a cell, and return the last.
@@ -85,7 +99,7 @@ class References:
         plain = [plain_answer(answer) for answer in answers]
         reference = self._found.get(cell.key)
         if reference is not None:
-            whose, truth = reference.name, reference.answer
+            whose, truth = reference
         elif cell.base or self.own:
             whose, truth = "its own first call", plain[0]
         else:

@@ -19,6 +19,7 @@ from pathlib import Path
 from suite.errors import UsageError
 from suite.machine.environment import ROOT
 from suite.plan.cells import Cell
+from suite.plan.visits import Visit, mirrored_visits, single_visits
 from suite.run.plan_file import read_plan
 
 
@@ -45,6 +46,8 @@ class Assignment:
         Whether it waits for its turn before each timed call and after the last, since another side's process is there.
     compared : bool
         Whether it is one side of a comparison, in which no base case runs.
+    warm_up : int
+        Untimed passes over the cells.
     """
 
     name: str
@@ -57,6 +60,12 @@ class Assignment:
     pipe: int
     turns: bool = False
     compared: bool = False
+    warm_up: int = 1
+
+    def visits(self) -> list[Visit]:
+        """In which order the cells are called."""
+        calls = [cell.calls for cell in self.cells]
+        return single_visits(calls) if self.compared else mirrored_visits(calls, self.warm_up)
 
     def dump(self) -> str:
         """The assignment as JSON."""

@@ -84,6 +84,7 @@ def bench(options: BenchOptions, command_line: str) -> int:
             cells=cells,
             cluster=replace(ready, conf={**conf, **ready.conf}),
             timeout=options.timeout or TIMEOUT_OF_SIZE[plan["size"]],
+            warm_up=options.warm_up or 1,
         )
         own = None if options.blocks or options.resume else MINUTES_OF_SIZE.get(plan["size"])
         code = _run_plan(run, plan, options.minutes or own)
@@ -98,6 +99,9 @@ def _plan_of(
     earlier = read_plan(directory) if options.resume and directory else None
     if earlier:
         options.fill(earlier["options"])
+    if options.seed is None:
+        # The same order in every run would repeat what the order does, not average it.
+        options.seed = earlier["seed"] if earlier else secrets.randbits(31)
     scenarios, broken = _find_scenarios(options)
     master = check_master(options.master)
     request = make_request(options, master)

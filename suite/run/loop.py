@@ -32,7 +32,7 @@ class PlannedRun:
     """A run folder and what is to be run in it.
 
     With `turns`, its processes wait for their turn before each timed call and after the last. With `compared`, it is
-    one side of a comparison.
+    one side of a comparison. `warm_up` counts the untimed passes over the cells of a process.
     """
 
     directory: Path
@@ -45,6 +45,7 @@ class PlannedRun:
     python: str = sys.executable
     turns: bool = False
     compared: bool = False
+    warm_up: int = 1
 
     @property
     def records(self) -> Path:
@@ -68,6 +69,7 @@ class PlannedRun:
             pipe=-1,
             turns=self.turns,
             compared=self.compared,
+            warm_up=self.warm_up,
         )
 
 
@@ -184,9 +186,9 @@ class Loop:
                 return False
             if news is None:
                 return not through
-            if "started" in news:
-                self.running = by_id[news["started"]]
-                self.progress.start_cell(self.running)
+            if "visit" in news:
+                self.running = by_id[news["visit"]]
+                self.progress.visit(self.running, news["number"], last=news["last"])
             elif "turn" in news:
                 cell = by_id[news["turn"]]
                 yield Turn(cell.order, turns[cell.id])

@@ -7,7 +7,7 @@ import json
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +18,38 @@ from suite.errors import InvalidCellError
 from suite.plan.cells import Cell
 from suite.plan.engagement import why_not_parallel
 from suite.plan.scenario import Scenario, files_for_workers, load_scenario, matching_kwargs, one_line
+from suite.plan.visits import Visit
 from suite.records import Record
-from suite.run.answers import References
+from suite.run.answers import References, plain_answer
 from suite.run.assignment import Assignment
 from suite.run.watch import CallWatch, overhead
 from suite.spark import session
 from suite.spark.event_log import Engaged, EventLog
+
+
+@dataclass
+class Seen:
+    """What the visits to a cell have shown so far.
+
+    Attributes
+    ----------
+    answers : list
+        Of every call.
+    cold : float or None
+        Seconds of its first call, where it was the first in the process.
+    warm : list of float
+        Seconds of each timed call.
+    warnings : dict of str to None
+        In order, each once.
+    spent : dict of str to float
+        As in `Record`.
+    """
+
+    answers: list[Any] = field(default_factory=list)
+    cold: float | None = None
+    warm: list[float] = field(default_factory=list)
+    warnings: dict[str, None] = field(default_factory=dict)
+    spent: dict[str, float] = field(default_factory=dict)
 
 
 class CellRunner:
@@ -50,7 +76,8 @@ class CellRunner:
         self.events: EventLog | None = None
         self.session_seconds: float | None = None
         self._no_session: str | None = None
-        self._called: set[tuple[str, str]] = set()
+        self._called = False
+        self._seen: dict[str, Seen] = {}
         self._data: dict[str, Any] = {}
 
     def record(self, cell: Cell, position: int, status: str, reason: str | None) -> Record:
@@ -78,14 +105,13 @@ class CellRunner:
             self._no_session = one_line(error)
             raise
 
-    def run(self, cell: Cell, position: int, benchmark: Any, turn: Callable[[], None]) -> Record:
-        """Run a cell, whose session is there: data, cold call, warm calls, checks.
+    def visit(self, cell: Cell, visit: Visit, benchmark: Any, turn: Callable[[], None]) -> Record | None:
+        """Visit a cell, whose session is there: data, calls, and after the last visit checks and the record.
 
         Parameters
         ----------
         cell : Cell
-        position : int
-            Of the cell in its process, from 0.
+        visit : Visit
         benchmark : pytest_benchmark.fixture.BenchmarkFixture
         turn : callable
             See `CallWatch`.
@@ -103,40 +129,56 @@ class CellRunner:
         arguments = matching_kwargs(variant.function, {"spark": self.spark, **cell.factors})
         arguments["data"] = self._data_for(scenario, cell)
         ready = time.perf_counter()
-        watch = CallWatch(lambda: variant.function(**arguments), self.spark, self.events, turn)
-        first = (cell.scenario, cell.variant) not in self._called
-        self._called.add((cell.scenario, cell.variant))
-        rounds = {"rounds": 1 + cell.calls, "iterations": 1}
+        seen = self._seen.setdefault(cell.id, Seen())
+        # Workers that are kept from call to call are gone after each visit, and one call starts them again.
+        untimed = int(visit.warm_up or scenario.keeps_workers)
+        finding = untimed and self.references.lacks(cell)
+        rounds = max(2 if finding else 1, untimed + visit.timed)
+        watch = CallWatch(lambda: variant.function(**arguments), self.spark, self.events, turn, untimed)
+        first, self._called = not self._called, True
         try:
-            benchmark.pedantic(watch.call, setup=watch.before_call, teardown=watch.after_call, **rounds)
+            benchmark.pedantic(
+                watch.call, setup=watch.before_call, teardown=watch.after_call, rounds=rounds, iterations=1
+            )
         finally:
             scenario.release()
         watch.after_last_call()
-        cold, *warm = benchmark.stats.stats.data
+        seconds = benchmark.stats.stats.data
+        # Where sides take turns, they make their first calls at the same time.
+        if first and not self.assignment.turns:
+            seen.cold = seconds[0]
+        seen.warm += seconds[rounds - visit.timed :]
+        seen.answers += watch.answers
         ran = watch.engaged()
         # Before the answer is checked: this also drops what was left cached.
-        warnings = watch.warnings(ran, machine=ran is None or session.is_local(self.assignment.master))
-        answer = self.references.check(cell, scenario.check, watch.answers)
+        seen.warnings |= dict.fromkeys(
+            watch.warnings(ran, machine=ran is None or session.is_local(self.assignment.master))
+        )
+        if finding:
+            self.references.find(cell, scenario.check, watch.answers)
         if why := watch.disturbance():
-            raise InvalidCellError(f"disturbed: {why}", answer)
-        if why := self._why_not_parallel(cell, scenario, ran, warm[-1]):
+            raise InvalidCellError(f"disturbed: {why}", plain_answer(watch.answers[-1]))
+        if visit.timed and (why := self._why_not_parallel(cell, scenario, ran, seconds[-1])):
             raise InvalidCellError(why)
+        # What the harness itself cost: events, checks, leftovers. Sessions and data are the recipe's needs.
+        harness = time.perf_counter() - ready - sum(seconds)
+        for name, value in (("preparing", ready - begin), ("calls", sum(seconds)), ("harness", harness)):
+            seen.spent[name] = seen.spent.get(name, 0.0) + value
+        return self._record_of(cell, visit, seen, ran) if visit.last else None
+
+    def _record_of(self, cell: Cell, visit: Visit, seen: Seen, ran: Engaged | None) -> Record:
+        """Check the answers of all calls, and make the record."""
+        answer = self.references.check(cell, self.scenarios[cell.scenario].check, seen.answers)
         return replace(
-            self.record(cell, position, "ok", None),
-            seconds=statistics.median(warm),
-            warm_seconds=warm,
-            # Where sides take turns, they make their cold calls at the same time.
-            cold_seconds=cold if first and not self.assignment.turns else None,
+            self.record(cell, visit.position, "ok", None),
+            seconds=statistics.median(seen.warm),
+            warm_seconds=seen.warm,
+            cold_seconds=seen.cold,
             answer=answer,
             engaged=None if ran is None else asdict(ran),
-            warnings=warnings,
-            overhead=None if ran is None else overhead(ran, warm[-1], cell.session or 1, self.session_seconds),
-            # What the harness itself cost: events, checks, leftovers. Sessions and data are the recipe's needs.
-            spent={
-                "preparing": ready - begin,
-                "calls": cold + sum(warm),
-                "harness": time.perf_counter() - ready - cold - sum(warm),
-            },
+            warnings=list(seen.warnings),
+            overhead=None if ran is None else overhead(ran, seen.warm[-1], cell.session or 1, self.session_seconds),
+            spent=seen.spent,
         )
 
     def _why_not_parallel(self, cell: Cell, scenario: Scenario, ran: Engaged | None, seconds: float) -> str | None:

@@ -20,6 +20,7 @@ PLAN_OPTIONS = (
     "folds",
     "blocks",
     "seed",
+    "warm_up",
     "scenarios",
     "workers",
     "conf",
@@ -74,7 +75,7 @@ class BenchOptions:
         A folder of recipes in place of the project's own.
     size, master : str or None
     slots, parallelism, folds : tuple of int or None
-    workers, blocks, seed : int or None
+    workers, blocks, seed, warm_up : int or None
     minutes, timeout : float or None
         The latter in seconds.
     resume : bool
@@ -97,6 +98,7 @@ class BenchOptions:
     blocks: int | None = None
     minutes: float | None = None
     seed: int | None = None
+    warm_up: int | None = None
     timeout: float | None = None
     resume: bool = False
     out: Path | None = None
@@ -116,10 +118,11 @@ class BenchOptions:
             value = getattr(self, each.name)
             if each.name == "scenario" or value is None or value is False:
                 continue
+            option = "--" + each.name.replace("_", "-")
             if each.name in REPEATED:
-                said += [word for text in value for word in (f"--{each.name}", text)]
+                said += [word for text in value for word in (option, text)]
                 continue
-            said.append(f"--{each.name}")
+            said.append(option)
             if value is not True:
                 said.append(",".join(map(str, value)) if isinstance(value, tuple) else str(value))
         return said

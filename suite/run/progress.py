@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Says which cell runs, how many are left, and about how long they will take."""
+"""Says which cell is called, how many are left, and about how long they will take."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def duration(seconds: float) -> str:
 
 
 class Progress:
-    """Writes a line for each cell: the first half when it starts, the second when it ends.
+    """Writes a point for each visit to a cell, and for the last a line: half of it when it starts, half when it ends.
 
     Parameters
     ----------
@@ -48,34 +48,57 @@ class Progress:
         self.seconds = seconds
         self.begin = time.monotonic()
         self.last = self.begin
-        self.open = False
+        self.line: str | None = None  # what the line began with that is not ended
+        self.at: Cell | None = None  # where time goes
+        self.spent: dict[str, float] = {}
         self.costs: dict[tuple[str, ...], list[float]] = {}
 
-    def start_cell(self, cell: Cell) -> None:
-        """Name the cell that runs now."""
+    def visit(self, cell: Cell, number: int, *, last: bool) -> None:
+        """Say that a cell is called in a pass: a point on the line of the pass, or a line of its own the last time."""
+        self._count()
+        self.at = cell
+        if last:
+            self._begin_line(cell.id, self._named(cell))
+            return
+        where = "without Spark" if cell.session is None else f"{cell.session} slots"
+        title = f"block {cell.block + 1}/{self.blocks}, {where}, pass {number + 1} "
+        if title != self.line:
+            self._begin_line(title, title)
+        self.say(".")
+
+    def _named(self, cell: Cell) -> str:
         number = self.total - len(self.left) + 1
         named = f"{cell.scenario}.{cell.variant}  {factor_words(cell.factors)}"
-        self.say(f"[{number:>{len(str(self.total))}}/{self.total}] block {cell.block + 1}/{self.blocks}  {named} ... ")
-        self.open = True
+        return f"[{number:>{len(str(self.total))}}/{self.total}] block {cell.block + 1}/{self.blocks}  {named} ... "
+
+    def _begin_line(self, line: str, text: str) -> None:
+        self.say(text if self.line is None else f"\n{text}")
+        self.line = line
+
+    def _count(self) -> None:
+        """Charge the time since the last visit to the cell that had it."""
+        now = time.monotonic()
+        if self.at is not None:
+            self.spent[self.at.id] = self.spent.get(self.at.id, 0.0) + now - self.last
+        self.last = now
 
     def end_cell(self, record: Record) -> None:
         """Say how it went and what is left."""
-        if not self.open:
-            self.start_cell(self.left[record.id])
+        if self.line != record.id:
+            self._begin_line(record.id, self._named(self.left[record.id]))
+        self._count()
         cell = self.left.pop(record.id)
-        now = time.monotonic()
         if record.status != "skipped":
             for key in self._keys(cell):
-                self.costs.setdefault(key, []).append(now - self.last)
-        self.last = now
+                self.costs.setdefault(key, []).append(self.spent.get(cell.id, 0.0))
         result = f"{record.seconds:.2f} s" if record.status == "ok" else f"{record.status}: {record.reason}"
         self.say(f"{result}{self._remaining()}\n")
-        self.open = False
+        self.line = None
 
     def _remaining(self) -> str:
         if not self.left or not self.costs:
             return ""
-        expected = sum(map(self._expected, self.left.values()))
+        expected = sum(max(0.0, self._expected(cell) - self.spent.get(cell.id, 0.0)) for cell in self.left.values())
         if self.seconds is not None:
             expected = min(expected, max(0.0, self.seconds - (time.monotonic() - self.begin)))
         return f"   (about {duration(expected)} left)"
@@ -86,5 +109,5 @@ class Progress:
         return [(cell.scenario, cell.variant, str(cell.factors)), (cell.scenario, cell.variant), ()]
 
     def _expected(self, cell: Cell) -> float:
-        # Times between two results, so starts of processes and sessions are in them.
+        # Times between two visits, so starts of processes and sessions are in them.
         return next(mean(self.costs[key]) for key in self._keys(cell) if key in self.costs)

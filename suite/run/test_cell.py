@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The test that pytest runs in a child process: one parametrised test, once for each cell.
+"""The test that pytest runs in a child process: one parametrised test, once for each visit to a cell.
 
 Started by `child_process.py` as `python -m pytest test_cell.py`, not by hand. The cells come in the file that
 `FOLDOUT_ASSIGNMENT` names; what happens is told to the parent through a pipe, and each finished cell is appended to
@@ -23,6 +23,8 @@ from suite.errors import InvalidCellError
 from suite.machine import environment
 from suite.plan.cells import Cell
 from suite.plan.scenario import one_line
+from suite.plan.visits import Visit
+from suite.records import Record
 from suite.run.assignment import Assignment
 from suite.run.measure import CellRunner
 from suite.run.turns import ChildTurns
@@ -37,6 +39,8 @@ def tell(**news: Any) -> None:
 
 
 TURNS = ChildTurns(tell)
+VISITS = ASSIGNMENT.visits()
+SETTLED: set[str] = set()  # ids of cells that have their record
 
 
 def turn(cell: Cell) -> None:
@@ -60,21 +64,28 @@ def runner() -> Iterator[CellRunner]:
 
 
 @pytest.mark.parametrize(
-    ("position", "cell"), list(enumerate(ASSIGNMENT.cells)), ids=[cell.id for cell in ASSIGNMENT.cells]
+    "visit", VISITS, ids=[f"{visit.number}-{ASSIGNMENT.cells[visit.position].id}" for visit in VISITS]
 )
-def test_cell(runner: CellRunner, position: int, cell: Cell, benchmark: Any) -> None:
-    """Run a cell and write its record."""
-    tell(started=cell.id)
+def test_cell(runner: CellRunner, visit: Visit, benchmark: Any) -> None:
+    """Visit a cell, and write its record if that was the last time, or it is of no use."""
+    cell = ASSIGNMENT.cells[visit.position]
+    if cell.id in SETTLED:
+        return
+    tell(visit=cell.id, number=visit.number, last=visit.last)
+    record: Record | None
     try:
         runner.start_session(cell)
         # A session takes its time to start, which is none of the cell's: the deadline counts from here.
         tell(ready=cell.id)
-        record = runner.run(cell, position, benchmark, lambda: turn(cell))
+        record = runner.visit(cell, visit, benchmark, lambda: turn(cell))
     except InvalidCellError as error:
-        record = replace(runner.record(cell, position, "invalid", str(error)), answer=error.answer)
+        record = replace(runner.record(cell, visit.position, "invalid", str(error)), answer=error.answer)
     except Exception as error:  # noqa: BLE001 - whatever a recipe raises is its result
         traceback.print_exc()
-        record = runner.record(cell, position, "failed", cause(error) or one_line(error))
+        record = runner.record(cell, visit.position, "failed", cause(error) or one_line(error))
+    if record is None:
+        return
+    SETTLED.add(cell.id)
     records.append(Path(ASSIGNMENT.directory) / "records.jsonl", [record])
     runner.references.remember(record)
     tell(done=asdict(record))

@@ -31,6 +31,8 @@ class CallWatch:
         Of that session.
     turn : callable
         Returns when it is this process's turn: for a warm call, and to go on after the last.
+    untimed : int
+        The first so many calls are not timed.
 
     Attributes
     ----------
@@ -39,13 +41,19 @@ class CallWatch:
     """
 
     def __init__(
-        self, call: Callable[[], Any], spark: SparkSession | None, events: EventLog | None, turn: Callable[[], None]
+        self,
+        call: Callable[[], Any],
+        spark: SparkSession | None,
+        events: EventLog | None,
+        turn: Callable[[], None],
+        untimed: int,
     ):
         self.answers: list[Any] = []
         self._call = call
         self._spark = spark
         self._events = events
         self._turn = turn
+        self._untimed = untimed
         self._cached = session.cached_rdds(spark) if spark is not None else set()
         self._threads: set[threading.Thread] = set()
         self._earlier: list[Event] = []
@@ -100,7 +108,8 @@ class CallWatch:
         if ran is not None and ran.failed_tasks:
             said.append(f"{ran.failed_tasks} tasks failed or were killed")
         if machine:
-            warm_calls = list(zip(self._clocks[2::2], self._clocks[3::2], strict=True))
+            clocks = self._clocks[2 * self._untimed :]
+            warm_calls = list(zip(clocks[::2], clocks[1::2], strict=True))
             said += interference_warnings(warm_calls, psutil.cpu_count() or 1)
         return said
 

@@ -111,12 +111,19 @@ def test_the_same_cell_has_the_same_id_whatever_the_order():
     assert {c.id for c in first} == {c.id for c in second}
 
 
-def test_block_0_runs_the_base_case_of_every_question_first():
-    for seed in range(10):
-        asked = set()
-        for cell in plan_cells([scenario()], replace(REQUEST, seed=seed)):
-            assert cell.base or cell.key in asked
-            asked.add(cell.key)
+def test_no_cell_is_favoured_by_its_place_and_the_variants_take_turns_with_the_first():
+    leaders = Counter()
+    for seed in range(4):
+        cells = plan_cells([scenario()], replace(REQUEST, seed=seed, blocks=6))
+        first = [group[0].name for group in group_cells(cells)]
+        # Two variants in turns, whichever begins.
+        assert first[::2] == [first[0]] * 3
+        assert first[1::2] == [first[1]] * 3
+        assert first[0] != first[1]
+        leaders[first[0]] += 1
+        # The base case of a question may come after others that are held against it.
+        assert any(not group[0].base for group in group_cells(cells))
+    assert set(leaders) == {"one.serial", "one.pool"}
 
 
 def test_a_base_case_without_spark_comes_before_every_session():
@@ -127,9 +134,10 @@ def test_a_base_case_without_spark_comes_before_every_session():
     for seed in range(10):
         files = [scenario("a"), scenario("b", parallelism="slots", variants=(run_serial, run_udf))]
         asked = set()
-        for cell in plan_cells(files, replace(REQUEST, seed=seed, blocks=1)):
-            assert cell.base or cell.key in asked
-            asked.add(cell.key)
+        for group in group_cells(plan_cells(files, replace(REQUEST, seed=seed, blocks=1))):
+            # A process finds its base cases' answers before it holds any other against them.
+            asked |= {cell.key for cell in group if cell.base}
+            assert {cell.key for cell in group} <= asked
 
 
 def test_later_blocks_are_in_another_order():
@@ -278,8 +286,10 @@ def test_timed_calls_of_a_gate_come_from_the_size_and_shape_nothing():
     assert {(c.scenario, c.calls) for c in cells} == {("one", 4), ("two", GATE_CALLS)}
     assert all("calls" not in c.factors for c in cells)
     assert "calls" not in sweep_centre(one, gate)
-    # A benchmark calls each cell once cold and once warm, whatever a size says.
-    assert {c.calls for c in plan_cells([one], replace(gate, gate=False))} == {1}
+    # A benchmark makes two timed passes, there and back, whatever a size says; a smoke run makes one.
+    assert {c.calls for c in plan_cells([one], replace(gate, gate=False))} == {2}
+    small = scenario(sizes={"smoke": sizes["ci"]})
+    assert {c.calls for c in plan_cells([small], replace(REQUEST, size="smoke"))} == {1}
 
 
 @pytest.mark.parametrize("calls", [0, (2, 4), "two"])

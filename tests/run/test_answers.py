@@ -125,6 +125,22 @@ def test_a_base_case_is_held_against_its_own_first_call():
         references.check(BASE, asserts, [8, 9])
 
 
+def test_a_base_case_finds_the_answer_by_two_calls_that_agree():
+    references = References([], own=False)
+    assert references.lacks(BASE)
+    with pytest.raises(InvalidCellError, match="its own first call"):
+        references.find(BASE, asserts, [8, 9])
+    assert references.lacks(BASE)
+    references.find(BASE, asserts, [8, 8])
+    assert not references.lacks(BASE)
+    assert references.check(OTHER, asserts, [8]) == 8
+    # Later calls of its own are held against it too.
+    with pytest.raises(InvalidCellError, match=r"that of s\.serial"):
+        references.check(BASE, asserts, [9])
+    assert not references.lacks(OTHER)
+    assert not References([], own=True).lacks(BASE)
+
+
 def test_a_side_of_a_comparison_has_no_base_case():
     assert References([], own=True).check(OTHER, asserts, [8, 8]) == 8
 

@@ -305,7 +305,7 @@ def test_a_signal_at_any_point_leaves_records_and_a_run_that_resumes(bench, tame
 def test_ctrl_c_while_spark_runs_leaves_no_jvm(bench):
     process = bench.start(str(RECIPES / "sparkling.py"), "--size", "smoke", "--blocks", "1", "--slots", "2")
     seen = ""
-    while "sparkling.base" not in seen:
+    while "pass 1 ." not in seen:
         seen += process.stdout.read(1)
     deadline = time.monotonic() + 60
     while not any("java" in line for line in bench.left_behind()) and time.monotonic() < deadline:
@@ -506,4 +506,33 @@ def test_what_lacks_its_package_is_skipped_and_each_cell_is_released_even_if_it_
     assert found["raises"][0] == "failed"
     assert found["processes"] == ("skipped", reason)
     assert reason[:40] in said
-    assert (bench.working / "released").read_text() == "xx"
+    # After each of its three passes, and after the one that failed.
+    assert (bench.working / "released").read_text() == "xxxx"
+
+
+def test_each_run_has_an_order_of_its_own_which_is_recorded_and_kept(bench, tame, tmp_path):
+    seeds = []
+    for name in ("one", "two"):
+        bench.out = tmp_path / name
+        assert bench.run(str(tame), "--size", "smoke", "--blocks", "3", "--minutes", "0.001", "--warm-up", "2")[0] == 0
+        plan = json.loads((bench.out / "plan.json").read_text())
+        assert plan["options"]["seed"] == plan["seed"]
+        assert plan["options"]["warm_up"] == 2
+        seeds.append(plan["seed"])
+    assert seeds[0] != seeds[1]
+    code, said = bench.run("--resume")
+    assert code == 0, said
+    assert "pass 2" in said  # the second untimed one
+    planned = {cell["id"]: cell["order"] for cell in plan["cells"]}
+    assert {record.id: record.order for record in bench.records()} == planned
+
+
+def test_every_timed_call_is_kept_and_one_cold_call_a_process(bench, tame):
+    assert bench.run(str(tame), "--size", "ci", "--blocks", "2")[0] == 0
+    found = bench.records()
+    assert {len(record.warm_seconds) for record in found} == {2}
+    assert all(min(r.warm_seconds) <= r.seconds <= max(r.warm_seconds) for r in found)
+    cold = [record for record in found if record.cold_seconds is not None]
+    assert sorted(record.block for record in cold) == [0, 1]
+    assert {record.session["position"] for record in cold} == {0}
+    assert len({record.variant for record in cold}) == 2
