@@ -99,7 +99,7 @@ WORKLOAD = "SVC grid search"
 PARALLELISM = "slots"
 SIZES = {
     "smoke": {"dataset": "synthetic", "folds": (2, 3), "candidates": 3},
-    "ci": {"dataset": "synthetic", "folds": (3, 5), "candidates": 6},
+    "ci": {"dataset": "synthetic", "folds": 3, "candidates": 6},
     "full": {"dataset": ("synthetic", "digits"), "folds": (5, 3, 10), "candidates": 48},
     "gate": {"dataset": "synthetic", "folds": 3, "candidates": 36, "calls": 4},
 }

@@ -507,6 +507,11 @@ def vectors_to_matrix(vectors: pa.StructArray) -> list[np.ndarray]:
     return [matrix]
 
 
+def _joined(parts: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    keys, rows, weights = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+    return keys, rows, weights
+
+
 class _Reader:
     """Reads the batches of a task, keeps account of what is wrong with them, and hands on chunks of rows."""
 
@@ -518,17 +523,17 @@ class _Reader:
 
     def chunks(self, batches: Iterable[pa.RecordBatch]) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
         """Yield keys, rows (x, y) and weights of some rows at a time; nothing more once a problem was found."""
-        kept: list[tuple[np.ndarray, ...]] = []
+        kept: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
         for batch in batches:
             part = self.read(batch)
             if part is None:
                 continue
             kept.append(part)
             if sum(rows.nbytes for _, rows, _ in kept) > CHUNK_BYTES:
-                yield tuple(np.concatenate(arrays) for arrays in zip(*kept, strict=True))  # type: ignore[misc]
+                yield _joined(kept)
                 kept = []
         if kept:
-            yield tuple(np.concatenate(arrays) for arrays in zip(*kept, strict=True))  # type: ignore[misc]
+            yield _joined(kept)
 
     def read(self, batch: pa.RecordBatch) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
         """Return keys, rows and weights, or None where a problem was found in this batch or an earlier one."""
@@ -736,7 +741,7 @@ def errors_by_prediction(
 # ----------------------------------------------------------------------------------------------------------
 
 _GRID = {*Setting._fields, "maxIter", "tol"}  # the last two say when Spark stops, and nothing here depends on them
-_MAX_FEATURES = 4096  # above, Spark's LinearRegression takes another solver, which scales x and y in another way
+MAX_FEATURES = 4096  # above, Spark's LinearRegression takes another solver, which scales x and y in another way
 
 
 def why_not(estimator: Any, candidates: Sequence[Mapping[Param, Any]], evaluator: Any) -> str | None:
@@ -775,7 +780,7 @@ def _weight_column(stage: Any) -> str | None:
     return (stage.getOrDefault("weightCol") or None) if stage.isDefined("weightCol") else None
 
 
-class _Scan:
+class Scan:
     """Passes over the rows of a data set. Each is one Spark job of few tasks; nothing is cached or shuffled."""
 
     def __init__(self, dataset: DataFrame, estimator: LinearRegression, evaluator: RegressionEvaluator) -> None:
@@ -834,15 +839,22 @@ def _slots(session: SparkSession) -> int | None:
     return session.sparkContext.defaultParallelism
 
 
-def _complain(found: Found) -> None:
-    """Raise ValueError where rows cannot be used, as Spark does."""
+def complaint_of(found: Found) -> str | None:
+    """Say which rows cannot be used; None where all can."""
     problems = [text.format(count) for text, count in zip(_PROBLEMS, found.problems, strict=True) if count]
     if problems:
-        raise ValueError(f"the data have {'; '.join(problems)}")
+        return f"the data have {'; '.join(problems)}"
     if not found.ends:
-        raise ValueError("the data set has no rows")
+        return "the data set has no rows"
     if len(found.features) > 1:
-        raise ValueError(f"the feature vectors have different sizes: {sorted(found.features)}")
+        return f"the feature vectors have different sizes: {sorted(found.features)}"
+    return None
+
+
+def _complain(found: Found) -> None:
+    """Raise ValueError where rows cannot be used, as Spark does."""
+    if complaint := complaint_of(found):
+        raise ValueError(complaint)
 
 
 class _Pass(NamedTuple):
@@ -886,11 +898,11 @@ class OnePassTimeSeriesCrossValidator(TimeSeriesCrossValidator):
             return self._fit_all_in_pool(dataset, reason)
         with _tagged_jobs(dataset.sparkSession, self.uid):
             began = time.perf_counter()
-            scan, search = _Scan(dataset, estimator, evaluator), make_search(estimator, candidates, evaluator)
+            scan, search = Scan(dataset, estimator, evaluator), make_search(estimator, candidates, evaluator)
             found = self._pass(scan, search)
-            if (features := found.blocks.moments[0].point.shape[1] - 1) > _MAX_FEATURES:
+            if (features := found.blocks.moments[0].point.shape[1] - 1) > MAX_FEATURES:
                 return self._fit_all_in_pool(dataset, f"there are {features} features")
-            folds = folds_with_rows(found.windows, _rows_of_windows(found))
+            folds = folds_with_rows(found.windows, rows_of_windows(found.blocks, found.ends))
             moments = [found.blocks.moments[way] for way in (search.train, search.validation)]
             sides = [window_moments(found.blocks.keys, moments[i], found.ends[:, 2 * i : 2 * i + 2]) for i in (0, 1)]
             outcome = cross_validate(zip(*sides, strict=True), search)
@@ -941,7 +953,7 @@ class OnePassTimeSeriesCrossValidator(TimeSeriesCrossValidator):
             for candidate, model in zip(some, row, strict=True):
                 models[fold, candidate] = model
 
-    def _pass(self, scan: _Scan, search: Search) -> _Pass:
+    def _pass(self, scan: Scan, search: Search) -> _Pass:
         """Sum up the moments by units of time where that works, else by stretches between ends of windows."""
         column, dtype = time_column(scan.dataset, self._require("timeCol"))
         unit = self.getOrDefault("timeUnit") if self.isSet("timeUnit") else None
@@ -958,22 +970,39 @@ class OnePassTimeSeriesCrossValidator(TimeSeriesCrossValidator):
                 stored = np.array([[keys.stored(when) for when in window] for window in windows])
                 return _Pass(when, keys, blocks, windows, keys.of(stored))
             features = max(found.features)
+        when, keys, windows, ends = self.windows_in_keys(scan)
+        if features is None:
+            vector = scan.dataset.select(scan.features).head()
+            features = vector[0].size if vector and vector[0] is not None else 0
+        assert keys.edges is not None
+        scan.check_memory(len(keys.edges) + 1, features, search)
+        blocks, _ = scan.moments(when, keys, search)
+        assert blocks is not None
+        return _Pass(when, keys, blocks, windows, ends)
+
+    def windows_in_keys(self, scan: Scan) -> tuple[Column, Keys, list[Window], np.ndarray]:
+        """Find the windows of all folds by a query for the ends of the data; keys number the stretches between ends.
+
+        Returns
+        -------
+        when : Column
+            The time that `keys` takes.
+        keys : Keys
+        windows : list of Window
+        ends : ndarray of shape (folds, 4)
+            The windows in keys: train from and to, validation from and to.
+        """
+        column, dtype = time_column(scan.dataset, self._require("timeCol"))
+        unit = self.getOrDefault("timeUnit") if self.isSet("timeUnit") else None
         kind, start, end, unit = _time_range(scan.dataset, column, dtype, unit)
         windows = fold_windows(start, end, unit, **self._rules(kind, scan, unit))
         times = list(dict.fromkeys(when for window in windows for when in window))
         known = dict(zip(times, _stored(scan.dataset.sparkSession, kind, times), strict=True))
-        edges = np.unique(list(known.values()))
-        keys = Keys(kind, unit, edges)
+        keys = Keys(kind, unit, np.unique(list(known.values())))
         when = column.cast("double") if kind == "number" else column
-        if features is None:
-            vector = scan.dataset.select(scan.features).head()
-            features = vector[0].size if vector and vector[0] is not None else 0
-        scan.check_memory(len(edges) + 1, features, search)
-        blocks, _ = scan.moments(when, keys, search)
-        assert blocks is not None
-        return _Pass(when, keys, blocks, windows, keys.of(np.array([[known[t] for t in w] for w in windows])))
+        return when, keys, windows, keys.of(np.array([[known[t] for t in w] for w in windows]))
 
-    def _rules(self, kind: str, scan: _Scan, unit: str | Number | None) -> dict[str, Any]:
+    def _rules(self, kind: str, scan: Scan, unit: str | Number | None) -> dict[str, Any]:
         rules = {name: self.getOrDefault(name) for name in RULES if self.isSet(name)}
         if "cutoffs" in rules:
             rules["cutoffs"] = [cutoff_time(cutoff, kind) for cutoff in rules["cutoffs"]]
@@ -994,7 +1023,7 @@ class OnePassTimeSeriesCrossValidator(TimeSeriesCrossValidator):
 
     def _conclude(
         self,
-        scan: _Scan,
+        scan: Scan,
         found: _Pass,
         search: Search,
         results: dict[tuple[int, int], FoldResult],
@@ -1022,7 +1051,7 @@ class OnePassTimeSeriesCrossValidator(TimeSeriesCrossValidator):
         )
         return self._copyValues(model._resetUid(self.uid))
 
-    def _refit(self, scan: _Scan, found: _Pass, search: Search, best: int) -> Model | None:
+    def _refit(self, scan: Scan, found: _Pass, search: Search, best: int) -> Model | None:
         how = self.getOrDefault("refit")
         if how == "none":
             return None
@@ -1031,7 +1060,7 @@ class OnePassTimeSeriesCrossValidator(TimeSeriesCrossValidator):
         whole = merge(moments) if how == "all" else next(window_moments(found.blocks.keys, moments, last[None]))
         coefficients, condition = fit_settings(whole, [search.settings[best]])
         if condition[0, 0] <= MAX_CONDITION and not is_remote():
-            intercept = _intercept(whole, coefficients[0, 0]) if search.settings[best].fitIntercept else 0.0
+            intercept = intercept_of(whole, coefficients[0, 0]) if search.settings[best].fitIntercept else 0.0
             return make_model(estimator, coefficients[0, 0], intercept)
         rows = scan.dataset
         if how == "last":
@@ -1057,13 +1086,15 @@ def _stored(session: SparkSession, kind: str, times: Sequence[Any]) -> list[Any]
     return list(session.sql("SELECT 1").select(micros).collect()[0])
 
 
-def _rows_of_windows(found: _Pass) -> list[tuple[int, int]]:
-    places = np.searchsorted(found.blocks.keys, found.ends)
-    before = np.concatenate([[0], np.cumsum(found.blocks.rows)])[places]
+def rows_of_windows(blocks: Blocks, ends: np.ndarray) -> list[tuple[int, int]]:
+    """Count the train and the validation rows of each fold."""
+    places = np.searchsorted(blocks.keys, ends)
+    before = np.concatenate([[0], np.cumsum(blocks.rows)])[places]
     return [(int(row[1] - row[0]), int(row[3] - row[2])) for row in before]
 
 
-def _intercept(train: Moments, coefficients: np.ndarray) -> float:
+def intercept_of(train: Moments, coefficients: np.ndarray) -> float:
+    """Return the intercept that belongs to the coefficients of a fit on one group of rows."""
     means = (train.point + train.shift)[0]
     return float(means[-1] - means[:-1] @ coefficients)
 

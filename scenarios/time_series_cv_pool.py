@@ -107,7 +107,7 @@ SIZES = {
     "smoke": {"dataset": "warehouse", "folds": 2, "candidates": 6, "days": 90, "warehouses": 2, "items": 3},
     "ci": {
         "dataset": "flights",
-        "folds": (2, 3),
+        "folds": 2,
         "candidates": 2,
         "days": 365,
         "warehouses": 2,

@@ -70,6 +70,7 @@ def parser() -> argparse.ArgumentParser:
         _add_compare,
         _add_prove,
         _add_report,
+        _add_variance,
         _add_cluster,
         _add_encryption,
     ):
@@ -236,6 +237,17 @@ def _add_report(commands: Commands) -> None:
     report.set_defaults(run=_run_report)
 
 
+def _add_variance(commands: Commands) -> None:
+    variance = commands.add_parser(
+        "variance",
+        help="what the times of a run depend on: size, variant, place in the process, block",
+        description="Prints an analysis of variance of the timed calls on Spark of a run folder. The size of the work "
+        "and the variant should explain most, the place of a call in its process nearly nothing.",
+    )
+    variance.add_argument("directory", type=Path, metavar="DIR", help="a run folder")
+    variance.set_defaults(run=_run_variance)
+
+
 def _add_cluster(commands: Commands) -> None:
     cluster = commands.add_parser("cluster", help="a Spark cluster of containers that stays until it is taken down")
     cluster.add_argument("action", choices=("up", "status", "down"))
@@ -359,10 +371,24 @@ def _scenario_json(scenario: Scenario) -> dict[str, Any]:
     }
 
 
-def _run_report(options: argparse.Namespace, _: str) -> int:
-    directory, against = options.directory, options.against
+def _run_folder(options: argparse.Namespace) -> Path:
+    directory: Path = options.directory
     if not (directory / "plan.json").is_file():
         raise UsageError(f"{directory} is not a run folder: it has no plan.json")
+    return directory
+
+
+def _run_variance(options: argparse.Namespace, _: str) -> int:
+    directory = _run_folder(options)
+    from suite.report.points import read_run
+    from suite.report.variance import variance_table
+
+    print(variance_table(read_run(directory)))
+    return 0
+
+
+def _run_report(options: argparse.Namespace, _: str) -> int:
+    directory, against = _run_folder(options), options.against
     if against is not None:
         from suite.report.against import report_against
 

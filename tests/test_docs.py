@@ -5,6 +5,7 @@ import contextlib
 import importlib
 import json
 import re
+import statistics
 import textwrap
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 
 from suite.report.against import find_contests, tables_against
 from suite.report.points import read_run
+from suite.report.variance import variance_table
 
 ROOT = Path(__file__).resolve().parent.parent
 RULES = re.findall(r"^\| (\d+) \| (.+?) \| (.+?) \|$", (ROOT / "CONTRIBUTING.md").read_text(), re.MULTILINE)
@@ -85,8 +87,31 @@ def test_tables_in_the_readme_are_those_of_their_runs(name, variant):
     assert quoted in (ROOT / "README.md").read_text()
 
 
+ANALYSED = re.findall(
+    r"^<!-- python -m suite variance results/(\w+) -->$", (ROOT / "README.md").read_text(), re.MULTILINE
+)
+
+
+@pytest.mark.parametrize("name", ANALYSED)
+def test_analyses_of_variance_in_the_readme_are_those_of_their_runs(name):
+    quoted = f"<!-- python -m suite variance results/{name} -->\n{variance_table(read_run(ROOT / 'results' / name))}\n"
+    assert quoted in (ROOT / "README.md").read_text()
+
+
 def test_the_readme_quotes_tables():
+    assert len(ANALYSED) == len(set(ANALYSED)) > 0
     assert len(QUOTED) == len(set(QUOTED)) > 0
+
+
+def test_figures_of_two_workers_are_those_of_its_run():
+    run = read_run(ROOT / "results" / "two_workers")
+    by_variant = {point.variant: point for point in run.points}
+    text = " ".join((ROOT / "README.md").read_text().split())
+    speedup, bound = run.speedup(by_variant["pool"]).median, run.bound(by_variant["pool"])
+    assert f"The pool is {speedup:.2f} times as fast as one fit at a time, where its fits allow {bound:.2f}" in text
+    alone = [cell.overhead["driver"] / cell.warm_seconds[-1] for cell in by_variant["one_at_a_time"].cells]
+    assert f"for {statistics.median(alone):.0%} of the time of one fit at a time".replace("%", " %") in text
+    assert {cell.engaged["executors"] for cell in run.cells} == {2}
 
 
 def test_figures_of_the_gates_proof_are_those_of_its_files():

@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from suite.machine.environment import ROOT
 from suite.report.formatting import NONE, factors_in_words, plural
 from suite.report.point import Point
 from suite.report.points import NOT_RUN, MeasuredRun
@@ -26,6 +28,21 @@ def cell_counts(run: MeasuredRun) -> str:
     if run.strays:
         text += f" {plural(run.strays, 'record')} left out: the plan has no such cell."
     return text
+
+
+def changed_recipes(run: MeasuredRun) -> str | None:
+    """Say which recipes of a run are other files by now, or gone; None where all are as they were, or are not known."""
+    said = []
+    for name, about in run.plan["scenarios"].items():
+        path = ROOT / about.get("path", "")
+        # A recipe from elsewhere may be anywhere.
+        if not str(about.get("path", "")).startswith("scenarios/"):
+            continue
+        if not path.is_file():
+            said.append(f"{name} (gone)")
+        elif hashlib.sha256(path.read_bytes()).hexdigest() != about.get("sha256"):
+            said.append(name)
+    return f"Recipes that have changed since this run: {', '.join(said)}." if said else None
 
 
 @dataclass(frozen=True)

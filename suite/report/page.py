@@ -16,7 +16,7 @@ import jinja2
 
 from suite.report import captions, charts, tables
 from suite.report.charts import Chart
-from suite.report.findings import cell_counts, losses
+from suite.report.findings import cell_counts, changed_recipes, losses
 from suite.report.point import PARALLEL, Point
 from suite.report.points import MeasuredRun, read_run
 from suite.report.tables import PageTable
@@ -86,6 +86,7 @@ def page(run: MeasuredRun, drawn: Iterable[Chart], folder: Path) -> str:
         about=captions.describe_run(run),
         blocks=captions.describe_blocks(run),
         command=run.plan.get("command") or "an unknown command",
+        changed=changed_recipes(run),
         one_host=captions.is_one_host(run.master),
         **_losing(run),
         failing=tables.failures_table(run),

@@ -15,7 +15,7 @@ from suite.report.captions import (
     shared_setting,
     shown_of_job,
 )
-from suite.report.findings import cell_counts, failures, losses
+from suite.report.findings import cell_counts, changed_recipes, failures, losses
 from suite.report.formatting import NONE, block_words, interval_words, number, plural, ratio_digits, ratio_words
 from suite.report.point import Point
 from suite.report.points import MeasuredRun, read_run
@@ -35,6 +35,8 @@ def summary(directory: Path) -> str:
     run = read_run(directory)
     lines = [cell_counts(run), "", _columns("", "warm s", "cold s", "speedup", "95 %", "bound")]
     lines += [*_timed_lines(run), *_losing_lines(run), *_failing_lines(run)]
+    if changed := changed_recipes(run):
+        lines += ["", changed]
     return "\n".join(_shorten(line.rstrip(), WIDTH_OF_TERMINAL) for line in lines)
 
 

@@ -204,8 +204,9 @@ def test_the_optimizing_compiler_stays_off_where_a_side_says_nothing_else(recipe
         sides, tmp_path, request, existing_cluster("local[2]"), find_java(), "", 1.0, random.Random(0)
     )
     conf = {name: comparison.make_loop(name, plans[name], tmp_path / name).run.cluster.conf for name in sides}
-    assert conf["base"]["spark.driver.defaultJavaOptions"] == "-XX:TieredStopAtLevel=1"
-    assert conf["base"]["spark.executor.defaultJavaOptions"] == "-XX:TieredStopAtLevel=1"
+    steady = "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=240m"
+    assert conf["base"]["spark.driver.defaultJavaOptions"] == steady
+    assert conf["base"]["spark.executor.defaultJavaOptions"] == steady
     assert conf["head"]["spark.driver.defaultJavaOptions"] == "-Xint"
 
 

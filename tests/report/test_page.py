@@ -1,14 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """The report of made-up runs: nothing planned is left out, nothing is fetched, nothing slips in as HTML."""
 
+import hashlib
+import json
 import re
 from html.parser import HTMLParser
 
 import pytest
 import synthetic
 
+from suite.machine.environment import ROOT
 from suite.report.captions import setting_words
-from suite.report.findings import losses
+from suite.report.findings import changed_recipes, losses
 from suite.report.page import write_report
 from suite.report.points import read_run
 from suite.report.terminal import summary
@@ -70,6 +73,22 @@ def made(folder, **how):
     synthetic.write(folder, **how)
     write_report(folder)
     return Page((folder / "report.html").read_text())
+
+
+def test_a_run_of_recipes_that_are_other_files_by_now_says_so(tmp_path):
+    page = made(tmp_path)
+    named = list(read_run(tmp_path).plan["scenarios"])
+    for text in (page.text, summary(tmp_path)):
+        assert "Recipes that have changed since this run: " in text
+    there = {name: (ROOT / "scenarios" / f"{name}.py") for name in named}
+    assert any(path.is_file() for path in there.values())
+    plan = json.loads((tmp_path / "plan.json").read_text())
+    for name, path in there.items():
+        plan["scenarios"][name]["sha256"] = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
+        if not path.is_file():
+            plan["scenarios"][name]["path"] = f"{name}.py"  # from elsewhere
+    (tmp_path / "plan.json").write_text(json.dumps(plan))
+    assert changed_recipes(read_run(tmp_path)) is None
 
 
 def fail(record, status="failed", reason="it broke"):

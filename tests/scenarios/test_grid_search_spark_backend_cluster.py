@@ -135,3 +135,58 @@ def test_two_executors_share_the_work_and_may_be_killed_or_come_later(tmp_path: 
         "executors when it has grown": 2,
         "results when it has shrunk": 60,
     }
+
+
+GPU_SCRIPT = """
+import json, time
+import grid_search_spark_backend as backend, joblib
+from pyspark.sql import SparkSession
+
+builder = SparkSession.builder.master("local-cluster[1,3,1024]").config("spark.ui.enabled", "false")
+# A worker says that it has two GPUs. Nothing here computes on one: each task is to get its own, that is all.
+builder = builder.config("spark.worker.resource.gpu.amount", "2").config("spark.executor.resource.gpu.amount", "2")
+spark = builder.config("spark.worker.resource.gpu.discoveryScript", "gpus.sh").getOrCreate()
+while backend.count_slots(spark.sparkContext) < 3:
+    time.sleep(0.1)
+backend.register_spark_pool()
+
+
+def gpus_of(number):
+    from pyspark import TaskContext
+
+    time.sleep(0.3)
+    return [(kind, *held.addresses) for kind, held in TaskContext.get().resources().items()]
+
+
+found = {}
+with joblib.parallel_config("spark-pool", num_gpus_per_task=1):
+    found["tasks"] = joblib.effective_n_jobs(-1)
+    each = joblib.Parallel(batch_size=1)(joblib.delayed(gpus_of)(i) for i in range(6))
+    found["one each"] = sorted(set(map(str, each)))
+with joblib.parallel_config("spark-pool", num_gpus_per_task=2):
+    both = joblib.Parallel(batch_size=1)(joblib.delayed(gpus_of)(i) for i in range(2))
+found["two each"] = [len(held[0]) - 1 for held in both]
+try:
+    with joblib.parallel_config("spark-pool", num_gpus_per_task=3):
+        joblib.Parallel()(joblib.delayed(abs)(i) for i in range(2))
+except RuntimeError as error:
+    found["three"] = str(error)
+print(json.dumps(found))
+spark.stop()
+"""
+
+
+def test_each_task_has_the_gpus_that_it_asks_for(tmp_path: Path) -> None:
+    script = tmp_path / "gpus.sh"
+    script.write_text("""#!/bin/sh\necho '{"name": "gpu", "addresses": ["0", "1"]}'\n""")
+    script.chmod(0o700)
+    (tmp_path / "script.py").write_text(GPU_SCRIPT.replace("gpus.sh", str(script)))
+    environment = {**os.environ, "PYTHONPATH": str(Path(scenario.__file__).parent), "PYSPARK_PYTHON": sys.executable}
+    command = [sys.executable, "script.py"]
+    result = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=180)
+    assert result.returncode == 0, result.stderr[-3000:]
+    found = json.loads(result.stdout)
+    assert found["tasks"] == 2
+    assert found["one each"] == ["[('gpu', '0')]", "[('gpu', '1')]"]
+    assert found["two each"] == [2, 2]
+    assert "no executor has what a task needs" in found["three"] or "Spark refuses tasks that need" in found["three"]

@@ -1,0 +1,314 @@
+# /// script
+# requires-python = ">=3.11"
+# dependencies = ["pyspark>=4.0", "numpy", "pandas>=2.2", "pyarrow>=15", "scikit-learn>=1.5",
+#                 "joblib>=1.4"]
+# ///
+# SPDX-License-Identifier: Apache-2.0
+"""Spark's CrossValidator for linear regressions, in one pass over the data: the same folds, the same metrics.
+
+CrossValidator fits every candidate on every fold, with two scans or three for each. A linear regression needs of its
+rows only their second moments: one scan sums them up for each fold, and what the other folds have together is what a
+candidate is fitted to. Use it in the place of CrossValidator wherever the model is Spark's `LinearRegression` and the
+grid is over `regParam`, `elasticNetParam`, `fitIntercept` and `standardization`. Whatever else it is given it leaves
+to CrossValidator, with a warning. For folds in time there is one_pass_time_series_cv.py.
+
+    best = OnePassCrossValidator(
+        estimator=LinearRegression(), estimatorParamMaps=grid, evaluator=RegressionEvaluator(), numFolds=5, seed=1
+    ).fit(data).bestModel
+
+Copy it together with its sibling one_pass_time_series_cv.py, which it imports, and the siblings of that one.
+
+Run it alone:  python one_pass_cross_validator.py
+(the benchmark half also needs its sibling time_series_cv_pool.py)
+"""
+
+from __future__ import annotations
+
+import itertools
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from one_pass_time_series_cv import (
+    MAX_CONDITION,
+    MAX_FEATURES,
+    Blocks,
+    Keys,
+    Moments,
+    Outcome,
+    Scan,
+    Search,
+    concatenate,
+    cross_validate,
+    fit_settings,
+    intercept_of,
+    make_model,
+    make_search,
+    merge,
+    metrics_of,
+    why_not,
+)
+from pyspark.ml import Model
+from pyspark.ml.tuning import CrossValidator, CrossValidatorModel
+from pyspark.sql import Column, DataFrame, functions
+
+FOLD_NUMBERS = Keys("number", 1)
+
+
+class OnePassCrossValidator(CrossValidator):
+    """Choose the best linear regression by k-fold cross-validation, in one pass over the data.
+
+    Takes what `CrossValidator` takes, and gives the same folds and a `CrossValidatorModel` with the same metrics. Needs
+    a classic session, not Spark Connect.
+
+    Notes
+    -----
+    The pass is one Spark job of few tasks, which reads the data once. So a row is in one fold, where CrossValidator
+    draws its folds anew for each scan and may see a row on both sides if the rows come in another order. The metric
+    mae, and others where a fit is so close that its errors drown in rounding, take another pass, which predicts for
+    all candidates at once.
+
+    CrossValidator does the work where the moments of the rows do not suffice, and where a condition number above
+    MAX_CONDITION would cost digits. `parallelism` matters only then. The best model has no training summary.
+
+    Raises
+    ------
+    ValueError
+        Rows that Spark's `LinearRegression` would not take, or a fold without rows.
+    """
+
+    def _fit(self, dataset: DataFrame) -> CrossValidatorModel:
+        candidates = self.getEstimatorParamMaps()
+        reason = why_not(self.getEstimator(), candidates, self.getEvaluator()) if candidates else "there are none"
+        if reason:
+            return self._fit_each(dataset, reason)
+        estimator: Any = self.getEstimator()
+        evaluator: Any = self.getEvaluator()
+        rows, fold = self._with_folds(dataset)
+        scan, search = Scan(rows, estimator, evaluator), make_search(estimator, candidates, evaluator)
+        blocks, found = scan.moments(fold, FOLD_NUMBERS, search)
+        folds = self.getNumFolds()
+        if min(found.ends) < 0 or max(found.ends) >= folds:
+            raise ValueError(f"the column {self.getFoldCol()} has fold numbers outside of 0 to {folds - 1}, or nulls")
+        assert blocks is not None
+        if missing := sorted(set(range(folds)) - set(blocks.keys.tolist())):
+            raise ValueError(f"fold {', '.join(map(str, missing))} of {folds} has no rows: take fewer folds")
+        if (features := blocks.moments[0].point.shape[1] - 1) > MAX_FEATURES:
+            return self._fit_each(dataset, f"there are {features} features")
+        train, validation = blocks.moments[search.train], blocks.moments[search.validation]
+        outcome = cross_validate(zip(without_each(train), _each(validation), strict=True), search)
+        if (worst := outcome.condition.max()) > MAX_CONDITION:
+            return self._fit_each(
+                dataset,
+                f"a candidate has the condition number {worst:.1e}, more than MAX_CONDITION={MAX_CONDITION:.0e}."
+                " Columns that depend on one another do that: leave some out, or raise regParam",
+            )
+        metrics = outcome.metrics
+        if not outcome.sure.all():
+            ends = np.stack([blocks.keys, blocks.keys + 1], axis=1)
+            errors = scan.errors(fold, FOLD_NUMBERS, ends, search, outcome)
+            metrics = metrics_of(errors, outcome.weights, outcome.totals, search.metric)
+        return self._conclude(dataset, blocks, search, outcome, metrics)
+
+    def _fit_each(self, dataset: DataFrame, reason: str) -> CrossValidatorModel:
+        warnings.warn(f"moments do not suffice: {reason}. All is left to CrossValidator", stacklevel=4)
+        return super()._fit(dataset)
+
+    def _with_folds(self, dataset: DataFrame) -> tuple[DataFrame, Column]:
+        """Return the rows, and the number of a row's fold as CrossValidator draws it; -1 where it is null."""
+        if column := self.getFoldCol():
+            return dataset, functions.coalesce(functions.col(column).cast("long"), functions.lit(-1))
+        name = f"{self.uid}_rand"
+        rows = dataset.select("*", functions.rand(self.getSeed()).alias(name))
+        share = 1.0 / self.getNumFolds()
+        # As CrossValidator compares, to the last digit.
+        above = [(functions.col(name) >= fold * share).cast("long") for fold in range(1, self.getNumFolds())]
+        return rows, sum(above, functions.lit(0))
+
+    def _conclude(
+        self, dataset: DataFrame, blocks: Blocks, search: Search, outcome: Outcome, metrics: np.ndarray
+    ) -> CrossValidatorModel:
+        averages, deviations = metrics.mean(axis=0), metrics.std(axis=0)
+        best = int((np.argmax if self.getEvaluator().isLargerBetter() else np.argmin)(averages))
+        estimators: list[Any] = [self.getEstimator().copy(params) for params in self.getEstimatorParamMaps()]
+        models: list[list[Model]] | None = None
+        if self.getCollectSubModels():
+            models = [
+                [make_model(*fit) for fit in zip(estimators, coefficients, intercepts, strict=True)]
+                for coefficients, intercepts in zip(
+                    outcome.coefficients, outcome.intercepts(search.settings).tolist(), strict=True
+                )
+            ]
+        whole = merge(blocks.moments[search.train])
+        coefficients, condition = fit_settings(whole, [search.settings[best]])
+        if condition[0, 0] > MAX_CONDITION:
+            chosen: Model = self.getEstimator().fit(dataset, self.getEstimatorParamMaps()[best])
+        else:
+            intercept = intercept_of(whole, coefficients[0, 0]) if search.settings[best].fitIntercept else 0.0
+            chosen = make_model(estimators[best], coefficients[0, 0], intercept)
+        found = CrossValidatorModel(chosen, averages.tolist(), models, deviations.tolist())
+        return self._copyValues(found)
+
+
+def _each(groups: Moments) -> list[Moments]:
+    return [groups.take(slice(i, i + 1)) for i in range(len(groups.weight))]
+
+
+def without_each(groups: Moments) -> list[Moments]:
+    """Return, for each group, the moments of all the others together, of two groups or more.
+
+    Sums of those before and of those after, not the whole less one: a difference would lose digits.
+    """
+
+    def sums(parts: Sequence[Moments]) -> list[Moments]:
+        return list(itertools.accumulate(parts, lambda *pair: merge(concatenate(pair))))
+
+    each = _each(groups)
+    before, after = sums(each[:-1]), sums(each[:0:-1])[::-1]
+    between = [merge(concatenate(pair)) for pair in zip(before, after[1:], strict=False)]
+    return [after[0], *between, before[-1]]
+
+
+# --- benchmark: delete from here on when copying ------------------------
+import os
+import sys
+
+import pyarrow as pa
+from joblib import parallel_config
+from pyspark.ml.evaluation import RegressionEvaluator
+from pyspark.ml.feature import VectorAssembler
+from pyspark.ml.regression import LinearRegression
+from pyspark.sql import SparkSession
+from sklearn.base import BaseEstimator, RegressorMixin
+from sklearn.linear_model import Ridge
+from sklearn.model_selection import GridSearchCV, PredefinedSplit
+
+WORKLOAD = "linear regression CV"
+PARALLELISM = "slots"
+SIZES = {
+    "smoke": {"rows": 2_000, "folds": 2, "candidates": 3},
+    "ci": {"rows": 50_000, "folds": 3, "candidates": 8},
+    "full": {"rows": (1_000_000, 100_000), "folds": (5, 10, 20), "candidates": 16},
+}
+GATED = ("one_pass",)
+FEATURES = 12
+TOLERANCE = 1e-8  # relative
+
+
+def make_data(*, rows: int, folds: int, seed: int = 0) -> dict[str, np.ndarray]:
+    """Draw 12 correlated features of different scales and a label that depends on them, and deal out the folds."""
+    generator = np.random.default_rng(seed)
+    scales = 10.0 ** generator.integers(-2, 3, FEATURES)
+    X = generator.normal(size=(rows, FEATURES)) @ (np.eye(FEATURES) + 0.1) * scales + 5 * scales
+    y = X @ (generator.normal(size=FEATURES) / scales) + generator.normal(size=rows)
+    return {"X": X, "y": y, "fold": generator.permutation(rows) % folds}
+
+
+def prepare(data: dict[str, Any], *, spark: SparkSession) -> dict[str, Any]:
+    """Load the rows into Spark, assemble the feature vectors, and cache them. Whoever calls this unpersists `frame`."""
+    columns = {"label": data["y"], "fold": data["fold"].astype(np.int32)}
+    names = [f"x{i}" for i in range(FEATURES)]
+    columns |= dict(zip(names, data["X"].T.copy(), strict=True))
+    rows = spark.createDataFrame(pa.table(columns))
+    frame = VectorAssembler(inputCols=names, outputCol="features").transform(rows)
+    cached = frame.select("label", "fold", "features").cache()
+    cached.count()
+    return {**data, "frame": cached}
+
+
+def validate(*, rows: int, folds: int) -> None:
+    """Raise ValueError where there are fewer than two folds, or a fold has fewer rows than a fit needs."""
+    if folds < 2 or rows < 20 * folds:
+        raise ValueError(f"folds={folds}: choose 2 to {rows // 20} for {rows} rows")
+
+
+def penalties(candidates: int) -> list[float]:
+    """Return penalties of growing strength."""
+    return [10.0**power for power in np.linspace(-4, 1, candidates).tolist()]
+
+
+class ScaledRidge(RegressorMixin, BaseEstimator):
+    """scikit-learn's Ridge with the penalty that Spark's LinearRegression has.
+
+    Spark divides x and y by their standard deviations (by n, not n - 1) and regParam by that of y, and its loss is the
+    mean of the squares where Ridge has their sum.
+    """
+
+    def __init__(self, reg_param: float = 0.0) -> None:
+        self.reg_param = reg_param
+
+    def fit(self, X: np.ndarray, y: np.ndarray) -> ScaledRidge:
+        """Fit X of shape (n_rows, n_features)."""
+        self.mean_, self.scale_ = X.mean(axis=0), X.std(axis=0)
+        self.model_ = Ridge(alpha=len(y) * self.reg_param / y.std(), solver="cholesky")
+        self.model_.fit((X - self.mean_) / self.scale_, y)
+        return self
+
+    def predict(self, X: np.ndarray) -> np.ndarray:
+        """Return predictions of shape (n_rows,)."""
+        found: np.ndarray = self.model_.predict((X - self.mean_) / self.scale_)
+        return found
+
+
+def search_with_sklearn(data: dict[str, Any], candidates: int) -> dict[str, Any]:
+    """Search on one machine; `joblib.parallel_config` says in how many processes."""
+    grid = {"reg_param": penalties(candidates)}
+    metric = "neg_root_mean_squared_error"
+    search = GridSearchCV(ScaledRidge(), grid, cv=PredefinedSplit(data["fold"]), scoring=metric, n_jobs=None)
+    search.fit(data["X"], data["y"])
+    averages = [-score for score in search.cv_results_["mean_test_score"].tolist()]
+    return {"best": int(search.best_index_), "avgMetrics": averages}
+
+
+def search_with_spark(validator: CrossValidator, data: dict[str, Any], candidates: int, folds: int) -> dict[str, Any]:
+    """Search with Spark's LinearRegression."""
+    model = LinearRegression()
+    settings = {
+        "estimator": model,
+        "estimatorParamMaps": [{model.regParam: penalty} for penalty in penalties(candidates)],
+        "evaluator": RegressionEvaluator(metricName="rmse"),
+        "numFolds": folds,
+        "foldCol": "fold",
+    }
+    averages = validator._set(**settings).fit(data["frame"]).avgMetrics
+    return {"best": int(np.argmin(averages)), "avgMetrics": [float(average) for average in averages]}
+
+
+def run_serial(data: dict[str, Any], *, candidates: int) -> dict[str, Any]:
+    """scikit-learn's GridSearchCV, one process."""
+    with parallel_config("loky", n_jobs=1):
+        return search_with_sklearn(data, candidates)
+
+
+def run_loky(data: dict[str, Any], *, parallelism: int, candidates: int) -> dict[str, Any]:
+    """scikit-learn's GridSearchCV, loky processes."""
+    with parallel_config("loky", n_jobs=parallelism, inner_max_num_threads=1):
+        return search_with_sklearn(data, candidates)
+
+
+def run_cross_validator(
+    data: dict[str, Any], *, spark: SparkSession, parallelism: int, folds: int, candidates: int
+) -> dict[str, Any]:
+    """Spark's CrossValidator, a thread a slot."""
+    return search_with_spark(CrossValidator(parallelism=parallelism), data, candidates, folds)
+
+
+def run_one_pass(data: dict[str, Any], *, spark: SparkSession, folds: int, candidates: int) -> dict[str, Any]:
+    """One pass over the data."""
+    return search_with_spark(OnePassCrossValidator(), data, candidates, folds)
+
+
+def check(reference: dict[str, Any], answer: dict[str, Any]) -> None:
+    """Raise AssertionError where a mean error differs by more than TOLERANCE, or another candidate wins."""
+    np.testing.assert_allclose(answer["avgMetrics"], reference["avgMetrics"], rtol=TOLERANCE)
+    assert answer["best"] == reference["best"], f"candidate {answer['best']} won, expected {reference['best']}"
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+    session = SparkSession.builder.master("local[2]").getOrCreate()
+    made = prepare(make_data(rows=50_000, folds=5), spark=session)
+    found = run_one_pass(made, spark=session, folds=5, candidates=8)
+    print(f"RMSE of each candidate: {found['avgMetrics']}; the best is number {found['best']}")
+    session.stop()

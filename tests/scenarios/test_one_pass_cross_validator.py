@@ -1,0 +1,185 @@
+# SPDX-License-Identifier: Apache-2.0
+"""K-fold cross-validation in one pass: what Spark's own CrossValidator finds, in one scan of the data."""
+
+import warnings
+
+import numpy as np
+import one_pass_cross_validator as recipe
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from one_pass_cross_validator import OnePassCrossValidator, without_each
+from one_pass_time_series_cv import moments_by_key
+from pyspark.ml.evaluation import RegressionEvaluator
+from pyspark.ml.feature import VectorAssembler
+from pyspark.ml.regression import LinearRegression, LinearRegressionModel
+from pyspark.ml.tuning import CrossValidator, CrossValidatorModel
+from pyspark.sql import functions as F  # noqa: N812
+
+EXACT = 1e-8  # relative
+
+
+@pytest.fixture(scope="module")
+def data(spark):
+    """Three hundred rows of features of different scales in three partitions, with weights and numbers of folds."""
+    generator = np.random.default_rng(3)
+    x = generator.normal(size=(300, 4)) * [1, 50, 0.02, 3] + [0, 400, 1, -2]
+    columns = {f"x{i}": x[:, i] for i in range(4)}
+    columns |= {"label": x @ [3, 0.1, 40, 0.5] + generator.normal(size=300), "w": generator.random(300) + 0.1}
+    columns |= {"part": (np.arange(300) % 4).astype(np.int32)}
+    rows = spark.createDataFrame(pa.table(columns)).repartition(3)
+    assembled = VectorAssembler(inputCols=[f"x{i}" for i in range(4)], outputCol="features").transform(rows)
+    return assembled.localCheckpoint()
+
+
+def settings(metric="rmse", estimator=None, evaluator=None, **more):
+    model = estimator or LinearRegression(tol=1e-12, maxIter=1000)
+    grid = [
+        {model.regParam: 0.0},
+        {model.regParam: 0.3, model.fitIntercept: False},
+        {model.regParam: 0.1, model.elasticNetParam: 0.5},
+        {model.regParam: 2.0, model.standardization: False},
+    ]
+    score = evaluator or RegressionEvaluator(metricName=metric)
+    return {"estimator": model, "estimatorParamMaps": grid, "evaluator": score, **more}
+
+
+def both(data, **values):
+    """The models that Spark's own class and this one give, the second without a warning."""
+    expected = CrossValidator(**values).fit(data)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        return expected, OnePassCrossValidator(**values).fit(data)
+
+
+@pytest.mark.spark
+@pytest.mark.parametrize("metric", ["rmse", "mse", "r2", "mae", "var"])
+@pytest.mark.parametrize(
+    "folds", [{"numFolds": 3, "seed": 7}, {"numFolds": 4, "foldCol": "part"}], ids=["drawn", "given"]
+)
+def test_the_metrics_are_those_of_crossvalidator(data, metric, folds):
+    expected, found = both(data, **settings(metric, **folds))
+    np.testing.assert_allclose(found.avgMetrics, expected.avgMetrics, rtol=1e-6)
+    np.testing.assert_allclose(found.stdMetrics, expected.stdMetrics, rtol=1e-4)
+    # Without a tolerance of Spark's own: its ridge regressions are solved exactly.
+    exact = [0, 1, 3]
+    np.testing.assert_allclose(np.take(found.avgMetrics, exact), np.take(expected.avgMetrics, exact), rtol=EXACT)
+    assert type(found) is CrossValidatorModel
+    assert isinstance(found.bestModel, LinearRegressionModel)
+    for name in ("regParam", "elasticNetParam", "fitIntercept", "standardization"):
+        assert found.bestModel.getOrDefault(name) == expected.bestModel.getOrDefault(name)
+    np.testing.assert_allclose(found.bestModel.coefficients, expected.bestModel.coefficients, rtol=1e-6)
+    assert found.bestModel.intercept == pytest.approx(expected.bestModel.intercept, rel=1e-6, abs=1e-9)
+
+
+@pytest.mark.spark
+def test_weights_of_the_fit_and_of_the_metric_are_each_their_own(data):
+    model = LinearRegression(weightCol="w")
+    for score in (RegressionEvaluator(), RegressionEvaluator(weightCol="w")):
+        expected, found = both(data, **settings(estimator=model, evaluator=score, numFolds=4, foldCol="part"))
+        exact = [0, 1, 3]
+        np.testing.assert_allclose(np.take(found.avgMetrics, exact), np.take(expected.avgMetrics, exact), rtol=EXACT)
+
+
+@pytest.mark.spark
+def test_one_scan_however_many_folds_and_candidates(data, spark):
+    context = spark.sparkContext._jsc.sc()
+
+    def jobs():
+        context.listenerBus().waitUntilEmpty()
+        return context.statusStore().jobsList(None).size()
+
+    for folds in (2, 9):
+        before = jobs()
+        OnePassCrossValidator(**settings(numFolds=folds, seed=1)).fit(data)
+        assert jobs() - before == 1
+    before = jobs()
+    OnePassCrossValidator(**settings("mae", numFolds=2, seed=1)).fit(data)
+    assert jobs() - before == 2
+
+
+@pytest.mark.spark
+def test_models_are_collected_saved_and_predict(data, tmp_path):
+    values = settings(numFolds=3, seed=7, collectSubModels=True)
+    expected, found = both(data, **values)
+    assert [len(row) for row in found.subModels] == [4, 4, 4]
+    for ours, theirs in zip(found.subModels[2], expected.subModels[2], strict=True):
+        np.testing.assert_allclose(ours.coefficients, theirs.coefficients, rtol=1e-5)
+        assert ours.intercept == pytest.approx(theirs.intercept, rel=1e-5, abs=1e-9)
+    found.save(str(tmp_path / "model"))
+    again = CrossValidatorModel.load(str(tmp_path / "model"))
+    assert again.avgMetrics == found.avgMetrics
+    predicted = found.transform(data).agg(F.sum("prediction")).first()[0]
+    assert again.transform(data).agg(F.sum("prediction")).first()[0] == pytest.approx(predicted)
+    OnePassCrossValidator(**values).save(str(tmp_path / "search"))
+    assert OnePassCrossValidator.load(str(tmp_path / "search")).getNumFolds() == 3
+
+
+@pytest.mark.spark
+def test_what_moments_do_not_tell_is_left_to_crossvalidator_and_said(data):
+    model = LinearRegression(loss="huber", maxIter=5)
+    plain = {"estimator": model, "estimatorParamMaps": [{model.regParam: 0.1}], "evaluator": RegressionEvaluator()}
+    with pytest.warns(UserWarning, match=r"moments do not suffice: it needs loss='squaredError'.*left to CrossValid"):
+        found = OnePassCrossValidator(**plain, numFolds=2, seed=1).fit(data)
+    assert found.avgMetrics == pytest.approx(CrossValidator(**plain, numFolds=2, seed=1).fit(data).avgMetrics)
+    twice = VectorAssembler(inputCols=["x0", "x1", "x0"], outputCol="twice").transform(data)
+    ridge = LinearRegression(featuresCol="twice", regParam=0.0)
+    collinear = {**plain, "estimator": ridge, "estimatorParamMaps": [{ridge.regParam: 0.0}]}
+    with pytest.warns(UserWarning, match="more than MAX_CONDITION"):
+        OnePassCrossValidator(**collinear, numFolds=2, seed=1).fit(twice)
+
+
+@pytest.mark.spark
+def test_rows_and_folds_that_cannot_be_used_are_refused_in_one_line(data):
+    def fit(frame, **more):
+        return OnePassCrossValidator(**settings(**{"numFolds": 4, "foldCol": "part", **more})).fit(frame)
+
+    with pytest.raises(ValueError, match="fold numbers outside of 0 to 2, or nulls"):
+        fit(data, numFolds=3)
+    with pytest.raises(ValueError, match="fold numbers outside of 0 to 3, or nulls"):
+        fit(data.withColumn("part", F.when(F.col("x0") > 0, F.col("part"))))
+    with pytest.raises(ValueError, match="fold 4 of 5 has no rows: take fewer folds"):
+        fit(data, numFolds=5)
+    with pytest.raises(ValueError, match="labels that are null, NaN or infinite"):
+        fit(data.withColumn("label", F.when(F.col("x0") > 0, F.col("label"))))
+
+
+@given(
+    seed=st.integers(0, 10_000),
+    folds=st.integers(2, 7),
+    offset=st.sampled_from([0.0, 1e8]),
+    weighted=st.booleans(),
+)
+def test_the_moments_of_all_other_folds_are_those_of_their_rows(seed, folds, offset, weighted):
+    generator = np.random.default_rng(seed)
+    rows = generator.normal(size=(folds * 6, 3)) + offset
+    keys = np.arange(len(rows)) % folds
+    weights = generator.random(len(rows)) + 0.1 if weighted else None
+    _, groups = moments_by_key(keys, rows, weights)
+    for fold, others in enumerate(without_each(groups)):
+        kept = keys != fold
+        _, expected = moments_by_key(np.zeros(kept.sum(), int), rows[kept], None if weights is None else weights[kept])
+        np.testing.assert_allclose(others.weight, expected.weight, rtol=1e-12)
+        np.testing.assert_allclose(others.scatter, expected.scatter, rtol=1e-6, atol=1e-9)
+        means = [part.point + part.shift for part in (others, expected)]
+        np.testing.assert_allclose(*means, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.spark
+def test_scikit_learn_spark_and_one_pass_give_the_same_answer(spark):
+    data = recipe.prepare(recipe.make_data(rows=500, folds=3), spark=spark)
+    try:
+        expected = recipe.run_serial(data, candidates=4)
+        for found in (
+            recipe.run_loky(data, parallelism=2, candidates=4),
+            recipe.run_cross_validator(data, spark=spark, parallelism=2, folds=3, candidates=4),
+            recipe.run_one_pass(data, spark=spark, folds=3, candidates=4),
+        ):
+            recipe.check(expected, found)
+    finally:
+        data["frame"].unpersist()
+    with pytest.raises(AssertionError):
+        recipe.check(expected, {**expected, "avgMetrics": [m * (1 + 1e-7) for m in expected["avgMetrics"]]})
+    with pytest.raises(ValueError, match="choose 2 to 25 for 500 rows"):
+        recipe.validate(rows=500, folds=26)

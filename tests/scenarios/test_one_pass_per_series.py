@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A model for each series in one pass: what a search of each series by itself finds."""
+
+from datetime import date, timedelta
+
+import numpy as np
+import one_pass_per_series as recipe
+import pandas as pd
+import pytest
+from one_pass_per_series import fit_each_series
+from one_pass_time_series_cv import OnePassTimeSeriesCrossValidator
+from pyspark.ml.evaluation import RegressionEvaluator
+from pyspark.ml.feature import VectorAssembler
+from pyspark.ml.regression import LinearRegression
+from pyspark.sql import functions as F  # noqa: N812
+from time_series_cv import TimeSeriesCrossValidator
+
+pytestmark = pytest.mark.spark
+FIRST = date(2024, 1, 1)
+DAYS = 60
+EXACT = 1e-8  # relative
+
+
+@pytest.fixture(scope="module")
+def frame():
+    """Four series over sixty days: one begins late, one has a single week, all have relations of their own."""
+    generator = np.random.default_rng(5)
+    parts = []
+    for number, (name, begin, end) in enumerate(
+        [("a", 0, DAYS), ("b", 0, DAYS), ("late", 38, DAYS), ("short", 53, DAYS)]
+    ):
+        days = np.repeat(np.arange(begin, end), 2)
+        x = generator.normal(size=(len(days), 3)) * [1, 20, 0.1]
+        y = x @ (generator.normal(size=3) / [1, 20, 0.1]) + 0.5 * number + generator.normal(size=len(days)) * 0.3
+        columns = {"kind.of": name, "item": number % 2, "day": [FIRST + timedelta(days=int(day)) for day in days]}
+        columns |= {"label": y, "w": generator.random(len(days)) + 0.1}
+        parts.append(pd.DataFrame(columns | {f"x{i}": x[:, i] for i in range(3)}))
+    return pd.concat(parts)
+
+
+@pytest.fixture(scope="module")
+def data(spark, frame):
+    rows = spark.createDataFrame(frame.sample(frac=1, random_state=0)).repartition(3)
+    assembled = VectorAssembler(inputCols=[f"x{i}" for i in range(3)], outputCol="features").transform(rows)
+    return assembled.localCheckpoint()
+
+
+def search(kind=OnePassTimeSeriesCrossValidator, metric="rmse", model=None, **more):
+    model = model or LinearRegression()
+    return kind(
+        estimator=model,
+        estimatorParamMaps=[{model.regParam: 0.01}, {model.regParam: 1.0, model.fitIntercept: False}],
+        evaluator=RegressionEvaluator(metricName=metric),
+        **{"timeCol": "day", "timeUnit": "day", "horizon": 7, "numFolds": 3, **more},
+    )
+
+
+def by_name(found):
+    return {row["kind.of"]: row for row in found.collect()}
+
+
+@pytest.mark.parametrize("metric", ["rmse", "mae", "r2"])
+def test_each_series_has_what_a_search_of_its_own_finds(data, metric):
+    found = by_name(fit_each_series(search(metric=metric), data, ["kind.of", "item"]))
+    assert set(found) == {"a", "b", "late", "short"}
+    assert {name: row["item"] for name, row in found.items()} == {"a": 0, "b": 1, "late": 0, "short": 1}
+    for name in ("a", "b"):
+        alone = data.where(F.col("`kind.of`") == name)
+        expected = search(TimeSeriesCrossValidator, metric).fit(alone)
+        row = found[name]
+        np.testing.assert_allclose(row["avgMetrics"], expected.avgMetrics, rtol=EXACT)
+        assert row["bestIndex"] == expected.bestIndex
+        assert (row["folds"], row["rows"], row["problem"]) == (3, 2 * DAYS, None)
+        np.testing.assert_allclose(row["coefficients"], expected.bestModel.coefficients, rtol=1e-6)
+        assert row["intercept"] == pytest.approx(expected.bestModel.intercept, rel=1e-6, abs=1e-9)
+
+
+def test_a_series_that_begins_late_has_the_folds_that_it_has_rows_for(data, frame):
+    found = by_name(fit_each_series(search(), data, ["kind.of"]))
+    late = frame[frame["kind.of"] == "late"]
+    metrics = []
+    for fold in range(3):  # the last three weeks of the calendar of all series
+        cut = FIRST + timedelta(days=DAYS - 7 * (3 - fold))
+        train, rest = late[late["day"] < cut], late[late["day"] >= cut]
+        validation = rest[rest["day"] < cut + timedelta(days=7)]
+        if len(train):
+            model = recipe.ScaledRidge(0.01).fit(train[["x0", "x1", "x2"]].to_numpy(), train["label"].to_numpy())
+            errors = validation["label"] - model.predict(validation[["x0", "x1", "x2"]].to_numpy())
+            metrics.append(np.sqrt(np.mean(errors**2)))
+    assert found["late"]["folds"] == len(metrics) == 3
+    assert found["late"]["avgMetrics"][0] == pytest.approx(np.mean(metrics), rel=EXACT)
+    more = by_name(fit_each_series(search(numFolds=6), data, ["kind.of"]))
+    assert (more["late"]["folds"], more["a"]["folds"]) == (3, 6)
+    assert found["short"]["problem"] == "no fold has rows to train on and to validate"
+    assert found["short"]["coefficients"] is None
+
+
+def test_what_a_series_cannot_be_fitted_on_is_said_and_the_others_are(data):
+    holes = data.withColumn("label", F.when((F.col("`kind.of`") != "a") | (F.col("x0") > 0), F.col("label")))
+    found = by_name(fit_each_series(search(), holes, ["kind.of"]))
+    assert "labels that are null, NaN or infinite" in found["a"]["problem"]
+    assert found["b"]["problem"] is None
+    twice = VectorAssembler(inputCols=["x0", "x1", "x0"], outputCol="twice").transform(data)
+    model = LinearRegression(featuresCol="twice")
+    singular = search(model=model)
+    singular._set(estimatorParamMaps=[{model.regParam: 0.0}, {model.regParam: 1.0}])
+    row = by_name(fit_each_series(singular, twice, ["kind.of"]))["a"]
+    assert np.isnan(row["avgMetrics"][0])
+    assert row["bestIndex"] == 1
+    singular._set(estimatorParamMaps=[{model.regParam: 0.0}])
+    row = by_name(fit_each_series(singular, twice, ["kind.of"]))["a"]
+    assert row["bestIndex"] is None
+    assert "raise regParam, or leave columns out" in row["problem"]
+
+
+def test_weights_count(data):
+    model = LinearRegression(weightCol="w")
+    found = by_name(fit_each_series(search(model=model), data, ["kind.of"]))
+    expected = search(TimeSeriesCrossValidator, model=model).fit(data.where(F.col("`kind.of`") == "b"))
+    np.testing.assert_allclose(found["b"]["avgMetrics"], expected.avgMetrics, rtol=EXACT)
+
+
+def test_jobs_do_not_grow_with_the_series(data, spark):
+    context = spark.sparkContext._jsc.sc()
+
+    def jobs(frame):
+        context.listenerBus().waitUntilEmpty()
+        before = context.statusStore().jobsList(None).size()
+        fit_each_series(search(), frame, ["series"]).collect()
+        context.listenerBus().waitUntilEmpty()
+        return context.statusStore().jobsList(None).size() - before
+
+    few = data.withColumn("series", F.lit(1)).localCheckpoint()
+    many = data.crossJoin(spark.range(25)).withColumn("series", F.col("id")).coalesce(3).localCheckpoint()
+    assert jobs(few) == jobs(many)
+
+
+def test_what_makes_no_sense_is_refused_before_a_job(data):
+    with pytest.raises(ValueError, match="by is empty"):
+        fit_each_series(search(), data, [])
+    with pytest.raises(ValueError, match="column of its own named 'Rows': rename"):
+        fit_each_series(search(), data.withColumn("Rows", F.lit(1)), ["Rows"])
+    with pytest.raises(ValueError, match="moments do not suffice: it needs loss='squaredError'"):
+        fit_each_series(search(model=LinearRegression(loss="huber")), data, ["kind.of"])
+
+
+def test_scikit_learn_and_one_pass_give_the_same_answer(spark):
+    data = recipe.prepare(recipe.make_data(series=6, days=90), spark=spark)
+    try:
+        expected = recipe.run_serial(data, folds=3, candidates=4)
+        recipe.check(expected, recipe.run_loky(data, parallelism=2, folds=3, candidates=4))
+        recipe.check(expected, recipe.run_one_pass(data, spark=spark, folds=3, candidates=4))
+    finally:
+        data["frame"].unpersist()
+    with pytest.raises(AssertionError, match="wins"):
+        recipe.check(expected, {**expected, "wins": [*expected["wins"][::-1], 0]})
+    with pytest.raises(ValueError, match="more than 40 days"):
+        recipe.validate(days=40, folds=4)
