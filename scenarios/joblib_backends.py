@@ -68,7 +68,7 @@ PARALLELISM = "slots"
 KINDS = ("empty", "unequal", "large")
 SIZES: dict[str, dict[str, Any]] = {
     "smoke": {"kind": KINDS, "share": 0.02},
-    "ci": {"kind": KINDS, "share": 0.1},
+    "ci": {"kind": KINDS, "share": 0.05},
     "full": {"kind": KINDS, "share": 1.0},
 }
 release = stop_spark_pool

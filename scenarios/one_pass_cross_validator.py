@@ -188,7 +188,7 @@ WORKLOAD = "linear regression CV"
 PARALLELISM = "slots"
 SIZES = {
     "smoke": {"rows": 2_000, "folds": 2, "candidates": 3},
-    "ci": {"rows": 50_000, "folds": 3, "candidates": 8},
+    "ci": {"rows": 50_000, "folds": 2, "candidates": 4},
     "full": {"rows": (1_000_000, 100_000), "folds": (5, 10, 20), "candidates": 16},
 }
 GATED = ("one_pass",)

@@ -201,7 +201,7 @@ WORKLOAD = "a model per series"
 PARALLELISM = "slots"
 SIZES = {
     "smoke": {"series": 20, "days": 90, "folds": 2, "candidates": 3},
-    "ci": {"series": 100, "days": 365, "folds": 4, "candidates": 6},
+    "ci": {"series": 30, "days": 365, "folds": 4, "candidates": 6},
     "full": {"series": (1000, 100), "days": 365, "folds": (4, 12), "candidates": 6},
 }
 GATED = ("one_pass",)

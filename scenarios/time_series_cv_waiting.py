@@ -114,7 +114,7 @@ SIZES = {
     },
     "ci": {
         "slots": 32,
-        "folds": (4, 2),
+        "folds": 4,
         "candidates": 2,
         "parallelism": (8,),
         "fit_seconds": 0.2,
