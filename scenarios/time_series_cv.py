@@ -581,7 +581,8 @@ class _Search:
         self.estimator, self.evaluator = self.param("estimator"), self.param("evaluator")
         self.candidates = candidates
         self.dataset, self.session, self.windows = dataset, dataset.sparkSession, windows
-        self.data = [(dataset.filter(train), dataset.filter(validation)) for train, validation in filters]
+        self.filters = filters
+        self.data: dict[int, tuple[DataFrame, DataFrame]] = {}
         self.count = functools.partial(_counted_folds, dataset, windows, filters)
         self.counted: Future[list[Fold]] = Future()
         self.one_class: dict[int, str] = {}  # folds to their label, where it is the only one
@@ -602,10 +603,17 @@ class _Search:
             parallelism = self.param("parallelism")
             _run_batches(batches, self.fit_and_evaluate, self.collect, parallelism, self.session, cancel, self.counted)
 
+    def data_of(self, fold: int) -> tuple[DataFrame, DataFrame]:
+        """Return train and validation data. Made when a fit needs them: those of all folds would hold up the first."""
+        if fold not in self.data:  # two threads may both make them, and either's will do
+            train, validation = self.filters[fold]
+            self.data[fold] = self.dataset.filter(train), self.dataset.filter(validation)
+        return self.data[fold]
+
     def fit_and_evaluate(self, fold: int, candidate: int) -> FoldResult:
         """Fit and evaluate one candidate on one fold; several threads call this at once."""
         # Copies, because a fit writes its params to the JVM objects behind estimator and evaluator while others run.
-        params, (train, validation) = self.candidates[candidate], self.data[fold]
+        params, (train, validation) = self.candidates[candidate], self.data_of(fold)
         model, error = None, None
         began = fitted = time.perf_counter()
         try:
@@ -700,7 +708,7 @@ class _Search:
         if how == "last" and (model := self.models.get((last, best))) is not None:
             return model
         with _described_jobs(self.session, "refit"):
-            train = self.dataset if how == "all" else self.data[last][0]
+            train = self.dataset if how == "all" else self.data_of(last)[0]
             return self.estimator.copy(self.candidates[best]).fit(train)
 
     def sub_models(self) -> list[list[Model | None]] | None:
