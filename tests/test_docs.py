@@ -114,6 +114,17 @@ def test_figures_of_two_workers_are_those_of_its_run():
     assert {cell.engaged["executors"] for cell in run.cells} == {2}
 
 
+def test_figures_of_waits_on_eight_slots_are_those_of_their_run():
+    run = read_run(ROOT / "results" / "waiting_eight")
+    by_variant = {point.variant: point for point in run.points}
+    text = " ".join((ROOT / "README.md").read_text().split())
+    speedup, bound = run.speedup(by_variant["pool"]).median, run.bound(by_variant["pool"])
+    assert f"That is {speedup:.2f} times for the pool, {speedup / bound:.2f} of its bound of {bound:g}." in text
+    (alone,) = by_variant["one_at_a_time"].cells
+    a_job = 1000 * alone.overhead["driver"] / alone.engaged["jobs"]
+    assert f"the driver's part of each job, {a_job:.0f} ms where one job follows another" in text
+
+
 def test_figures_of_the_gates_proof_are_those_of_its_files():
     """The sentences of the README that quote `results/gate/proof.json`."""
     proof = json.loads((ROOT / "results" / "gate" / "proof.json").read_text())
