@@ -164,7 +164,11 @@ def make_data(
     assembler = VectorAssembler(inputCols=[*inputs, *lags, *weekdays, *season], outputCol="features")
     rows = assembler.transform(data).select("day", *series, "label", "features")
     # Computed once and kept. Otherwise a variant would compute the lags whenever it reads data that it has not cached.
-    return rows.localCheckpoint(storageLevel=on_each_executor(rows))
+    # Cached first, because Spark expects no size of rows that come from Python, and could not tell that they are few.
+    rows.cache().count()
+    kept = rows.localCheckpoint(storageLevel=on_each_executor(rows))
+    rows.unpersist()
+    return kept
 
 
 def flights_demand(spark: SparkSession) -> DataFrame:

@@ -9,11 +9,13 @@ from datetime import date, datetime, timedelta
 import numpy as np
 import one_pass_time_series_cv as recipe
 import pandas as pd
+import pyarrow as pa
 import pytest
 import time_series_cv
 from one_pass_time_series_cv import OnePassTimeSeriesCrossValidator
 from pyspark.ml.evaluation import RegressionEvaluator
 from pyspark.ml.feature import VectorAssembler
+from pyspark.ml.functions import array_to_vector
 from pyspark.ml.linalg import Vectors
 from pyspark.ml.regression import LinearRegression, LinearRegressionModel
 from pyspark.sql import functions as F  # noqa: N812
@@ -382,3 +384,28 @@ def smoke(spark):
 def test_the_variant_finds_what_spark_finds_one_fit_at_a_time(smoke):
     expected = time_series_cv.run_one_at_a_time(smoke, folds=2, candidates=2)
     recipe.check(expected, recipe.run_one_pass(smoke, folds=2, candidates=2))
+
+
+@pytest.mark.slow
+def test_five_hundred_features_and_ten_thousand_days(spark, caplog):
+    """The moments of all days would take 20 GB: those of the stretches between ends of windows are kept instead."""
+    generator = np.random.default_rng(0)
+    x = generator.normal(size=(20_000, 500)) * 10.0 ** generator.integers(-2, 3, 500)
+    y = x @ (generator.normal(size=500) / x.std(axis=0)) + generator.normal(size=len(x))
+    columns = {"number": np.arange(len(x)) // 2, "label": y, "values": list(x)}
+    made = spark.createDataFrame(pa.table(columns)).withColumn("features", array_to_vector("values"))
+    data = made.select("number", "label", "features").localCheckpoint()
+    model = LinearRegression()
+    settings = {
+        "estimator": model,
+        "estimatorParamMaps": [{model.regParam: 0.01}, {model.regParam: 1.0}],
+        "evaluator": RegressionEvaluator(),
+        "timeCol": "number",
+        "horizon": 500,
+        "numFolds": 3,
+    }
+    with caplog.at_level(logging.INFO):
+        found = OnePassTimeSeriesCrossValidator(**settings).fit(data)
+    assert "moments of 5 stretches of time and 500 features take" in caplog.text
+    expected = TimeSeriesCrossValidator(**settings).fit(data)
+    np.testing.assert_allclose(found.avgMetrics, expected.avgMetrics, rtol=EXACT)
