@@ -151,6 +151,8 @@ def make_data(
     "warehouse" is generated on the cluster for any number of days, warehouses and items.
     """
     demand = flights_demand(spark) if dataset == "flights" else warehouse_demand(spark, days, warehouses, items, seed)
+    if dataset == "flights":
+        demand.cache().count()  # Spark expects no size of rows that come from Python, and could not tell that it is small
     series = [name for name in ("origin", "carrier", "warehouse", "item") if name in demand.columns]
     inputs = [name for name in demand.columns if name not in (*series, "day", "label")]
     by_day = Window.partitionBy(*series).orderBy(F.datediff("day", F.lit(FIRST_DAY)))
@@ -164,10 +166,8 @@ def make_data(
     assembler = VectorAssembler(inputCols=[*inputs, *lags, *weekdays, *season], outputCol="features")
     rows = assembler.transform(data).select("day", *series, "label", "features")
     # Computed once and kept. Otherwise a variant would compute the lags whenever it reads data that it has not cached.
-    # Cached first, because Spark expects no size of rows that come from Python, and could not tell that they are few.
-    rows.cache().count()
     kept = rows.localCheckpoint(storageLevel=on_each_executor(rows))
-    rows.unpersist()
+    demand.unpersist()
     return kept
 
 
