@@ -152,7 +152,7 @@ def make_data(
     """
     demand = flights_demand(spark) if dataset == "flights" else warehouse_demand(spark, days, warehouses, items, seed)
     if dataset == "flights":
-        demand.cache().count()  # Spark expects no size of rows that come from Python, and could not tell that it is small
+        demand.cache().count()  # Spark expects no size of rows that come from Python, and could not tell: it is small
     series = [name for name in ("origin", "carrier", "warehouse", "item") if name in demand.columns]
     inputs = [name for name in demand.columns if name not in (*series, "day", "label")]
     by_day = Window.partitionBy(*series).orderBy(F.datediff("day", F.lit(FIRST_DAY)))
