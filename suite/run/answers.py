@@ -88,6 +88,11 @@ class References:
         """
         self._found[cell.key] = cell.name, self.check(cell, check, answers)
 
+    def check_if_known(self, cell: Cell, check: Callable[[Any, Any], Any], answers: Iterable[Any]) -> Any:
+        """Return the last answer, checked where there is something to hold it against by now."""
+        known = cell.key in self._found or cell.base or self.own
+        return self.check(cell, check, answers) if known else [plain_answer(answer) for answer in answers][-1]
+
     def check(self, cell: Cell, check: Callable[[Any, Any], Any], answers: Iterable[Any]) -> Any:
         """Check all answers of a cell, and return the last.
 

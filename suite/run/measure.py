@@ -20,7 +20,7 @@ from suite.plan.engagement import why_not_parallel
 from suite.plan.scenario import Scenario, files_for_workers, load_scenario, matching_kwargs, one_line
 from suite.plan.visits import Visit
 from suite.records import Record
-from suite.run.answers import References, plain_answer
+from suite.run.answers import References
 from suite.run.assignment import Assignment
 from suite.run.watch import CallWatch, overhead
 from suite.spark import session
@@ -157,7 +157,9 @@ class CellRunner:
         if finding:
             self.references.find(cell, scenario.check, watch.answers)
         if why := watch.disturbance():
-            raise InvalidCellError(f"disturbed: {why}", plain_answer(watch.answers[-1]))
+            raise InvalidCellError(
+                f"disturbed: {why}", self.references.check_if_known(cell, scenario.check, seen.answers)
+            )
         if visit.timed and (why := self._why_not_parallel(cell, scenario, ran, seconds[-1])):
             raise InvalidCellError(why)
         # What the harness itself cost: events, checks, leftovers. Sessions and data are the recipe's needs.

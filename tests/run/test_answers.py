@@ -141,6 +141,16 @@ def test_a_base_case_finds_the_answer_by_two_calls_that_agree():
     assert not References([], own=True).lacks(BASE)
 
 
+def test_an_answer_of_an_early_pass_is_checked_where_it_can_be():
+    references = References([], own=False)
+    assert references.check_if_known(OTHER, asserts, [7]) == 7
+    with pytest.raises(InvalidCellError, match="its answer is None"):
+        references.check_if_known(OTHER, asserts, [None])
+    references.find(BASE, asserts, [8, 8])
+    with pytest.raises(InvalidCellError, match="differs"):
+        references.check_if_known(OTHER, asserts, [7])
+
+
 def test_a_side_of_a_comparison_has_no_base_case():
     assert References([], own=True).check(OTHER, asserts, [8, 8]) == 8
 
