@@ -57,7 +57,6 @@ from pyspark import cloudpickle
 from pyspark.sql import DataFrame
 from pyspark.sql.pandas.types import from_arrow_schema
 from pyspark.sql.types import StructType
-from time_series_cv import column_named
 
 cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers need not have this file
 
@@ -108,7 +107,7 @@ def fit_each_series(cv: OnePassTimeSeriesCrossValidator, data: DataFrame, by: Se
             values = values.append_column(name, pa.array([value], TYPES[name]))
         return values
 
-    series = [column_named(data, name).alias(f"s{i}") for i, name in enumerate(by)]
+    series = [scan.column(name).alias(f"s{i}") for i, name in enumerate(by)]
     columns = [column.alias(f"c{i}") for i, column in enumerate([when, *scan.columns])]
     rows = data.select(*series, *columns)
     schema = from_arrow_schema(pa.schema(TYPES))

@@ -63,6 +63,7 @@ from time_series_cv import (
     _literal,
     _tagged_jobs,
     _time_range,
+    column_named,
     cutoff_time,
     floor_time,
     fold_windows,
@@ -792,6 +793,10 @@ class Scan:
             raise ValueError(f"the column {estimator.getFeaturesCol()} does not hold vectors: use VectorAssembler")
         self.slots = _slots(dataset.sparkSession)
         self.most_bytes = MOMENT_BYTES / (self.slots or 16)
+
+    def column(self, name: str) -> Column:
+        """Return the column of that very name, dots and all."""
+        return column_named(self.dataset, name)
 
     def moments(self, when: Column, keys: Keys, search: Search) -> tuple[Blocks | None, Found]:
         """Return the moments of all rows by key, and what else was found."""
