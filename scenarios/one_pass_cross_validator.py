@@ -276,13 +276,13 @@ def search_with_spark(validator: CrossValidator, data: dict[str, Any], candidate
 
 
 def run_serial(data: dict[str, Any], *, candidates: int) -> dict[str, Any]:
-    """scikit-learn's GridSearchCV, one process."""
+    """scikit-learn, one process."""
     with parallel_config("loky", n_jobs=1):
         return search_with_sklearn(data, candidates)
 
 
 def run_loky(data: dict[str, Any], *, parallelism: int, candidates: int) -> dict[str, Any]:
-    """scikit-learn's GridSearchCV, loky processes."""
+    """scikit-learn, loky processes."""
     with parallel_config("loky", n_jobs=parallelism, inner_max_num_threads=1):
         return search_with_sklearn(data, candidates)
 
