@@ -806,7 +806,7 @@ class Link(Connection):
 
     def _recv(self, size: int, *args: Any) -> io.BytesIO:
         if not isinstance(self.sock, ssl.SSLSocket):
-            return super()._recv(size)  # type: ignore[misc]
+            return super()._recv(size)  # type: ignore[misc]  # the stubs lack it
         message = io.BytesIO()
         while message.tell() < size:
             part = self.sock.recv(min(size - message.tell(), CHUNK))

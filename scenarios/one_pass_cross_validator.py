@@ -41,8 +41,7 @@ from one_pass_time_series_cv import (
     Search,
     concatenate,
     cross_validate,
-    fit_settings,
-    intercept_of,
+    fit_one,
     make_model,
     make_search,
     merge,
@@ -140,13 +139,11 @@ class OnePassCrossValidator(CrossValidator):
                     outcome.coefficients, outcome.intercepts(search.settings).tolist(), strict=True
                 )
             ]
-        whole = merge(blocks.moments[search.train])
-        coefficients, condition = fit_settings(whole, [search.settings[best]])
-        if condition[0, 0] > MAX_CONDITION:
+        coefficients, intercept, condition = fit_one(merge(blocks.moments[search.train]), search.settings[best])
+        if condition > MAX_CONDITION:
             chosen: Model = self.getEstimator().fit(dataset, self.getEstimatorParamMaps()[best])
         else:
-            intercept = intercept_of(whole, coefficients[0, 0]) if search.settings[best].fitIntercept else 0.0
-            chosen = make_model(estimators[best], coefficients[0, 0], intercept)
+            chosen = make_model(estimators[best], coefficients, intercept)
         found = CrossValidatorModel(chosen, averages.tolist(), models, deviations.tolist())
         return self._copyValues(found)
 
@@ -208,13 +205,16 @@ def make_data(*, rows: int, folds: int, seed: int = 0) -> dict[str, np.ndarray]:
 def prepare(data: dict[str, Any], *, spark: SparkSession) -> dict[str, Any]:
     """Load the rows into Spark, assemble the feature vectors, and cache them. Whoever calls this unpersists `frame`."""
     columns = {"label": data["y"], "fold": data["fold"].astype(np.int32)}
-    names = [f"x{i}" for i in range(FEATURES)]
-    columns |= dict(zip(names, data["X"].T.copy(), strict=True))
-    rows = spark.createDataFrame(pa.table(columns))
-    frame = VectorAssembler(inputCols=names, outputCol="features").transform(rows)
-    cached = frame.select("label", "fold", "features").cache()
-    cached.count()
-    return {**data, "frame": cached}
+    return {**data, "frame": cached_frame(spark, columns, data["X"])}
+
+
+def cached_frame(spark: SparkSession, columns: dict[str, np.ndarray], X: np.ndarray) -> DataFrame:
+    """Load columns of n values and X of shape (n, features), which becomes the column "features", and cache them."""
+    names = [f"x{i}" for i in range(X.shape[1])]
+    rows = spark.createDataFrame(pa.table({**columns, **dict(zip(names, X.T.copy(), strict=True))}))
+    frame = VectorAssembler(inputCols=names, outputCol="features").transform(rows).select(*columns, "features").cache()
+    frame.count()
+    return frame
 
 
 def validate(*, rows: int, folds: int) -> None:

@@ -43,8 +43,7 @@ from one_pass_time_series_cv import (
     complaint_of,
     cross_validate,
     errors_by_prediction,
-    fit_settings,
-    intercept_of,
+    fit_one,
     make_search,
     merge,
     metrics_of,
@@ -175,12 +174,10 @@ def fit_series(table: pa.Table, keys: Keys, ends: np.ndarray, search: Search, la
         worst = outcome.condition.max()
         return {**result, "problem": f"condition numbers up to {worst:.1e}: raise regParam, or leave columns out"}
     best = int((np.nanargmax if larger_better else np.nanargmin)(averages))
-    whole = merge(train)
-    coefficients, condition = fit_settings(whole, [search.settings[best]])
-    if condition[0, 0] > MAX_CONDITION:
-        return {**result, "problem": f"the condition number of all rows is {condition[0, 0]:.1e}"}
-    intercept = intercept_of(whole, coefficients[0, 0]) if search.settings[best].fitIntercept else 0.0
-    return {**result, "bestIndex": best, "coefficients": coefficients[0, 0].tolist(), "intercept": intercept}
+    coefficients, intercept, condition = fit_one(merge(train), search.settings[best])
+    if condition > MAX_CONDITION:
+        return {**result, "problem": f"the condition number of all rows is {condition:.1e}"}
+    return {**result, "bestIndex": best, "coefficients": coefficients.tolist(), "intercept": intercept}
 
 
 # --- benchmark: delete from here on when copying ------------------------
@@ -188,9 +185,8 @@ import os
 
 import pandas as pd
 from joblib import Parallel, delayed, parallel_config
-from one_pass_cross_validator import ScaledRidge, penalties
+from one_pass_cross_validator import ScaledRidge, cached_frame, penalties
 from pyspark.ml.evaluation import RegressionEvaluator
-from pyspark.ml.feature import VectorAssembler
 from pyspark.ml.regression import LinearRegression
 from pyspark.sql import SparkSession
 from sklearn.model_selection import GridSearchCV
@@ -223,13 +219,7 @@ def prepare(data: dict[str, Any], *, spark: SparkSession) -> dict[str, Any]:
     series, days, _ = data["X"].shape
     columns = {"series": np.repeat(np.arange(series), days), "day": np.tile(np.arange(days), series)}
     columns["label"] = data["y"].ravel()
-    names = [f"x{i}" for i in range(FEATURES)]
-    columns |= dict(zip(names, data["X"].reshape(-1, FEATURES).T.copy(), strict=True))
-    rows = spark.createDataFrame(pa.table(columns))
-    frame = VectorAssembler(inputCols=names, outputCol="features").transform(rows)
-    cached = frame.select("series", "day", "label", "features").cache()
-    cached.count()
-    return {**data, "frame": cached}
+    return {**data, "frame": cached_frame(spark, columns, data["X"].reshape(-1, FEATURES))}
 
 
 def validate(*, days: int, folds: int) -> None:

@@ -1063,10 +1063,9 @@ class OnePassTimeSeriesCrossValidator(TimeSeriesCrossValidator):
         estimator = self._require("estimator").copy(self.getOrDefault("estimatorParamMaps")[best])
         moments, last = found.blocks.moments[search.train], found.ends[-1, :2]
         whole = merge(moments) if how == "all" else next(window_moments(found.blocks.keys, moments, last[None]))
-        coefficients, condition = fit_settings(whole, [search.settings[best]])
-        if condition[0, 0] <= MAX_CONDITION and not is_remote():
-            intercept = intercept_of(whole, coefficients[0, 0]) if search.settings[best].fitIntercept else 0.0
-            return make_model(estimator, coefficients[0, 0], intercept)
+        coefficients, intercept, condition = fit_one(whole, search.settings[best])
+        if condition <= MAX_CONDITION and not is_remote():
+            return make_model(estimator, coefficients, intercept)
         rows = scan.dataset
         if how == "last":
             column, window = time_column(rows, self._require("timeCol"))[0], found.windows[-1]
@@ -1098,10 +1097,12 @@ def rows_of_windows(blocks: Blocks, ends: np.ndarray) -> list[tuple[int, int]]:
     return [(int(row[1] - row[0]), int(row[3] - row[2])) for row in before]
 
 
-def intercept_of(train: Moments, coefficients: np.ndarray) -> float:
-    """Return the intercept that belongs to the coefficients of a fit on one group of rows."""
+def fit_one(train: Moments, setting: Setting) -> tuple[np.ndarray, float, float]:
+    """Fit one setting to one group of rows; return coefficients of shape (d - 1,), intercept and condition number."""
+    coefficients, condition = (found[0, 0] for found in fit_settings(train, [setting]))
     means = (train.point + train.shift)[0]
-    return float(means[-1] - means[:-1] @ coefficients)
+    intercept = float(means[-1] - means[:-1] @ coefficients) if setting.fitIntercept else 0.0
+    return coefficients, intercept, float(condition)
 
 
 def make_model(estimator: LinearRegression, coefficients: np.ndarray, intercept: float) -> Model:

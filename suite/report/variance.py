@@ -70,15 +70,16 @@ class Shares:
 def analyse(run: MeasuredRun) -> list[Shares]:
     """Analyse each workload that has timed calls on Spark of two cells or more."""
     found = []
+    warm_up = (run.plan.get("options") or {}).get("warm_up") or 1
     for workload in run.workloads:
-        calls = list(timed_calls([cell for cell in run.cells if cell.workload == workload]))
+        calls = list(timed_calls([cell for cell in run.cells if cell.workload == workload], warm_up))
         if len({(call.size, call.variant) for call in calls}) > 1:
             found.append(shares_of(workload, calls))
     return found
 
 
-def timed_calls(cells: Sequence[Record]) -> Iterator[TimedCall]:
-    """Yield the timed calls of cells that ran on Spark and have a time."""
+def timed_calls(cells: Sequence[Record], warm_up: int = 1) -> Iterator[TimedCall]:
+    """Yield the timed calls of cells that ran on Spark and have a time, after so many untimed passes."""
     ran = [cell for cell in cells if cell.status == "ok" and cell.session and cell.factors.get("slots")]
     sizes = Counter(str((cell.session or {}).get("id")) for cell in ran)
     for cell in ran:
@@ -91,7 +92,7 @@ def timed_calls(cells: Sequence[Record]) -> Iterator[TimedCall]:
         cells_there, position = sizes[str(session.get("id"))], int(session.get("position") or 0)
         for number, seconds in enumerate(cell.warm_seconds or [cell.seconds or 0.0]):
             # The second timed pass goes back; runs of one timed call a cell made it on the spot.
-            passed = number + 1 if len(cell.warm_seconds) > 1 else 0
+            passed = number + warm_up if len(cell.warm_seconds) > 1 else 0
             within = cells_there - 1 - position if number % 2 else position
             yield TimedCall(
                 log_seconds=float(np.log(seconds / work)),

@@ -61,6 +61,7 @@ def record(position, warm, session="b0-spark2", **more):
 def test_places_follow_the_passes_there_and_back():
     cells = [record(place, [1.0, 1.0]) for place in range(3)]
     assert [call.place for call in timed_calls(cells)] == [3, 8, 4, 7, 5, 6]
+    assert [call.place for call in timed_calls(cells, warm_up=2)] == [6, 11, 7, 10, 8, 9]
     # Runs from before there were passes.
     assert [call.place for call in timed_calls([record(place, [1.0]) for place in range(3)])] == [0, 1, 2]
     # Without Spark, and without a time.

@@ -268,6 +268,8 @@ def test_every_way_to_misbehave_on_spark_gets_its_record(bench):
     base = found["base"].engaged
     assert (base["slots"], base["executors"], base["tasks"], base["jobs"], base["stages"]) == (2, 1, 4, 1, 1)
     assert found["base"].session["seconds"] > 0
+    # Chance says which cell comes first; that one alone has a cold call.
+    assert (found["base"].cold_seconds is not None) == (found["base"].session["position"] == 0)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
