@@ -7,7 +7,6 @@
 
 The exercise on one page, to read and to change. time_series_cv.py gives the same metrics and more: gaps, sliding
 windows, months, saving, scores for fits that fail. This one needs a classic session, not Spark Connect.
-
 Run it alone:  python time_series_cv_pool.py
 """
 
@@ -70,7 +69,7 @@ def cross_validate_in_time(
     def task(function: Callable, *args: Any) -> Callable:  # has this thread's Spark properties, in a copy of its own
         return inheritable_thread_target(data.sparkSession)(partial(function, *args))
 
-    data.persist(on_each_executor(data))
+    copies = None if data.storageLevel.useMemory else data.persist(on_each_executor(data))  # not of what is cached
     try:
         splits = folds_in_time(data, time_col, horizon, folds)
         tasks = [task(score, fold, candidate) for fold in range(folds) for candidate in range(len(grid))]
@@ -81,7 +80,8 @@ def cross_validate_in_time(
             best = int((np.argmax if evaluator.isLargerBetter() else np.argmin)(table.mean(axis=0)))
             return pool.submit(task(fit, data, best, "refit")).result(), table
     finally:
-        data.unpersist()
+        if copies is not None:
+            copies.unpersist()
 
 
 # --- benchmark: delete from here on when copying ------------------------
@@ -165,10 +165,12 @@ def make_data(
     data = data.where(F.datediff("day", F.lit(FIRST_DAY)) >= max(LAGS))
     assembler = VectorAssembler(inputCols=[*inputs, *lags, *weekdays, *season], outputCol="features")
     rows = assembler.transform(data).select("day", *series, "label", "features")
-    # Computed once and kept. Otherwise a variant would compute the lags whenever it reads data that it has not cached.
-    kept = rows.localCheckpoint(storageLevel=on_each_executor(rows))
+    # Cached here, as a user does who has made such lags. Otherwise each variant would compute them in its own time.
+    # And a checkpoint before, because cached rows of a window keep all partitions of its shuffle, however small.
+    made = rows.localCheckpoint()
     demand.unpersist()
-    return kept
+    made.persist(on_each_executor(made)).count()
+    return made
 
 
 def flights_demand(spark: SparkSession) -> DataFrame:

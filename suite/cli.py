@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from suite.cluster.description import DEFAULT_MEMORY
 from suite.errors import UsageError
 from suite.machine.signals import INTERRUPTED, InterruptError, raise_on_signals
 from suite.plan.scenario import BENCH_SIZES, SCENARIOS, SIZE_NAMES, Scenario, discover
@@ -128,6 +129,11 @@ def _add_bench(commands: Commands) -> None:
         "--conf", action="append", metavar="KEY=VALUE", default=[], help="a setting of Spark; may be repeated"
     )
     bench.add_argument("--workers", type=positive_int, metavar="N", help="of one core, for standalone and compose")
+    bench.add_argument(
+        "--memory",
+        metavar="SIZE",
+        help="of each worker's executor, for standalone and compose (default: 1g)",
+    )
     bench.add_argument(
         "--blocks",
         type=positive_int,
@@ -253,7 +259,9 @@ def _add_cluster(commands: Commands) -> None:
     cluster.add_argument("action", choices=("up", "status", "down"))
     cluster.add_argument("--workers", type=positive_int, metavar="N", default=2, help="(default: 2)")
     cluster.add_argument("--cores", type=positive_int, metavar="N", default=1, help="of each worker (default: 1)")
-    cluster.add_argument("--memory", metavar="SIZE", default="1g", help="of each worker's executor (default: 1g)")
+    cluster.add_argument(
+        "--memory", metavar="SIZE", default=DEFAULT_MEMORY, help="of each worker's executor (default: 1g)"
+    )
     cluster.add_argument("--encrypt", action="store_true", help="encrypt what its processes say to one another")
     cluster.add_argument("--pages", action="store_true", help="web pages and history server, on 127.0.0.1")
     cluster.set_defaults(run=_run_cluster)

@@ -22,7 +22,16 @@ from typing import Any
 
 import psutil
 
-from suite.cluster.description import PAGES, Cluster, ClusterError, check_size, gibibytes, new_secret, one_host_label
+from suite.cluster.description import (
+    DEFAULT_MEMORY,
+    PAGES,
+    Cluster,
+    ClusterError,
+    check_size,
+    gibibytes,
+    new_secret,
+    one_host_label,
+)
 from suite.cluster.docker_engine import (
     CLIENT_SECONDS,
     IMAGE,
@@ -63,7 +72,7 @@ class ClusterSpec:
     name: str
     workers: int = 2
     cores: int = 1
-    memory: str = "1g"
+    memory: str = DEFAULT_MEMORY
     encrypt: bool = False
     pages: bool = False
 

@@ -13,7 +13,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from suite.cluster.description import Cluster
+from suite.cluster.description import DEFAULT_MEMORY, Cluster
 from suite.cluster.standalone import standalone
 from suite.spark.session import is_local
 
@@ -23,7 +23,7 @@ def connect(
     master: str,
     workers: int = 2,
     cores: int = 1,
-    memory: str = "1g",
+    memory: str = DEFAULT_MEMORY,
     *,
     logs: Path,
     encrypt: bool | None = None,

@@ -17,6 +17,7 @@ from suite.errors import UsageError
 
 # A setting of our own: where the master shows its state, for whoever has to say why executors are missing.
 PAGES = "spark.foldout.pages"
+DEFAULT_MEMORY = "1g"  # of each worker's executor, on the heap
 
 
 class ClusterError(UsageError):

@@ -21,6 +21,7 @@ from typing import Any
 import pyspark
 
 from suite.cluster.description import (
+    DEFAULT_MEMORY,
     PAGES,
     Cluster,
     ClusterError,
@@ -50,7 +51,7 @@ PAGES_LINE = re.compile(r"MasterWebUI: Bound .* started at (\S+)")
 def standalone(
     workers: int = 2,
     cores: int = 1,
-    memory: str = "1g",
+    memory: str = DEFAULT_MEMORY,
     *,
     logs: Path,
     encrypt: bool | None = None,

@@ -18,6 +18,7 @@ from typing import Any
 from suite import records
 from suite.cluster import preflight
 from suite.cluster.connect import connect
+from suite.cluster.description import DEFAULT_MEMORY, gibibytes
 from suite.errors import UsageError
 from suite.machine import environment
 from suite.machine.signals import INTERRUPTED, InterruptError
@@ -32,7 +33,7 @@ from suite.run.in_container import run_in_containers
 from suite.run.loop import Loop, PlannedRun, lock_run_folder
 from suite.run.options import BenchOptions, parse_factor, parse_setting
 from suite.run.plan_file import check_same_plan, describe_plan, read_plan
-from suite.run.request import check_master, make_request, workers_wanted
+from suite.run.request import check_cluster_options, check_master, make_request, workers_wanted
 from suite.spark.java import find_java
 from suite.spark.session import is_local
 
@@ -65,17 +66,22 @@ def bench(options: BenchOptions, command_line: str) -> int:
         parse_setting(setting)  # before anything is started for a mistyped one
     for factor in options.factor:
         parse_factor(factor)
+    if options.memory:
+        gibibytes(options.memory)
     if options.master == "compose":
         _find_scenarios(options)
         directory = options.out or (_newest_run() if options.resume else _default_run_folder())
-        return run_in_containers(options, command_line, directory, workers_wanted(options))
+        return run_in_containers(
+            options, command_line, directory, workers_wanted(options), memory=options.memory or DEFAULT_MEMORY
+        )
     java = find_java()
     directory, plan, scenarios, cells, broken = _plan_of(options, command_line)
     conf = dict(map(parse_setting, options.conf))  # where a run goes on, those that it began with
     for name, reason in broken.items():
         print(f"left out: {name}: {reason}", file=sys.stderr)
     master, logs = plan["master"], directory / "logs"
-    with lock_run_folder(directory), connect(master, workers_wanted(options), logs=logs) as ready:
+    memory = options.memory or DEFAULT_MEMORY
+    with lock_run_folder(directory), connect(master, workers_wanted(options), memory=memory, logs=logs) as ready:
         run = PlannedRun(
             directory=directory,
             name=plan["run"],
@@ -104,6 +110,7 @@ def _plan_of(
         options.seed = earlier["seed"] if earlier else secrets.randbits(31)
     scenarios, broken = _find_scenarios(options)
     master = check_master(options.master)
+    check_cluster_options(options, master)
     request = make_request(options, master)
     cells = plan_cells(scenarios, request)
     if earlier and directory:

@@ -28,7 +28,7 @@ from suite.cluster.compose import (
     temporary_cluster,
     this_owner,
 )
-from suite.cluster.description import ClusterError, wants_encryption
+from suite.cluster.description import DEFAULT_MEMORY, ClusterError, wants_encryption
 from suite.cluster.docker_engine import (
     CLIENT_SECONDS,
     NAME_LABEL,
@@ -39,6 +39,7 @@ from suite.cluster.docker_engine import (
     last_line,
     running_client,
 )
+from suite.errors import UsageError
 from suite.machine.pipes import write_all
 from suite.machine.processes import open_scope
 from suite.machine.signals import InterruptError, defer_signals
@@ -54,7 +55,7 @@ def run_in_containers(
     out: Path,
     workers: int = 2,
     cores: int = 1,
-    memory: str = "1g",
+    memory: str = DEFAULT_MEMORY,
     *,
     encrypt: bool | None = None,
 ) -> int:
@@ -95,7 +96,8 @@ def run_in_containers(
         print("building the image (minutes the first time, seconds after)", flush=True)
         build_image(engine, logs / "build.log")
         if kept := kept_cluster(engine):
-            print(f"using the cluster that is up, with {kept.workers} workers", flush=True)
+            _check_kept(kept, options)
+            print(f"using the cluster that is up, with {kept.workers} workers of {kept.memory}", flush=True)
             code = _run_driver(engine, kept, "kept", parcel, logs)
         else:
             print(f"starting a master and {plan.workers} workers", flush=True)
@@ -110,6 +112,16 @@ def run_in_containers(
     if (out / "report.html").exists():
         print(f"brought out of the container: {out / 'report.html'}")
     return code
+
+
+def _check_kept(kept: ClusterSpec, options: BenchOptions) -> None:
+    for name in ("workers", "memory"):
+        asked, has = getattr(options, name), getattr(kept, name)
+        if asked and asked != has:
+            raise UsageError(
+                f"--{name} {asked}: the cluster that is up has {has}. Leave the option out, or end that cluster first: "
+                "python -m suite cluster down"
+            )
 
 
 def _keep_logs(logs: Path, out: Path) -> None:

@@ -23,6 +23,7 @@ PLAN_OPTIONS = (
     "warm_up",
     "scenarios",
     "workers",
+    "memory",
     "conf",
     "factor",
 )
@@ -73,7 +74,7 @@ class BenchOptions:
         Names of recipes, or files.
     scenarios : Path or None
         A folder of recipes in place of the project's own.
-    size, master : str or None
+    size, master, memory : str or None
     slots, parallelism, folds : tuple of int or None
     workers, blocks, seed, warm_up : int or None
     minutes, timeout : float or None
@@ -95,6 +96,7 @@ class BenchOptions:
     parallelism: tuple[int, ...] | None = None
     folds: tuple[int, ...] | None = None
     workers: int | None = None
+    memory: str | None = None
     blocks: int | None = None
     minutes: float | None = None
     seed: int | None = None

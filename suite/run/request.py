@@ -40,6 +40,21 @@ def workers_wanted(options: BenchOptions) -> int:
     return options.workers or max(2, environment.cores())
 
 
+def check_cluster_options(options: BenchOptions, master: str) -> None:
+    """Refuse the size of a cluster where none is started.
+
+    Raises
+    ------
+    UsageError
+        Number or memory of workers is given for a master that is there already, or is this machine.
+    """
+    given = [name for name in ("workers", "memory") if getattr(options, name)]
+    if given and master not in ("standalone", "compose") and existing_cluster(master).workers is None:
+        raise UsageError(
+            f"--{given[0]} is for clusters that the suite starts (--master standalone or compose), not for {master}"
+        )
+
+
 def make_request(options: BenchOptions, master: str) -> Request:
     """What is asked for, with the defaults of the machine.
 

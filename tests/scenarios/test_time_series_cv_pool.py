@@ -106,6 +106,24 @@ def test_the_recipe_is_eighty_lines_at_most():
     assert len(recipe_half.rstrip().splitlines()) <= 80
 
 
+@pytest.mark.parametrize("theirs", [True, False])
+def test_data_that_the_caller_has_cached_are_not_cached_again(warehouse, spark, theirs):
+    """Ours are gone after the search, theirs stay."""
+    rows = warehouse if theirs else warehouse.select("*", F.lit(1).alias("new"))
+    before = set(spark.sparkContext._jsc.getPersistentRDDs())
+    during = []
+
+    def fit(bias, train):
+        during.append(set(spark.sparkContext._jsc.getPersistentRDDs()) - before)
+        return bias
+
+    model = Calls(fit)
+    settings = {"time_col": "day", "horizon": 7, "folds": 2, "parallelism": 1}
+    recipe.cross_validate_in_time(rows, model, [{model.bias: 0.0}], ValueOf(), **settings)
+    assert [len(new) for new in during] == [0 if theirs else 1] * 3  # two folds and the refit
+    assert set(spark.sparkContext._jsc.getPersistentRDDs()) == before
+
+
 @pytest.mark.parametrize("one_pool", [True, False])
 def test_a_failure_names_its_fold_and_leaves_nothing_behind(warehouse, spark, one_pool):
     fits, cached, threads = [], set(spark.sparkContext._jsc.getPersistentRDDs()), threading.active_count()
