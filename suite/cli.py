@@ -325,7 +325,10 @@ def _run_prove(options: argparse.Namespace, _: str) -> int:
 
 def _run_doctor(options: argparse.Namespace, _: str) -> int:
     from suite.doctor import doctor
+    from suite.run.request import check_master
 
+    if options.master != "compose":
+        check_master(options.master)
     return doctor(options.master)
 
 

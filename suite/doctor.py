@@ -18,7 +18,7 @@ from suite.cluster.description import ClusterError
 from suite.cluster.docker_engine import find_engine
 from suite.errors import UsageError
 from suite.machine import environment
-from suite.spark.java import SUPPORTED, find_java, system_javas
+from suite.spark.java import SUPPORTED, find_java, system_javas, user_name
 
 Severity = Literal["ok", "note", "wrong"]
 NEEDED_GIB = 4.0
@@ -44,6 +44,7 @@ def checks(master: str | None = None) -> Iterator[Check]:
         A Spark master to reach as well; `compose` makes an engine necessary.
     """
     yield Check("ok", "Python", f"{platform.python_version()} ({sys.executable})")
+    yield _user()
     yield _java()
     yield from _packages()
     yield _machine()
@@ -51,6 +52,13 @@ def checks(master: str | None = None) -> Iterator[Check]:
     yield _docker(needed=master == "compose")
     if master is not None and master.startswith("spark://"):
         yield _reach(master)
+
+
+def _user() -> Check:
+    try:
+        return Check("ok", "user", user_name())
+    except UsageError as error:
+        return Check("wrong", "user", f"id {os.getuid()}", str(error))
 
 
 def _java() -> Check:

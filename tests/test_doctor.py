@@ -10,6 +10,7 @@ import sys
 import pytest
 
 from suite import doctor as module
+from suite.cli import main
 from suite.cluster.description import ClusterError
 from suite.doctor import Check, checks, doctor
 from suite.machine.environment import ROOT
@@ -72,3 +73,8 @@ def test_another_system_is_one_line_and_wrong_usage():
     assert done.returncode == 2
     (line,) = done.stderr.splitlines()
     assert line.startswith("error: foldout runs on Linux and macOS")
+
+
+def test_a_master_that_spark_cannot_know_is_wrong_usage(capsys):
+    assert main(["doctor", "--master", "junk"]) == 2
+    assert "'junk' is none that Spark knows" in capsys.readouterr().err

@@ -11,16 +11,13 @@ import json
 import os
 import re
 import shutil
-import socket
 import subprocess
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
-
-import psutil
 
 from suite.cluster.description import (
     DEFAULT_MEMORY,
@@ -43,11 +40,19 @@ from suite.cluster.docker_engine import (
     last_line,
     running_client,
 )
+from suite.cluster.ownership import (
+    KEPT,
+    is_orphaned,
+    only_user_of_kept_cluster,
+    stale_state_folders,
+    state_folder,
+    this_owner,
+)
 from suite.machine.environment import ROOT
 from suite.machine.signals import InterruptError, defer_signals
 
-KEPT = "foldout"  # the cluster that `cluster up` starts and `cluster down` ends; a bench's own has a number after it
 OWNER_LABEL = "foldout.owner"
+DRIVER_LABEL = "foldout.driver"  # the owner of a bench that runs in a cluster which stays
 MASTER_URL = "spark://master:7077"
 MASTER_PAGES = "http://master:8080"
 COMPOSE_START_SECONDS = 240.0  # until every container is healthy; half a minute in practice
@@ -67,6 +72,8 @@ class ClusterSpec:
     encrypt : bool
     pages : bool
         Whether the web pages can be opened, on 127.0.0.1, and there is a history server.
+    image : str
+        The image's id, which no other build can change, unlike its tag.
     """
 
     name: str
@@ -75,6 +82,7 @@ class ClusterSpec:
     memory: str = DEFAULT_MEMORY
     encrypt: bool = False
     pages: bool = False
+    image: str = IMAGE
 
     @property
     def heap(self) -> int:
@@ -106,7 +114,7 @@ class ClusterSpec:
     def variables(self, engine: Engine, owner: str) -> dict[str, str]:
         """What `compose.yaml` asks for."""
         return {
-            "FOLDOUT_IMAGE": IMAGE,
+            "FOLDOUT_IMAGE": self.image,
             "FOLDOUT_NAME": self.name,
             "FOLDOUT_OWNER": owner,
             "FOLDOUT_SECRET_FILE": str(state_folder(self.name) / "secret"),
@@ -118,33 +126,6 @@ class ClusterSpec:
             "FOLDOUT_ENCRYPT": "1" if self.encrypt else "",
             "FOLDOUT_CLUSTER": json.dumps(asdict(self.cluster(engine.cores))),
         }
-
-
-def state_folder(name: str) -> Path:
-    """Where the secret of a cluster is kept for as long as it lives.
-
-    In the user's own cache folder, since some engines cannot see `/tmp` as we do.
-    """
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "foldout" / name
-
-
-def this_owner() -> str:
-    """A name for the process that we are, such that no other one is ever taken for it."""
-    return f"{socket.gethostname()}:{os.getpid()}:{psutil.Process().create_time():.0f}"
-
-
-def is_orphaned(owner: str) -> bool:
-    """Whether the process that an owner label names is gone. What others started, and by hand, never is."""
-    host, _, rest = owner.rpartition(":")[0].rpartition(":")
-    if host != socket.gethostname() or not rest.isdigit():
-        return False
-    try:
-        born = psutil.Process(int(rest)).create_time()
-    except psutil.NoSuchProcess:
-        return True
-    # The clock may have been set since; a number is not given to another process within a minute.
-    return abs(born - float(owner.rpartition(":")[2])) > 60
 
 
 def compose_command(engine: Engine, plan: ClusterSpec) -> list[str]:
@@ -312,20 +293,28 @@ def _remove_once(engine: Engine, label: str) -> list[str]:
 
 def remove_orphans(engine: Engine) -> list[str]:
     """Remove the clusters whose owner is dead; their names. Those of others, and by hand, are left alone."""
+    _remove_dead_drivers(engine)
     names: set[str] = set()
     template = f'{{{{.Label "{NAME_LABEL}"}}}} {{{{.Label "{OWNER_LABEL}"}}}}'
     for kind in (["ps", "-a"], ["network", "ls"], ["volume", "ls"]):
         shown = engine.ask(*kind, "--filter", f"label={OWNER_LABEL}", "--format", template)
         pairs = [line.split(" ", 1) for line in shown.splitlines() if " " in line]
         names |= {name for name, owner in pairs if is_orphaned(owner)}
-    # A process that died before its first container was made has left a secret that opens nothing.
-    for folder in state_folder(KEPT).parent.glob(f"{KEPT}-*"):
-        number = folder.name.removeprefix(f"{KEPT}-")
-        if number.isdigit() and not psutil.pid_exists(int(number)):
-            shutil.rmtree(folder, ignore_errors=True)
+    for folder in stale_state_folders():
+        shutil.rmtree(folder, ignore_errors=True)
     for name in sorted(names):
         remove_cluster(engine, name)
     return sorted(names)
+
+
+def _remove_dead_drivers(engine: Engine) -> None:
+    """Remove the containers of killed benches from clusters that stay."""
+    template = f'{{{{.ID}}}} {{{{.Label "{DRIVER_LABEL}"}}}}'
+    shown = engine.ask("ps", "-a", "--no-trunc", "--filter", f"label={DRIVER_LABEL}", "--format", template)
+    for line in shown.splitlines():
+        container, _, owner = line.partition(" ")
+        if is_orphaned(owner):
+            engine.ask("rm", "-f", "-v", container, may_fail=True)
 
 
 def save_logs(engine: Engine, name: str, folder: Path) -> None:
@@ -362,20 +351,21 @@ def cluster_up(plan: ClusterSpec | None = None) -> int:
     engine = find_engine()
     remove_orphans(engine)
     logs = Path(tempfile.mkdtemp(prefix="foldout-logs-"))
-    print("building the image (minutes the first time, seconds after)", flush=True)
-    build_image(engine, logs / "build.log")
-    remove_cluster(engine, plan.name)
-    print(f"starting a master and {plan.workers} workers", flush=True)
-    try:
-        start_containers(engine, plan, "kept", logs / "compose.log")
-        (state_folder(plan.name) / "plan.json").write_text(json.dumps(asdict(plan)))
-    except BaseException as error:
-        with defer_signals():
-            save_logs(engine, plan.name, logs)
-            remove_cluster(engine, plan.name)
-        if isinstance(error, InterruptError):
-            shutil.rmtree(logs, ignore_errors=True)
-        raise
+    with only_user_of_kept_cluster():
+        print("building the image (minutes the first time, seconds after)", flush=True)
+        plan = replace(plan, image=build_image(logs / "build.log"))
+        remove_cluster(engine, plan.name)
+        print(f"starting a master and {plan.workers} workers", flush=True)
+        try:
+            start_containers(engine, plan, "kept", logs / "compose.log")
+            (state_folder(plan.name) / "plan.json").write_text(json.dumps(asdict(plan)))
+        except BaseException as error:
+            with defer_signals():
+                save_logs(engine, plan.name, logs)
+                remove_cluster(engine, plan.name)
+            if isinstance(error, InterruptError):
+                shutil.rmtree(logs, ignore_errors=True)
+            raise
     shutil.rmtree(logs, ignore_errors=True)
     cluster_status()
     print("\nnow: python -m suite bench --master compose; in the end: python -m suite cluster down")
@@ -386,6 +376,8 @@ def cluster_status() -> int:
     """Print what there is of ours; 0 where the cluster is complete and well, else 1."""
     engine = find_engine()
     containers = engine.containers(KEPT)
+    for name in _others(engine):
+        print(f"{name} is a cluster of a bench, of this user or another; `cluster down` removes those that were killed")
     if not containers:
         print("no cluster: start one by `python -m suite cluster up`")
         return 1
@@ -399,10 +391,16 @@ def cluster_status() -> int:
     return 0 if well else 1
 
 
+def _others(engine: Engine) -> list[str]:
+    """The names of the clusters besides the one of `cluster up`."""
+    shown = engine.ask("ps", "-a", "--filter", f"label={NAME_LABEL}", "--format", f'{{{{.Label "{NAME_LABEL}"}}}}')
+    return sorted(set(shown.split()) - {KEPT})
+
+
 def cluster_down() -> int:
     """Remove the cluster of `cluster up`, and what dead processes left behind; the exit code."""
     engine = find_engine()
-    with defer_signals():
+    with only_user_of_kept_cluster(), defer_signals():
         remove_cluster(engine, KEPT)
         for name in remove_orphans(engine):
             print(f"removed {name}, which a killed process had left behind")

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from suite.cluster.description import DEFAULT_MEMORY, Cluster
 from suite.cluster.standalone import standalone
-from suite.spark.session import is_local
+from suite.spark.session import LOOPBACK, is_local
 
 
 @contextlib.contextmanager
@@ -65,6 +65,9 @@ def existing_cluster(master: str) -> Cluster:
     known = Cluster(**json.loads(told)) if told else None
     ready = known if known and known.url == master else Cluster(url=master, label=master)
     # Settings for local mode are the suite's own; a cluster that is somewhere else needs the user's.
-    if not is_local(master) and (folder := os.environ.get("SPARK_CONF_DIR")):
+    if is_local(master):
+        # Spark would look up this machine's own name, which not every network knows.
+        ready.environment["SPARK_LOCAL_IP"] = LOOPBACK
+    elif folder := os.environ.get("SPARK_CONF_DIR"):
         ready.environment["SPARK_CONF_DIR"] = folder
     return ready

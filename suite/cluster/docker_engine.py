@@ -139,8 +139,10 @@ def last_line(text: str) -> str:
     return lines[-1] if lines else "nothing"
 
 
-def build_image(engine: Engine, log: Path, image: str = IMAGE) -> None:
-    """Build the image; some seconds where only code has changed.
+def build_image(log: Path, image: str = IMAGE) -> str:
+    """Build the image; some seconds where only code has changed. Return its id.
+
+    The tag is for people. Another checkout that is built meanwhile takes it over, so a run goes by the id.
 
     Raises
     ------
@@ -152,18 +154,20 @@ def build_image(engine: Engine, log: Path, image: str = IMAGE) -> None:
     handed = [word for name in BUILD_VARIABLES if os.environ.get(name) for word in ("--build-arg", name)]
     with build_context() as context:
         # Without --force-rm, an interrupted build leaves its last container behind (BuildKit has none).
-        command = ["docker", "build", "--force-rm", "-t", image, *handed]
+        told = log.with_suffix(".id")
+        command = ["docker", "build", "--force-rm", "-t", image, "--iidfile", str(told), *handed]
         command += ["-f", str(context / "docker" / "Dockerfile"), str(context)]
         with running_client(command, log) as client:
             try:
                 code = client.wait(BUILD_SECONDS)
             except subprocess.TimeoutExpired:
                 raise ClusterError(f"the image was not built in {BUILD_SECONDS:g} seconds: see {log}") from None
-    if code:
-        said = log.read_text(errors="replace")
-        cause = missing_for_build(said)
-        kind = ImageUnavailableError if cause else ClusterError
-        raise kind(f"the image could not be built: {cause or last_line(said)}: see {log}")
+        if code == 0:
+            return told.read_text().strip()
+    said = log.read_text(errors="replace")
+    cause = missing_for_build(said)
+    kind = ImageUnavailableError if cause else ClusterError
+    raise kind(f"the image could not be built: {cause or last_line(said)}: see {log}")
 
 
 @contextlib.contextmanager

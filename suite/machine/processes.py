@@ -30,8 +30,12 @@ from suite.machine.signals import defer_signals
 
 # Variables with which a user's shell would reach into a child, and change what is measured or break it: options of
 # Python (asserts switched off, warnings as errors; without compiled modules, every Python worker compiles numpy and
-# pandas anew: seconds each), of pytest, which runs the cells, of coverage, joblib and scikit-learn, and another Spark.
-FOREIGN = ("COVERAGE_", "COV_CORE_", "JOBLIB_", "LOKY_", "PYSPARK_", "PYTEST_", "PYTHON", "SKLEARN_", "SPARK_")
+# pandas anew: seconds each), of pytest, which runs the cells, of coverage, joblib and scikit-learn, of Java (heap size,
+# agents, other classes), and another Spark.
+FOREIGN = (
+    *("COVERAGE_", "COV_CORE_", "JOBLIB_", "LOKY_", "PYSPARK_", "PYTEST_", "PYTHON", "SKLEARN_", "SPARK_"),
+    *("CLASSPATH", "JAVA_TOOL_OPTIONS", "JDK_JAVA_OPTIONS", "_JAVA_OPTIONS"),
+)
 # Of these, what leads to packages, names an encoding, or says where this machine is in its network.
 WELCOME = frozenset(
     (
@@ -44,11 +48,13 @@ WELCOME = frozenset(
 
 def child_environment() -> dict[str, str]:
     """Our environment without what is meant for other projects, for a child process of any kind."""
-    return {
+    kept = {
         name: value
         for name, value in os.environ.items()
         if name in WELCOME or not name.startswith((*FOREIGN, SCOPE_VARIABLE))
     }
+    # Libraries that look for their settings at home fail where the user has none, as in many containers.
+    return {"HOME": tempfile.gettempdir(), **kept}
 
 
 class Scope:

@@ -244,10 +244,16 @@ def _order(
     for name, cells in shuffled.items():
         leader = next(place for place, cell in enumerate(cells) if cell.name == first[name])
         cells.insert(0, cells.pop(leader))
+    late: list[Cell] = []
     if bases_first:
-        # Without Spark first: a serial base case may serve recipes of any session.
+        # Without Spark first: a serial base case may serve recipes of any session. What has its base case on Spark
+        # waits for it, in another process without Spark at the end.
         names.sort(key=lambda name: (name is not None, -sum(cell.base for cell in groups[name])))
-    return [cell for name in names for cell in shuffled[name]]
+        answered = {cell.workload for cell in groups.get(None, ()) if cell.base}
+        alone = shuffled.get(None, [])
+        late = [cell for cell in alone if cell.workload not in answered]
+        shuffled[None] = [cell for cell in alone if cell.workload in answered]
+    return [cell for name in names for cell in shuffled[name]] + late
 
 
 def sweep_centre(scenario: Scenario, request: Request) -> Factors:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import shlex
 import sys
 from dataclasses import replace
 from datetime import datetime
@@ -34,7 +35,7 @@ from suite.run.loop import Loop, PlannedRun, lock_run_folder
 from suite.run.options import BenchOptions, parse_factor, parse_setting
 from suite.run.plan_file import check_same_plan, describe_plan, read_plan
 from suite.run.request import check_cluster_options, check_master, make_request, workers_wanted
-from suite.spark.java import find_java
+from suite.spark.java import find_java, user_name
 from suite.spark.session import is_local
 
 RESULTS = environment.ROOT / "results"
@@ -74,6 +75,7 @@ def bench(options: BenchOptions, command_line: str) -> int:
         return run_in_containers(
             options, command_line, directory, workers_wanted(options), memory=options.memory or DEFAULT_MEMORY
         )
+    user_name()  # before anything else: without one Spark does not start
     java = find_java()
     directory, plan, scenarios, cells, broken = _plan_of(options, command_line)
     conf = dict(map(parse_setting, options.conf))  # where a run goes on, those that it began with
@@ -144,7 +146,8 @@ def _run_plan(run: PlannedRun, plan: dict[str, Any], minutes: float | None) -> i
     try:
         write_json(run.directory / "plan.json", plan)
         write_facts()
-        print(f"{len(run.cells)} cells, {plan['blocks']} blocks, Spark on {label}; run folder: {run.directory}")
+        folder = shown_folder(run.directory)
+        print(f"{len(run.cells)} cells, {plan['blocks']} blocks, Spark on {label}; run folder: {folder}")
         loop.execute()
         executors |= {"after": loop.executors} if loop.executors else {}
         write_facts(after=environment.machine_load())
@@ -152,9 +155,20 @@ def _run_plan(run: PlannedRun, plan: dict[str, Any], minutes: float | None) -> i
     except InterruptError as stop:
         loop.give_up(f"interrupted by {stop}")
         write_facts()
-        print(f"\nstopped by {stop}; what was measured is kept in {run.directory}. Go on with:")
-        print(f"  {BENCH_COMMAND} --resume --out {run.directory}")
+        print(f"\nstopped by {stop}; what was measured is kept in {shown_folder(run.directory)}. Go on with:")
+        print(f"  {resume_command(run.directory)}")
         return INTERRUPTED
+
+
+def shown_folder(directory: Path) -> Path:
+    """A run folder as the user knows it: from inside a container it is brought out to another place."""
+    return Path(os.environ.get("FOLDOUT_RUN_FOLDER") or directory)
+
+
+def resume_command(directory: Path) -> str:
+    """What the user types to go on with a run."""
+    master = " --master compose" if os.environ.get("FOLDOUT_RUN_FOLDER") else ""
+    return f"{BENCH_COMMAND} --resume{master} --out {shlex.quote(str(shown_folder(directory)))}"
 
 
 def write_results(directory: Path) -> int:
@@ -163,9 +177,9 @@ def write_results(directory: Path) -> int:
     export.write_export(directory)
     write_report(directory)
     print(summary(directory))
-    print(f"report: {directory / 'report.html'}")
+    print(f"report: {shown_folder(directory) / 'report.html'}")
     if read_run(directory).left_out:
-        print(f"for the blocks that were left out: {BENCH_COMMAND} --resume --out {directory}")
+        print(f"for the blocks that were left out: {resume_command(directory)}")
     statuses = {record.status for record in records.read(directory / "records.jsonl")}
     return int(bool(statuses & {"failed", "timeout", "invalid"}))
 

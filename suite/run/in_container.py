@@ -13,10 +13,10 @@ import tarfile
 import tempfile
 import time
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from typing import IO
 
 from suite.cluster.compose import (
-    KEPT,
     MASTER_URL,
     ClusterSpec,
     client_environment,
@@ -26,7 +26,6 @@ from suite.cluster.compose import (
     kept_cluster,
     remove_orphans,
     temporary_cluster,
-    this_owner,
 )
 from suite.cluster.description import DEFAULT_MEMORY, ClusterError, wants_encryption
 from suite.cluster.docker_engine import (
@@ -39,6 +38,7 @@ from suite.cluster.docker_engine import (
     last_line,
     running_client,
 )
+from suite.cluster.ownership import one_shot_name, only_user_of_kept_cluster, this_owner
 from suite.errors import UsageError
 from suite.machine.pipes import write_all
 from suite.machine.processes import open_scope
@@ -86,7 +86,7 @@ def run_in_containers(
     """
     if encrypt is None:
         encrypt = wants_encryption()
-    plan = ClusterSpec(f"{KEPT}-{os.getpid()}", workers, cores, memory, encrypt)
+    plan = ClusterSpec(one_shot_name(os.getpid()), workers, cores, memory, encrypt)
     engine = find_engine()
     parcel = Parcel(options, command_line, out)
     for name in remove_orphans(engine):
@@ -94,15 +94,16 @@ def run_in_containers(
     logs = Path(tempfile.mkdtemp(prefix="foldout-logs-"))
     try:
         print("building the image (minutes the first time, seconds after)", flush=True)
-        build_image(engine, logs / "build.log")
+        image = build_image(logs / "build.log")
         if kept := kept_cluster(engine):
             _check_kept(kept, options)
-            print(f"using the cluster that is up, with {kept.workers} workers of {kept.memory}", flush=True)
-            code = _run_driver(engine, kept, "kept", parcel, logs)
+            with only_user_of_kept_cluster():
+                print(f"using the cluster that is up, with {kept.workers} workers of {kept.memory}", flush=True)
+                code = _run_driver(engine, replace(kept, image=image), "kept", parcel, logs)
         else:
             print(f"starting a master and {plan.workers} workers", flush=True)
-            with temporary_cluster(engine, plan, logs):
-                code = _run_driver(engine, plan, this_owner(), parcel, logs)
+            with temporary_cluster(engine, replace(plan, image=image), logs):
+                code = _run_driver(engine, replace(plan, image=image), this_owner(), parcel, logs)
     except ClusterError:
         raise  # it names a log, which has to stay
     except BaseException:
@@ -144,6 +145,8 @@ class Parcel:
             "FOLDOUT_COMMAND": shlex.join(["bench", *inside.arguments()]),
             "FOLDOUT_SENDS": "1",
             "FOLDOUT_COMMAND_LINE": self.command_line,
+            "FOLDOUT_RUN_FOLDER": str(self.out),
+            "FOLDOUT_DRIVER": this_owner(),
         }
 
 
@@ -219,13 +222,42 @@ def _short_of_memory(engine: Engine, name: str, since: str) -> set[str]:
 
 
 def _bring_out(engine: Engine, driver: str, out: Path) -> None:
-    """Copy the run folder out; docker's client writes it as the user that called it."""
+    """Copy the run folder out, as files of the user that called, with the permissions of that user's umask."""
     if call_client(["docker", "cp", f"{driver}:{RUN_FOLDER}/plan.json", "-"]).returncode:
         return  # the bench did not begin
-    out.mkdir(parents=True, exist_ok=True)
-    done = call_client(["docker", "cp", f"{driver}:{RUN_FOLDER}/.", str(out)], seconds=600)
-    if done.returncode:
-        raise ClusterError(f"the results could not be brought out to {out}: {last_line(done.stderr)}")
+    with tempfile.TemporaryFile() as spool:
+        words = ["docker", "cp", f"{driver}:{RUN_FOLDER}/.", "-"]
+        done = subprocess.run(
+            words, stdin=subprocess.DEVNULL, stdout=spool, stderr=subprocess.PIPE, text=True, start_new_session=True
+        )
+        if done.returncode:
+            raise ClusterError(f"the results could not be brought out to {out}: {last_line(done.stderr)}")
+        spool.seek(0)
+        unpack(spool, out)
+
+
+def unpack(archive: IO[bytes], out: Path) -> None:
+    """Take the regular files and the folders of a tar archive, and nothing else; the umask decides who may read them.
+
+    It comes from a container in which a recipe has run. A link in it could lead what is written later to a place
+    outside of the folder.
+
+    Raises
+    ------
+    ClusterError
+        A name leads out of the folder.
+    """
+    with tarfile.open(fileobj=archive, mode="r|") as members:
+        for member in members:
+            name = PurePosixPath(member.name)
+            if name.is_absolute() or ".." in name.parts:
+                raise ClusterError(f"the container's run folder has a file {member.name!r}, which leads out of it")
+            if member.isdir():
+                (out / name).mkdir(parents=True, exist_ok=True)
+            elif member.isreg() and (content := members.extractfile(member)):
+                (out / name).parent.mkdir(parents=True, exist_ok=True)
+                with content, (out / name).open("wb") as file:
+                    shutil.copyfileobj(content, file)
 
 
 def pack(options: BenchOptions, out: Path) -> tuple[BenchOptions, bytes]:
@@ -252,12 +284,17 @@ def pack(options: BenchOptions, out: Path) -> tuple[BenchOptions, bytes]:
         if options.scenarios is not None:
             archive.add(options.scenarios, "own/scenarios", filter=_plain_member)
             inside.scenarios = Path("/results/own/scenarios")
-        for place, name in enumerate(options.scenario):
+        places: dict[Path, str] = {}
+        for number, name in enumerate(options.scenario):
             if name.endswith(".py") and Path(name).is_file():
-                # With its neighbours: a recipe may import a sibling.
-                for file in Path(name).parent.glob("*.py"):
-                    archive.add(file, f"own/{place}/{file.name}", filter=_plain_member)
-                inside.scenario[place] = f"/results/own/{place}/{Path(name).name}"
+                # With its neighbours: a recipe may import a sibling. Once for all recipes of a folder: one that came
+                # twice would be found under its own name in another place.
+                folder = Path(name).resolve().parent
+                if folder not in places:
+                    places[folder] = f"own/{len(places)}"
+                    for file in folder.glob("*.py"):
+                        archive.add(file, f"{places[folder]}/{file.name}", filter=_plain_member)
+                inside.scenario[number] = f"/results/{places[folder]}/{Path(name).name}"
     return inside, buffer.getvalue()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import pwd
 import re
 import shutil
 import stat
@@ -112,6 +113,24 @@ def write_launcher(java: Path) -> Path:
         except OSError:
             continue
     raise UsageError(f"the Java launcher cannot be written (tried {', '.join(map(str, places))}): make one writable")
+
+
+def user_name() -> str:
+    """Return the name under which Spark runs. Its JVM ends at once where the system knows none, whatever it is to do.
+
+    Raises
+    ------
+    UsageError
+        The system's table of users has no entry for this process.
+    """
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        raise UsageError(
+            f"user id {os.getuid()} has no entry in the system's table of users, and Spark does not start without: "
+            "run as another user, or add a line to /etc/passwd such as "
+            f"foldout:x:{os.getuid()}:{os.getgid()}::/tmp:/bin/sh"
+        ) from None
 
 
 def find_java() -> Java:

@@ -19,6 +19,7 @@ from suite.cluster import compose
 from suite.cluster.description import ClusterError
 from suite.cluster.docker_engine import IMAGE, Engine, build_image, find_engine
 from suite.cluster.image_build import ImageUnavailableError
+from suite.cluster.ownership import one_shot_name, state_folder
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -55,7 +56,7 @@ def engine() -> Engine:
 def image(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> str:
     """The image, built from the working tree. A build that fails by the tree's own fault fails the tests anywhere."""
     try:
-        build_image(engine, tmp_path_factory.mktemp("build") / "build.log")
+        build_image(tmp_path_factory.mktemp("build") / "build.log")
     except ImageUnavailableError as error:
         skip_outside_ci(error)
     return IMAGE
@@ -96,7 +97,7 @@ class Bench:
                 env={**os.environ, "PYTHONUNBUFFERED": "1", **variables},
                 start_new_session=True,
             )
-        self.name = f"{compose.KEPT}-{self.process.pid}"
+        self.name = one_shot_name(self.process.pid)
 
     @property
     def said(self) -> str:
@@ -170,6 +171,6 @@ def bench(engine: Engine, image: str, tmp_path: Path) -> Iterator[Callable[..., 
             one.process.wait()
         left |= {compose.container_state(each)[0] for each in engine.containers(one.name)}
         compose.remove_cluster(engine, one.name)
-        assert not compose.state_folder(one.name).exists()
+        assert not state_folder(one.name).exists()
     assert left == set(), f"left behind: {started[-1].said}"
     assert things(engine) <= before

@@ -8,6 +8,7 @@ import importlib.util
 import io
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -19,11 +20,12 @@ import psutil
 import pytest
 from ruamel.yaml import YAML
 
-from suite.cluster import compose, docker_engine
+from suite.cluster import compose, docker_engine, ownership
 from suite.cluster.compose import MASTER_URL, ClusterSpec
 from suite.cluster.connect import existing_cluster
 from suite.cluster.description import ClusterError
 from suite.cluster.docker_engine import Engine, find_engine
+from suite.run import command, in_container
 from suite.run.in_container import RUN_FOLDER, exit_code_of, pack
 from suite.run.options import BenchOptions
 
@@ -71,8 +73,8 @@ def test_the_lock_is_a_layer_of_its_own_before_the_code():
     copies = [line for line in last_stage.splitlines() if line.startswith("COPY ")]
     assert copies[0] == "COPY --from=build /opt/venv /opt/venv"
     assert {"COPY suite suite", "COPY scenarios scenarios"} <= set(copies[1:])
-    # After it only files are copied, so nothing has to be run again when code has changed.
-    assert "\nRUN " not in last_stage[last_stage.index(copies[0]) :]
+    # After it files are copied and made readable, so nothing that takes long has to be run again when code has changed.
+    assert re.findall(r"\nRUN .*", last_stage[last_stage.index(copies[0]) :]) == ["\nRUN chmod -R a+rX /opt/foldout"]
 
 
 def test_every_service_is_confined():
@@ -94,6 +96,15 @@ def test_pages_are_published_on_request_only_and_other_ports_never():
     assert {port.rsplit(":", 1)[1] for port in ports} == {"8080", "18080"}
 
 
+def test_the_readme_names_the_ports_of_the_pages():
+    published = re.findall(r"127\.0\.0\.1:\$\{(\w+):-(\d+)\}", (DOCKER / "compose.pages.yaml").read_text())
+    (line,) = [line for line in (ROOT / "README.md").read_text().splitlines() if "cluster up" in line]
+    for variable, port in published:
+        assert variable in line
+        assert f":{port}" in line
+    assert len(published) == len(re.findall(r":\d{4,5}", line)) == 2
+
+
 def test_the_compose_file_asks_for_nothing_that_the_suite_does_not_give(engine_of_8):
     text = (DOCKER / "compose.yaml").read_text()
     asked = {line.split("}")[0].split(":")[0] for line in text.split("${")[1:]}
@@ -102,6 +113,8 @@ def test_the_compose_file_asks_for_nothing_that_the_suite_does_not_give(engine_o
         "FOLDOUT_COMMAND",
         "FOLDOUT_SENDS",
         "FOLDOUT_COMMAND_LINE",
+        "FOLDOUT_RUN_FOLDER",
+        "FOLDOUT_DRIVER",
         "FOLDOUT_ADDRESS",
         "FOLDOUT_DRIVER_LIMIT",
     }
@@ -349,7 +362,7 @@ def test_the_driver_inside_learns_what_cluster_it_has(engine_of_8, monkeypatch):
     assert ready.label == "containers: 2 workers of 1 core, all on one host"
     assert ready.environment == {"SPARK_CONF_DIR": "/tmp/spark-conf"}
     assert existing_cluster("spark://elsewhere:7077").slots is None
-    assert existing_cluster("local[2]").environment == {}
+    assert existing_cluster("local[2]").environment == {"SPARK_LOCAL_IP": "127.0.0.1"}
 
 
 @pytest.mark.parametrize(
@@ -367,17 +380,125 @@ def test_a_cluster_that_the_engine_cannot_hold_is_refused_first(plan, said, engi
     assert not (tmp_path / "log").exists()
 
 
-def test_only_what_a_dead_process_of_this_machine_owned_is_orphaned():
+def test_only_what_a_dead_process_of_this_user_and_boot_owned_is_orphaned():
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
-    host = socket.gethostname()
-    assert compose.is_orphaned(f"{host}:{ended.pid}:12345")
-    assert compose.is_orphaned(f"{host}:{os.getpid()}:12345")  # by now the number belongs to another process
-    assert not compose.is_orphaned(compose.this_owner())
-    assert not compose.is_orphaned(f"other-{host}:{ended.pid}:12345")
-    for other in ("kept", "by-hand", "", "a:b:c"):
-        assert not compose.is_orphaned(other)
-    assert compose.this_owner().split(":")[1] == str(psutil.Process().pid)
+    place = ownership.this_owner().split(":")[0]
+    host, boot, space, user = place.split("/")
+    assert (host, user) == (socket.gethostname(), str(os.getuid()))
+    assert ownership.is_orphaned(f"{place}:{ended.pid}:12345")
+    assert ownership.is_orphaned(f"{place}:{os.getpid()}:12345")  # by now the number belongs to another process
+    assert not ownership.is_orphaned(ownership.this_owner())
+    for other in (
+        *(f"other/{boot}/{space}/{user}", f"{host}/other/{space}/{user}", f"{host}/{boot}/other/{user}"),
+        *(f"{host}/{boot}/{space}/other", host),  # the last is what earlier versions wrote
+    ):
+        assert not ownership.is_orphaned(f"{other}:{ended.pid}:12345")
+    for other in ("kept", "by-hand", "", "a:b:c", f"{place}:b:c"):
+        assert not ownership.is_orphaned(other)
+    assert ownership.this_owner().split(":")[1] == str(psutil.Process().pid)
+
+
+def test_names_of_clusters_are_of_this_machine_and_user_and_fit_compose():
+    for name in (ownership.KEPT, ownership.one_shot_name(17)):
+        assert re.fullmatch(r"[a-z0-9][a-z0-9_-]*", name)
+    assert ownership.one_shot_name(17) != ownership.one_shot_name(18)
+    code = "import os; os.getuid = lambda: 4242; from suite.cluster.ownership import KEPT; print(KEPT)"
+    other = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert other.stdout.strip() != ownership.KEPT
+
+
+def test_the_folder_of_a_bench_that_died_before_its_first_container_is_stale(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    for name in (ownership.one_shot_name(ended.pid), ownership.one_shot_name(os.getpid()), ownership.KEPT, "else-1"):
+        ownership.state_folder(name).mkdir(parents=True)
+    assert list(ownership.stale_state_folders()) == [ownership.state_folder(ownership.one_shot_name(ended.pid))]
+
+
+def test_a_cluster_that_is_up_has_one_user_at_a_time_and_a_dead_one_gives_it_back(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    code = """
+from suite.cluster.ownership import only_user_of_kept_cluster
+with only_user_of_kept_cluster():
+    print("it is mine", flush=True)
+    input()
+"""
+    with subprocess.Popen(
+        [sys.executable, "-c", code], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as first:
+        assert first.stdout.readline() == "it is mine\n"
+        with (
+            pytest.raises(ClusterError, match=rf"another bench is using the cluster .* \(process {first.pid}\)"),
+            ownership.only_user_of_kept_cluster(),
+        ):
+            pass
+        first.kill()
+    with ownership.only_user_of_kept_cluster():
+        pass
+
+
+# --- what goes into a container, and what comes out
+
+
+def test_only_regular_files_come_out_of_a_container_with_the_permissions_of_the_umask(tmp_path):
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        for name, kind, target in (
+            *(("./logs", tarfile.DIRTYPE, ""), ("./logs/cluster", tarfile.SYMTYPE, str(outside))),
+            *(("./hard", tarfile.LNKTYPE, "../outside/x"), ("./pipe", tarfile.FIFOTYPE, "")),
+        ):
+            member = tarfile.TarInfo(name)
+            member.type, member.linkname, member.mode = kind, target, 0o777
+            archive.addfile(member)
+        member = tarfile.TarInfo("./logs/cluster/written.log")
+        member.size, member.mode = 2, 0o777
+        archive.addfile(member, io.BytesIO(b"ok"))
+    buffer.seek(0)
+    before = os.umask(0o027)
+    try:
+        in_container.unpack(buffer, tmp_path / "out")
+    finally:
+        os.umask(before)
+    assert list(outside.iterdir()) == []
+    found = sorted(str(path.relative_to(tmp_path / "out")) for path in (tmp_path / "out").rglob("*"))
+    assert found == ["logs", "logs/cluster", "logs/cluster/written.log"]
+    assert (tmp_path / "out" / "logs" / "cluster" / "written.log").stat().st_mode & 0o777 == 0o640
+    assert (tmp_path / "out" / "logs" / "cluster").stat().st_mode & 0o777 == 0o750
+
+
+@pytest.mark.parametrize("name", ["../x", "/x", "logs/../../x"])
+def test_a_name_that_leads_out_of_the_folder_is_refused(name, tmp_path):
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        archive.addfile(tarfile.TarInfo(name), io.BytesIO())
+    buffer.seek(0)
+    with pytest.raises(ClusterError, match="leads out of it"):
+        in_container.unpack(buffer, tmp_path / "out")
+    assert not (tmp_path / "x").exists()
+
+
+def test_recipes_of_one_folder_share_a_place_inside(tmp_path):
+    for name in ("a/one.py", "a/two.py", "a/sibling.py", "b/three.py"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("")
+    asked = [str(tmp_path / name) for name in ("a/one.py", "b/three.py", "a/two.py")]
+    inside, archive = in_container.pack(BenchOptions(scenario=asked), tmp_path / "out")
+    assert inside.scenario == ["/results/own/0/one.py", "/results/own/1/three.py", "/results/own/0/two.py"]
+    with tarfile.open(fileobj=io.BytesIO(archive)) as packed:
+        names = sorted(packed.getnames())
+    assert names == ["own/0/one.py", "own/0/sibling.py", "own/0/two.py", "own/1/three.py"]
+
+
+def test_inside_a_container_the_user_reads_the_paths_of_outside(monkeypatch):
+    inside = Path("/results/run")
+    assert command.resume_command(inside) == "python -m suite bench --resume --out /results/run"
+    monkeypatch.setenv("FOLDOUT_RUN_FOLDER", "results/my run")
+    assert command.shown_folder(inside) == Path("results/my run")
+    assert command.resume_command(inside) == "python -m suite bench --resume --master compose --out 'results/my run'"
 
 
 @pytest.mark.parametrize(

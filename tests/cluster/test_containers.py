@@ -17,6 +17,7 @@ from suite import records
 from suite.cluster import compose, image_build
 from suite.cluster.description import is_complete, master_state
 from suite.cluster.docker_engine import build_image
+from suite.cluster.ownership import KEPT, one_shot_name, state_folder
 
 pytestmark = pytest.mark.docker
 
@@ -38,7 +39,7 @@ def suite(*words, **variables):
 @pytest.fixture(scope="module")
 def running(engine, image):
     """The cluster that `cluster up` starts, with its pages on ports that are likely free."""
-    if engine.containers(compose.KEPT):
+    if engine.containers(KEPT):
         pytest.fail("a cluster of your own is up: end it first, with `python -m suite cluster down`")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FOLDOUT_MASTER_PAGE", "18989")
@@ -55,18 +56,18 @@ def running(engine, image):
         assert gone.returncode == 0
         # What is not ours was not touched.
         assert stranger in left
-        assert engine.containers(compose.KEPT) == []
-        assert not compose.state_folder(compose.KEPT).exists()
+        assert engine.containers(KEPT) == []
+        assert not state_folder(KEPT).exists()
 
 
 @pytest.fixture(scope="module")
 def containers(running, engine):
-    return {compose.container_state(each)[0]: each for each in engine.containers(compose.KEPT)}
+    return {compose.container_state(each)[0]: each for each in engine.containers(KEPT)}
 
 
 @pytest.fixture(scope="module")
 def secret(running):
-    return (compose.state_folder(compose.KEPT) / "secret").read_text()
+    return (state_folder(KEPT) / "secret").read_text()
 
 
 def test_what_a_killed_bench_leaves_is_removed_by_the_next_command(engine, image, tmp_path, monkeypatch):
@@ -77,7 +78,7 @@ def test_what_a_killed_bench_leaves_is_removed_by_the_next_command(engine, image
         process = subprocess.Popen(
             [*words, "--size", "smoke", "--out", str(tmp_path / "out")], cwd=ROOT, stdout=said, stderr=said
         )
-    name = f"{compose.KEPT}-{process.pid}"
+    name = one_shot_name(process.pid)
     try:
         deadline = time.monotonic() + 300
         while not engine.containers(name):
@@ -91,7 +92,27 @@ def test_what_a_killed_bench_leaves_is_removed_by_the_next_command(engine, image
     # `down` would also end a cluster that another test has up; this is the part of it that is tested here.
     assert compose.remove_orphans(engine) == [name]
     assert engine.containers(name) == []
-    assert not compose.state_folder(name).exists()
+    assert not state_folder(name).exists()
+
+
+def test_a_clone_under_umask_077_gives_an_image_that_starts(image, tmp_path):
+    """The last lines of the Dockerfile on top of the image that is there: nothing is downloaded."""
+    tag = "foldout:umask"
+    dockerfile = tmp_path / "Dockerfile"
+    own = (ROOT / "docker" / "Dockerfile").read_text().partition("COPY pyproject.toml")
+    dockerfile.write_text(f"FROM {image}\nUSER 0:0\nRUN rm -r /opt/foldout/*\n{own[1]}{own[2]}")
+    with image_build.build_context() as context:
+        for path in (context, *context.rglob("*")):
+            path.chmod(path.stat().st_mode & 0o700)
+        build = ["docker", "build", "-q", "--force-rm", "-t", tag, "-f", dockerfile, context]
+        subprocess.run(build, check=True, capture_output=True, timeout=300)
+    try:
+        words = ["docker", "run", "--rm", "--network", "none", tag, "suite", "list"]
+        done = subprocess.run(words, capture_output=True, text=True, timeout=120)
+    finally:
+        subprocess.run(["docker", "rmi", "-f", tag], check=True, capture_output=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert "udf_inference" in done.stdout
 
 
 def test_all_of_it_is_up(running, containers):
@@ -134,7 +155,7 @@ def test_containers_are_confined(containers, engine):
 
 def test_workers_have_the_cores_and_memory_that_were_promised(containers):
     host = containers["worker 1"]["HostConfig"]
-    plan = compose.ClusterSpec(compose.KEPT)
+    plan = compose.ClusterSpec(KEPT)
     assert host["NanoCpus"] == 1_000_000_000
     assert host["Memory"] == host["MemorySwap"] == plan.worker_limit * 2**20
 
@@ -150,7 +171,7 @@ def test_the_secret_is_in_a_file_and_nowhere_else(containers, engine, secret, im
         assert secret not in engine.ask("exec", container["Id"], "sh", "-c", environ, may_fail=True), who
         kept = engine.ask("exec", container["Id"], "stat", "-c", "%a", "/tmp/spark-conf/spark-defaults.conf")
         assert kept.strip() == "600", who
-    assert compose.state_folder(compose.KEPT).stat().st_mode & 0o077 == 0
+    assert state_folder(KEPT).stat().st_mode & 0o077 == 0
 
 
 STRANGER = """
@@ -184,7 +205,7 @@ def test_a_client_without_the_secret_is_refused(containers, engine, image, tmp_p
 
 
 def test_a_bench_uses_the_cluster_that_is_up(running, engine, tmp_path):
-    before = {each["Id"] for each in engine.containers(compose.KEPT)}
+    before = {each["Id"] for each in engine.containers(KEPT)}
     words = ["--master", "compose", "--slots", "2", "--size", "smoke", "--blocks", "1"]
     done = suite("bench", str(RECIPES / "steady.py"), *words, "--out", str(tmp_path / "out"))
     assert done.returncode == 0, done.stdout + done.stderr
@@ -201,7 +222,7 @@ def test_a_bench_uses_the_cluster_that_is_up(running, engine, tmp_path):
     # The files belong to the user who called, and the cluster stays as it was.
     owners = {path.stat().st_uid for path in (tmp_path / "out").rglob("*")}
     assert owners == {os.getuid()}
-    assert {each["Id"] for each in engine.containers(compose.KEPT)} == before
+    assert {each["Id"] for each in engine.containers(KEPT)} == before
     with urllib.request.urlopen("http://127.0.0.1:18990/api/v1/applications", timeout=10) as reply:
         assert any(each["name"] == "foldout" for each in json.load(reply))
 
@@ -216,10 +237,10 @@ def test_a_change_of_code_rebuilds_the_last_layers_only(engine, image, tmp_path,
     monkeypatch.setattr(image_build, "ROOT", tmp_path)
     changed = "foldout:changed"
     try:
-        build_image(engine, tmp_path / "build.log", changed)
+        build_image(tmp_path / "build.log", changed)
         before, after = (json.loads(engine.ask("inspect", tag))[0]["RootFS"]["Layers"] for tag in (image, changed))
         different = [number for number, pair in enumerate(zip(before, after, strict=True)) if len(set(pair)) > 1]
-        assert different == [len(before) - 1]
+        assert different == [len(before) - 2, len(before) - 1]  # of the recipes, and of who may read
     finally:
         engine.ask("rmi", "-f", changed)
 

