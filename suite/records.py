@@ -40,6 +40,9 @@ class Record:
         Median of the warm calls. None unless the status is `ok`: no time without the right answer.
     warm_seconds : list of float
         Each warm call, in order.
+    cpu_seconds : list of float
+        Of all cores of the driver's machine, during each warm call, whatever program used them. Clocks tick in
+        hundredths of a second.
     cold_seconds : float or None
         The variant's first call in its process, where it was timed.
     answer : object
@@ -76,6 +79,7 @@ class Record:
     reason: str | None = None
     seconds: float | None = None
     warm_seconds: list[float] = field(default_factory=list)
+    cpu_seconds: list[float] = field(default_factory=list)
     cold_seconds: float | None = None
     answer: Any = None
     engaged: dict[str, Any] | None = None

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from suite.cluster.description import DEFAULT_MEMORY, Cluster
 from suite.cluster.standalone import standalone
-from suite.spark.session import LOOPBACK, is_local
+from suite.spark.session import LOOPBACK
 
 
 @contextlib.contextmanager
@@ -65,7 +65,7 @@ def existing_cluster(master: str) -> Cluster:
     known = Cluster(**json.loads(told)) if told else None
     ready = known if known and known.url == master else Cluster(url=master, label=master)
     # Settings for local mode are the suite's own; a cluster that is somewhere else needs the user's.
-    if is_local(master):
+    if master.startswith("local"):
         # Spark would look up this machine's own name, which not every network knows.
         ready.environment["SPARK_LOCAL_IP"] = LOOPBACK
     elif folder := os.environ.get("SPARK_CONF_DIR"):

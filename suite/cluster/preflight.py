@@ -33,13 +33,17 @@ WAIT_SECONDS = 60.0  # for the executors
 CORES_SECONDS = 10.0  # where the master has too few cores: one that has just gone may come back
 LIMIT_SECONDS = 300.0  # for everything
 ROUNDS = 10  # of tasks, until every executor has had one
-COMPARED = ("python", "java", "spark", "numpy", "scikit-learn")
+# What is pickled on one side is read on the other: arrays, frames, models, Arrow batches.
+PACKAGES = ("numpy", "scikit-learn", "pandas", "pyarrow", "joblib")
+COMPARED = ("python", "java", "spark", *PACKAGES)
 MISSING = "missing"
 RESULT = b"RESULT "  # begins the line that a check of its own writes; Spark may write others
 
 # Runs on an executor, in the interpreter that its Python workers would get, before Spark's own Python code does: that
 # would stop at the first difference, with a long stack trace. Reads lines of JSON, adds to each, writes them.
-PROBE = """
+PROBE = (
+    f"PACKAGES = {PACKAGES}"
+    + """
 import json, os, platform, socket, sys, time
 try:
     from importlib import metadata
@@ -58,7 +62,8 @@ def text(path):
     except Exception:
         return ""
 
-found = {"python": platform.python_version(), "numpy": version("numpy"), "scikit-learn": version("scikit-learn")}
+found = {name: version(name) for name in PACKAGES}
+found.update(python=platform.python_version())
 found.update(host=socket.gethostname(), executor="%s/%d" % (socket.gethostname(), os.getppid()))
 stat = text("/proc/stat").split()
 speeds = [line.split(":")[1] for line in text("/proc/cpuinfo").splitlines() if line.startswith("cpu MHz")]
@@ -80,6 +85,7 @@ for line in sys.stdin:
     print(json.dumps(dict(json.loads(line), **found)))
 time.sleep(0.3)
 """
+)
 # Where there is no such interpreter, a shell can still say so.
 SHELL = 'command -v "$0" >/dev/null || { while read -r row; do echo "{\\"host\\": \\"$(hostname)\\"}"; done; exit; }; '
 SHELL += 'exec "$0" -c "$1"'
@@ -122,8 +128,7 @@ def driver_versions(spark: SparkSession) -> NodeVersions:
             "python": platform.python_version(),
             "java": str(_jvm(spark).java.lang.System.getProperty("java.version")),
             "spark": spark.version,
-            "numpy": version("numpy"),
-            "scikit-learn": version("scikit-learn"),
+            **{name: version(name) for name in PACKAGES},
         },
     )
 

@@ -152,6 +152,8 @@ class Request:
         What the machine or cluster has.
     local : bool
         Whether Spark runs inside the driver, where slots are threads and any number of them can be had.
+    shares_files : bool
+        Whether executors are known to be on the driver's machine, where they see its files.
     seed : int
         Of the order of cells.
     gate : bool
@@ -166,6 +168,7 @@ class Request:
     blocks: int
     cores: int
     local: bool = True
+    shares_files: bool = True
     seed: int = 0
     gate: bool = False
     factors: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
@@ -429,6 +432,8 @@ class _CellMaker:
     def _skip(self, variant: Variant, session: int | None) -> str | None:
         if variant.missing:
             return f"it needs the package {variant.missing}, which is not installed here"
+        if session is not None and self.scenario.local_files and not self.request.shares_files:
+            return "its executors would have to see files that the driver writes, and they may be on other machines"
         if session is None or self.request.local or session <= self.request.cores:
             return None
         return f"it needs {session} slots and the cluster has {self.request.cores}"

@@ -62,7 +62,8 @@ class Variant:
 class Scenario:
     """A loaded scenario file.
 
-    `keeps_workers` tells whether it has a `release`: what it starts outlives a call, until then.
+    `keeps_workers` tells whether it has a `release`: what it starts outlives a call, until then. `local_files` tells
+    whether its executors have to see files that the driver writes.
     """
 
     name: str
@@ -85,6 +86,7 @@ class Scenario:
     unequal: bool = False
     gated: tuple[str, ...] | None = None
     crossed: tuple[str, ...] = ()
+    local_files: bool = False
     module: ModuleType | None = field(default=None, repr=False, compare=False)
 
 
@@ -192,6 +194,7 @@ def _read(module: ModuleType, path: Path) -> Scenario:
         validate=getattr(module, "validate", None),
         release=getattr(module, "release", lambda: None),
         keeps_workers=hasattr(module, "release"),
+        local_files=bool(getattr(module, "LOCAL_FILES", False)),
         module=module,
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from suite.report.formatting import factors_in_words, number, plural, short
+from suite.report.formatting import factors_in_words, number, plural, ratio_words, short
 from suite.report.point import PARALLEL, Point
 from suite.report.points import MeasuredRun
 from suite.stats import MIN_BLOCKS
@@ -15,6 +15,7 @@ BOUNDS = (
     "Dotted lines with bars: the largest speedup that the schedule allows, for equal fits or, where fits differ, for "
     "the fits as they were measured."
 )
+BAND = "Shade below them: down to where nothing but the fits goes parallel."
 
 
 # --- points
@@ -110,10 +111,12 @@ def _series(values: Sequence[str]) -> str:
 # --- the run
 
 
-def is_one_host(master: str) -> bool:
-    """Whether a master runs everything on the driver's own machine."""
-    plain = master.lower()
-    return plain.startswith(("local", "standalone", "compose")) or "//127." in plain or "one host" in plain
+def bound_words(run: MeasuredRun, point: Point) -> str:
+    """The band of a point's bound, such as 1.6–1.9×; nothing where there is none."""
+    most, least = run.bound(point), run.least_bound(point)
+    if not most:
+        return ""
+    return ratio_words(most) if least is None or most <= 1 else f"{ratio_words(least)[:-1]}–{ratio_words(most)}"
 
 
 def describe_run(run: MeasuredRun) -> str:
@@ -155,7 +158,7 @@ def missing_times(run: MeasuredRun, points: Iterable[Point] | None = None) -> st
 def footnotes(run: MeasuredRun, shown: Sequence[Point], *, bounds: bool = False, hollow: bool = False) -> list[str]:
     """The small print of a chart; `bounds` and `hollow` say whether it can show such lines and points."""
     said = [describe_run(run)]
-    if is_one_host(run.master):
+    if run.one_host:
         said.append(
             "One host: driver and workers share this machine, so there is no network between machines in these times."
         )
@@ -164,6 +167,8 @@ def footnotes(run: MeasuredRun, shown: Sequence[Point], *, bounds: bool = False,
         said.append(HOLLOW)
     if bounds and any((run.bound(point) or 0) > 1 for point in shown):
         said.append(BOUNDS)
+        if any(run.least_bound(point) for point in shown):
+            said.append(BAND)
     if missing := missing_times(run, shown):
         said.append(f"{missing}: see report.")
     if any(point.unstable for point in shown):

@@ -307,7 +307,7 @@ def lines_over(
     lines = []
     for variant, style in numbers.items():
         own = [point for point in shown if (point.scenario, point.variant) == variant]
-        marks = [Mark(place(p), value(p), run.bound(p), p.oversubscribed, p.unstable) for p in own]
+        marks = [Mark(place(p), value(p), run.bound(p), run.least_bound(p), p.oversubscribed, p.unstable) for p in own]
         if own:
             lines.append(Line(own[0].label, style, marks))
     return lines, shown

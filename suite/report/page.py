@@ -87,7 +87,7 @@ def page(run: MeasuredRun, drawn: Iterable[Chart], folder: Path) -> str:
         blocks=captions.describe_blocks(run),
         command=run.plan.get("command") or "an unknown command",
         changed=changed_recipes(run),
-        one_host=captions.is_one_host(run.master),
+        one_host=run.one_host,
         **_losing(run),
         failing=tables.failures_table(run),
         pictures=[_picture(chart, folder) for chart in drawn],

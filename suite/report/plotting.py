@@ -307,6 +307,7 @@ class Mark:
     x: float
     value: Interval | None
     bound: float | None = None
+    least_bound: float | None = None
     hollow: bool = False
     unsteady: bool = False
 
@@ -324,6 +325,12 @@ class Line:
         """Its bound at each x; nothing where none is above 1."""
         bounds = tuple((mark.x, mark.bound) for mark in self.marks if mark.bound)
         return bounds if any(bound > 1 for _, bound in bounds) else ()
+
+    @property
+    def band(self) -> tuple[tuple[float, float, float], ...]:
+        """Least and largest bound at each x that has both; nothing where there are no bounds to draw."""
+        both = tuple((mark.x, mark.least_bound, mark.bound) for mark in self.marks if mark.least_bound and mark.bound)
+        return both if self.bounds else ()
 
 
 @dataclass(frozen=True)
@@ -395,6 +402,9 @@ def draw_lines(axes: Axes, panel: LinePanel) -> None:
     write_title(axes, 0.43, PANEL_WIDTH + 0.65, panel.title, panel.below)
     if panel.reference:
         axes.axhline(panel.reference[0], color=GREY, linewidth=1.3, linestyle=REFERENCE, zorder=2)
+    for band in dict.fromkeys(line.band for line in panel.lines if panel.speedups and len(line.band) > 1):
+        places, least, most = zip(*band, strict=True)
+        axes.fill_between(places, least, most, color=GREY, alpha=0.12, linewidth=0, zorder=1)
     for colour, bounds, _ in panel.bound_lines():
         axes.plot(*zip(*bounds, strict=True), color=colour, linewidth=0.9, linestyle=BOUND, zorder=2)
         axes.plot(*zip(*bounds, strict=True), "_", color=colour, markersize=16, markeredgewidth=1.1, zorder=2)

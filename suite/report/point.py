@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -95,6 +96,22 @@ class Point:
     def cold(self) -> Interval | None:
         """Seconds of its first call, of the blocks in which that was the first of its process."""
         return _interval(self._figures("cold_seconds"))
+
+    @cached_property
+    def cpu(self) -> Interval | None:
+        """CPU seconds of a warm call, of all programs of the driver's machine; None in runs of older versions."""
+        spent = {cell.block: statistics.median(cell.cpu_seconds) for cell in self._timed if cell.cpu_seconds}
+        return _interval(spent)
+
+    @cached_property
+    def driver_share(self) -> float | None:
+        """Share of a call in which no task ran; None without Spark."""
+        shares = [
+            (cell.overhead or {}).get("driver", 0.0) / cell.warm_seconds[-1]
+            for cell in self._timed
+            if cell.overhead and cell.warm_seconds
+        ]
+        return statistics.median(shares) if shares else None
 
     @cached_property
     def session(self) -> Interval | None:

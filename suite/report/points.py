@@ -20,6 +20,7 @@ from suite.report.point import PARALLEL, Point
 from suite.stats import Interval
 
 NOT_RUN = "not run"
+LEAST_CPU_SECONDS = 0.2  # below it clocks that tick in hundredths tell nothing
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,12 @@ class MeasuredRun:
     def master(self) -> str:
         """What the run ran on; a cluster that the suite started says in words what it is and where it runs."""
         return str(self.environment.get("master") or self.plan["master"])
+
+    @property
+    def one_host(self) -> bool:
+        """Whether everything ran on the driver's own machine."""
+        plain = self.master.lower()
+        return plain.startswith(("local", "standalone", "compose")) or "//127." in plain or "one host" in plain
 
     @cached_property
     def workloads(self) -> dict[str, list[Point]]:
@@ -166,6 +173,31 @@ class MeasuredRun:
             if cell.status == "ok" and cell.engaged and cell.engaged.get("fits")
         ]
         return statistics.median(found) if found else None
+
+    def least_bound(self, point: Point) -> float | None:
+        """The speedup of a schedule that is kept, where nothing outside of the fits goes parallel with it.
+
+        `bound` assumes that all else in the call goes parallel like the fits: planning of jobs, results, what the
+        driver does. Between the two is a band. None where the base case has no tasks whose time could be told apart.
+        """
+        base, bound = self.base_of(point), self.bound(point)
+        if base is None or bound is None or base.driver_share is None:
+            return None
+        return 1 / (base.driver_share + (1 - base.driver_share) / bound)
+
+    def machine_limit(self, point: Point) -> float | None:
+        """The largest speedup that the machine's cores allow, if a call costs the CPU seconds of its base case.
+
+        A base case that runs one task at a time keeps more than one core busy: Java collects garbage and compiles
+        beside it, and the driver plans ahead. None where it is not known, or other machines compute too.
+        """
+        base = self.base_of(point)
+        cores = (self.environment.get("machine") or {}).get("cores")
+        if base is None or base.cpu is None or base.seconds is None or not cores or not self.one_host:
+            return None
+        if base.cpu.median < LEAST_CPU_SECONDS:
+            return None
+        return float(cores * base.seconds.median / base.cpu.median)
 
 
 def _central_value(name: str, points: Iterable[Point]) -> Any:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from suite.report.captions import missing_times, setting_words
+from suite.report.captions import bound_words, missing_times, setting_words
 from suite.report.findings import BreakEven, Loss, break_evens, failures
 from suite.report.formatting import NONE, figure_words, number, ratio_digits, ratio_words, short
 from suite.report.point import Point
@@ -112,8 +112,12 @@ def _speedup(run: MeasuredRun, point: Point) -> str:
 
 
 def _bound(run: MeasuredRun, point: Point) -> str:
-    bound = run.bound(point)
-    return ratio_words(bound) if bound else NONE
+    return bound_words(run, point) or NONE
+
+
+def _machine_limit(run: MeasuredRun, point: Point) -> str:
+    limit = run.machine_limit(point) if point.at_once > 1 else None
+    return ratio_words(limit) if limit else NONE
 
 
 def _efficiency(run: MeasuredRun, point: Point) -> str:
@@ -176,9 +180,11 @@ SETTING_COLUMNS = (
     Column("Session start s", lambda run, point: _median(point.session)),
     Column("Speedup", _speedup),
     Column("Bound", _bound),
+    Column("Machine's limit", _machine_limit),
     Column("Efficiency", _efficiency),
     Column("Karp-Flatt e", _serial_share),
     Column("Core-seconds", _core_seconds),
+    Column("CPU s", lambda run, point: _median(point.cpu)),
     Column("Slots engaged", _slots_engaged),
 )
 # Columns for workloads whose calls count what they did.

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from suite.report.captions import (
+    bound_words,
     group_by_job,
     missing_times,
     point_label,
@@ -80,13 +81,13 @@ def _point_line(run: MeasuredRun, point: Point, beside: Sequence[Point]) -> str:
         number(point.cold.median) if point.cold else NONE,
         "base" if alone else ratio_words(speedup.median) if speedup else NONE,
         "" if alone else interval_words(speedup, ratio_digits),
-        ratio_words(bound) if (bound := run.bound(point)) and not alone else "",
+        "" if alone else bound_words(run, point),
     )
 
 
 def _columns(label: str, *cells: str) -> str:
-    widths = (9, 9, 9, 15, 8)
-    return f"{_shorten(label, 49):<49}" + "".join(f"{cell:>{n}}" for cell, n in zip(cells, widths, strict=True))
+    widths = (9, 9, 9, 15, 12)
+    return f"{_shorten(label, 45):<45}" + "".join(f"{cell:>{n}}" for cell, n in zip(cells, widths, strict=True))
 
 
 def _shorten(text: str, width: int) -> str:

@@ -15,7 +15,7 @@ from suite import records
 from suite.cluster import preflight
 from suite.cluster.description import executor_conf
 from suite.errors import InvalidCellError
-from suite.plan.cells import Cell
+from suite.plan.cells import SMOKE_CALLS, Cell
 from suite.plan.engagement import why_not_parallel
 from suite.plan.scenario import Scenario, files_for_workers, load_scenario, matching_kwargs, one_line
 from suite.plan.visits import Visit
@@ -25,6 +25,9 @@ from suite.run.assignment import Assignment
 from suite.run.watch import CallWatch, overhead
 from suite.spark import session
 from suite.spark.event_log import Engaged, EventLog
+
+WARM_SECONDS = 1.0  # that the untimed calls of a pass take together at least, in a run that is not just a smoke test
+MOST_WARM_CALLS = 5
 
 
 @dataclass
@@ -37,8 +40,8 @@ class Seen:
         Of every call.
     cold : float or None
         Seconds of its first call, where it was the first in the process.
-    warm : list of float
-        Seconds of each timed call.
+    warm, cpu : list of float
+        Seconds of each timed call, by the clock on the wall and by those of all cores.
     warnings : dict of str to None
         In order, each once.
     spent : dict of str to float
@@ -48,8 +51,20 @@ class Seen:
     answers: list[Any] = field(default_factory=list)
     cold: float | None = None
     warm: list[float] = field(default_factory=list)
+    cpu: list[float] = field(default_factory=list)
     warnings: dict[str, None] = field(default_factory=dict)
     spent: dict[str, float] = field(default_factory=dict)
+
+
+def _warm_up(watch: CallWatch, seconds: float, calls: int) -> None:
+    """Go on calling a short variant untimed: a JVM compiles what it has run often, and one call is soon forgotten."""
+    while seconds < WARM_SECONDS and calls < MOST_WARM_CALLS:
+        watch.before_call()
+        begin = time.perf_counter()
+        watch.call()
+        seconds += time.perf_counter() - begin
+        calls += 1
+        watch.after_call()
 
 
 class CellRunner:
@@ -134,20 +149,23 @@ class CellRunner:
         untimed = int(visit.warm_up or scenario.keeps_workers)
         finding = untimed and self.references.lacks(cell)
         rounds = max(2 if finding else 1, untimed + visit.timed)
-        watch = CallWatch(lambda: variant.function(**arguments), self.spark, self.events, turn, untimed)
+        watch = CallWatch(lambda: variant.function(**arguments), self.spark, self.events, turn, visit.timed)
         first, self._called = not self._called, True
         try:
             benchmark.pedantic(
                 watch.call, setup=watch.before_call, teardown=watch.after_call, rounds=rounds, iterations=1
             )
+            seconds = benchmark.stats.stats.data
+            if not visit.timed and cell.calls > SMOKE_CALLS:
+                _warm_up(watch, sum(seconds), len(seconds))
         finally:
             scenario.release()
         watch.after_last_call()
-        seconds = benchmark.stats.stats.data
         # Where sides take turns, they make their first calls at the same time.
         if first and not self.assignment.turns:
             seen.cold = seconds[0]
         seen.warm += seconds[rounds - visit.timed :]
+        seen.cpu += watch.cpu_seconds[-visit.timed :] if visit.timed else []
         seen.answers += watch.answers
         ran = watch.engaged()
         # Before the answer is checked: this also drops what was left cached.
@@ -175,6 +193,7 @@ class CellRunner:
             self.record(cell, visit.position, "ok", None),
             seconds=statistics.median(seen.warm),
             warm_seconds=seen.warm,
+            cpu_seconds=seen.cpu,
             cold_seconds=seen.cold,
             answer=answer,
             engaged=None if ran is None else asdict(ran),

@@ -15,7 +15,7 @@ from suite.spark.session import is_local
 # Six are the fewest that give a median a 95 % interval without assuming a distribution. A run of size ci takes as many
 # of them as its minutes allow, a smoke run tells whether everything works.
 BLOCKS_OF_SIZE = {"smoke": 1, "ci": 6, "full": 6}
-MASTER_PATTERN = re.compile(r"local|local\[(\*|\d+)\]|standalone|(spark|k8s)://\S+|yarn")
+MASTER_PATTERN = re.compile(r"local|local\[(\*|\d+)\]|local-cluster\[\d+,\d+,\d+\]|standalone|(spark|k8s)://\S+|yarn")
 
 
 def check_master(master: str | None) -> str:
@@ -72,6 +72,7 @@ def make_request(options: BenchOptions, master: str) -> Request:
         blocks=options.blocks or BLOCKS_OF_SIZE.get(size, 1),
         cores=_cores_of(options, master),
         local=is_local(master),
+        shares_files=master.startswith("local") or master == "standalone",
         seed=options.seed or 0,
         factors=dict(map(parse_factor, options.factor)),
     )
@@ -82,6 +83,8 @@ def _cores_of(options: BenchOptions, master: str) -> int:
         return int(numbered[1])
     if is_local(master):
         return environment.cores()
+    if processes := re.fullmatch(r"local-cluster\[(\d+),(\d+),\d+\]", master):
+        return int(processes[1]) * int(processes[2])
     if known := workers_wanted(options) if master == "standalone" else existing_cluster(master).slots:
         return known
     if not options.slots:

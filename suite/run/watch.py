@@ -31,8 +31,8 @@ class CallWatch:
         Of that session.
     turn : callable
         Returns when it is this process's turn: for a warm call, and to go on after the last.
-    untimed : int
-        The first so many calls are not timed.
+    timed : int
+        The last so many calls are timed.
 
     Attributes
     ----------
@@ -46,14 +46,14 @@ class CallWatch:
         spark: SparkSession | None,
         events: EventLog | None,
         turn: Callable[[], None],
-        untimed: int,
+        timed: int,
     ):
         self.answers: list[Any] = []
         self._call = call
         self._spark = spark
         self._events = events
         self._turn = turn
-        self._untimed = untimed
+        self._timed = timed
         self._cached = session.cached_rdds(spark) if spark is not None else set()
         self._threads: set[threading.Thread] = set()
         self._earlier: list[Event] = []
@@ -91,6 +91,17 @@ class CallWatch:
         """Count what Spark ran in the last call; None without a session."""
         return count_engaged(self._last, self._begin, self._end) if self._events is not None else None
 
+    @property
+    def _warm_calls(self) -> list[tuple[Clocks, Clocks]]:
+        """Readings before and after each timed call."""
+        clocks = self._clocks[-2 * self._timed :] if self._timed else []
+        return list(zip(clocks[::2], clocks[1::2], strict=True))
+
+    @property
+    def cpu_seconds(self) -> list[float]:
+        """CPU seconds that this machine spent during each timed call."""
+        return [round(after.busy - before.busy, 2) for before, after in self._warm_calls]
+
     def disturbance(self) -> str | None:
         """Say what disturbed the cluster during any call; None where nothing did."""
         return disturbance([*self._earlier, *self._last])
@@ -108,9 +119,7 @@ class CallWatch:
         if ran is not None and ran.failed_tasks:
             said.append(f"{ran.failed_tasks} tasks failed or were killed")
         if machine:
-            clocks = self._clocks[2 * self._untimed :]
-            warm_calls = list(zip(clocks[::2], clocks[1::2], strict=True))
-            said += interference_warnings(warm_calls, psutil.cpu_count() or 1)
+            said += interference_warnings(self._warm_calls, psutil.cpu_count() or 1)
         return said
 
     def _leftovers(self) -> list[str]:

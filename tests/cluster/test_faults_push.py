@@ -89,7 +89,7 @@ def test_another_python_in_a_worker(bench, other_python):
     run = bench(STEADY, FOLDOUT_COMPOSE=other_python)
     assert run.end() == 2
     (line,) = error_lines(run.said)
-    assert "the executors differ from the driver in numpy, scikit-learn" in line
+    assert "the executors differ from the driver in numpy, scikit-learn, pandas, pyarrow, joblib" in line
     table = run.said[run.said.index(line) :].splitlines()[1:]
     assert "numpy*" in table[0]
     assert table[1].startswith("driver ")

@@ -14,6 +14,7 @@ from suite.cluster.preflight import MismatchError, NodeVersions
 from suite.spark.java import Java
 
 SAME = {"python": "3.11.7", "java": "17.0.15", "spark": "4.3.0", "numpy": "2.4.6", "scikit-learn": "1.9.1"}
+SAME |= {"pandas": "3.0.1", "pyarrow": "23.0.0", "joblib": "1.5.2"}
 
 
 def side(name: str, **other: str) -> NodeVersions:

@@ -344,6 +344,18 @@ def test_of_crossed_factors_every_combination_is_planned_and_of_the_others_one_a
     assert (cell.factors["rows"], cell.factors["length"], cell.factors["megabytes"]) == (10, 2, 5)
 
 
+def test_files_of_the_driver_are_for_executors_on_its_machine():
+    def run_serial(data): ...
+
+    def run_files(data, *, spark): ...
+
+    files = [scenario(parallelism="slots", variants=(run_serial, run_files), local_files=True)]
+    for shares, skipped in ((True, set()), (False, {"files"})):
+        cells = plan_cells(files, replace(REQUEST, shares_files=shares, local=False))
+        assert {cell.variant for cell in cells if cell.skip} == skipped
+        assert all("files that the driver writes" in cell.skip for cell in cells if cell.skip)
+
+
 def test_a_variant_without_its_package_is_planned_and_skipped_with_that_as_reason():
     whole = scenario()
     first, second = whole.variants

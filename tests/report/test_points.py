@@ -7,6 +7,8 @@ import math
 import pytest
 import synthetic
 
+from suite.report import captions
+from suite.report.formatting import ratio_words
 from suite.report.points import NOT_RUN, read_run
 
 
@@ -178,6 +180,34 @@ def test_the_bound_of_unequal_fits_comes_from_those_of_the_base_case(tmp_path):
     }
     # Serial 8 + 4; two at a time: a fold's two fits in 1 and 3 s, or the sum over two: both 4, and the refit.
     assert of == {"serial": 1.0, "folds": pytest.approx(12 / 8), "pool": pytest.approx(12 / 8)}
+
+
+def test_a_bound_is_a_band_down_to_where_nothing_but_the_fits_goes_parallel(tmp_path):
+    # The driver works alone for a quarter of the base case's time, and two cores spend 1.6 times the clock's seconds.
+    def change(record):
+        record = {**record, "schedule": {"serial": "serial"}.get(record["variant"], record["variant"])}
+        if record["variant"] == "serial":
+            seconds = record["seconds"]
+            more = {"warm_seconds": [seconds], "overhead": {"driver": seconds / 4}, "cpu_seconds": [1.6 * seconds]}
+            return {**record, "bound": 1.0, **more}
+        return {**record, "bound": 2.0}
+
+    run = read_run(synthetic.write(tmp_path, change=change, only=["flight demand CV"]))
+    of = {p.variant: p for p in run.points if run.is_central(p, "parallelism")}
+    assert run.least_bound(of["pool"]) == pytest.approx(1 / (0.25 + 0.75 / 2))
+    assert run.least_bound(of["serial"]) == pytest.approx(1)
+    assert captions.bound_words(run, of["pool"]) == "1.60–2.00×"
+    cores = run.environment["machine"]["cores"]
+    assert run.machine_limit(of["pool"]) == pytest.approx(cores / 1.6)
+    # Of a cluster of several machines, one machine's clocks say nothing.
+    run.environment["master"] = "spark://elsewhere:7077"
+    assert run.machine_limit(of["pool"]) is None
+
+
+def test_a_run_of_an_older_version_has_neither_band_nor_limit(run):
+    pool = point(run, "flight demand CV", "pool", parallelism=2, folds=4)
+    assert captions.bound_words(run, pool) == ratio_words(run.bound(pool))
+    assert run.machine_limit(pool) is None
 
 
 def test_the_plan_says_what_the_centre_is(tmp_path):

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Where the time of a call went."""
 
-from suite.run.watch import overhead
+import time
+
+from suite.run.watch import CallWatch, overhead
 from suite.spark.event_log import Engaged
 
 
@@ -14,3 +16,19 @@ def test_the_time_of_a_call_is_split_between_driver_and_slots():
     what.covered_seconds, what.shipping_seconds, what.refit_seconds = 1.5, 0.25, 0.5
     split = overhead(what, seconds=2.0, slots=2, session_seconds=4.0)
     assert split == {"session": 4.0, "driver": 0.5, "tasks": 2.5, "shipping": 0.25, "idle": 1.5, "refit": 0.5}
+
+
+def test_cpu_seconds_are_of_each_timed_call():
+    def compute() -> None:
+        end = time.process_time() + 0.4
+        while time.process_time() < end:
+            pass
+
+    watch = CallWatch(compute, None, None, lambda: None, timed=2)
+    for _ in range(3):
+        watch.before_call()
+        watch.call()
+        watch.after_call()
+    assert len(watch.cpu_seconds) == 2
+    # Of the whole machine, where other programs may be busy too; its clocks tick in hundredths.
+    assert all(seconds > 0.35 for seconds in watch.cpu_seconds)

@@ -1,0 +1,184 @@
+# /// script
+# requires-python = ">=3.11"
+# dependencies = ["pyspark>=4.0", "numpy", "pandas>=2.2", "pyarrow>=15", "scikit-learn>=1.5", "joblib>=1.4",
+#                 "threadpoolctl>=3.1"]
+# ///
+# SPDX-License-Identifier: Apache-2.0
+"""Score Parquet files with a scikit-learn model: by Spark in several ways, and by plain processes without Spark.
+
+Most tables that are scored are files. One machine without Spark reads and scores them in as many processes as it has
+cores: that is the limit for every way on that machine, and `score_files` is the few lines that it takes. Spark's ways
+are those of udf_inference.py. There, rows that Spark reads pass from the JVM to Python and back; with the way "files"
+the workers read the files themselves, and only answers pass through the JVM.
+
+    labels = score_files(sorted(Path("table").glob("*.parquet")), model, features, keep="id", processes=2)
+
+Copy its sibling udf_inference.py with it.
+
+Run it alone:  python file_inference.py
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from joblib import Parallel, delayed, parallel_config
+from udf_inference import batches_of, deal
+
+
+def score_files(
+    files: Sequence[Path], model: Any, features: Sequence[str], *, keep: str, processes: int
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Score Parquet files without Spark, in so many processes.
+
+    Row groups are dealt out so that each process gets about as many rows.
+
+    Parameters
+    ----------
+    files : sequence of Path
+    model : fitted classifier or regressor
+    features : sequence of str
+        Columns, in the model's order.
+    keep : str
+        A column of numbers, such as a key, to return beside the answers.
+    processes : int
+
+    Returns
+    -------
+    list of (ndarray, ndarray)
+        For each process the kept values and the answers, row by row.
+    """
+    groups = []
+    for file in files:
+        about = pq.read_metadata(file)
+        sizes = [about.row_group(number).num_rows for number in range(about.num_row_groups)]
+        groups += [(rows, str(file), number) for number, rows in enumerate(sizes) if rows]
+    with parallel_config("loky", n_jobs=processes, inner_max_num_threads=1):
+        found: list[tuple[np.ndarray, np.ndarray]] = Parallel()(
+            delayed(_score_groups)(mine, model, list(features), keep) for mine in deal(groups, processes)
+        )
+    return found
+
+
+def _score_groups(
+    groups: Sequence[tuple[str, int]], model: Any, features: list[str], keep: str
+) -> tuple[np.ndarray, np.ndarray]:
+    kept, answers = [], []
+    for batch in batches_of(groups, [keep, *features]):
+        kept.append(batch.column(keep).to_numpy())
+        answers.append(model.predict(np.column_stack([batch.column(name).to_numpy() for name in features])))
+    return np.concatenate(kept), np.concatenate(answers)
+
+
+# --- benchmark: delete from here on when copying ------------------------
+import os
+import sys
+from tempfile import TemporaryDirectory
+
+from pyspark.sql import DataFrame, SparkSession
+from sklearn.base import clone
+from sklearn.datasets import make_classification
+from udf_inference import (
+    BLOCKS,
+    MODELS,
+    answer_of,
+    check,
+    on_cluster,
+    rows_between,
+    score,
+    score_by_files,
+    score_by_map_in_arrow,
+    validate,
+)
+
+__all__ = ["check", "validate"]
+WORKLOAD = "inference from files"
+PARALLELISM = "slots"
+LOCAL_FILES = True
+SIZES = {
+    "smoke": {"rows": 2_000, "model": "logistic", "columns": 20},
+    "ci": {"rows": 200_000, "model": "boosting", "columns": 20},
+    "full": {"rows": 2_000_000, "model": ("boosting", "svc", "forest", "logistic"), "columns": 20},
+}
+GATED = ("files",)
+ROWS_OF_FILE = 100_000
+
+
+def make_data(*, seed: int = 0, rows: int = 2_000, model: str = "boosting", columns: int = 20) -> dict[str, Any]:
+    """Fit the model on 1,000 rows, and write the rows to score into Parquet files.
+
+    They are in a temporary folder, which goes with the process, or with what this returns.
+    """
+    X, y = make_classification(n_samples=1000, n_features=columns, random_state=seed)
+    names = [f"x{i}" for i in range(columns)]
+    folder = TemporaryDirectory(prefix="foldout-files-")
+    for start in range(0, rows, ROWS_OF_FILE):
+        stop = min(start + ROWS_OF_FILE, rows)
+        made = dict(zip(names, rows_between(start, stop, X, seed).T.copy(), strict=True))
+        table = pa.table({"id": np.arange(start, stop), **made})
+        # Noise cannot be compressed, and dictionaries of it only take time.
+        pq.write_table(table, Path(folder.name, f"part-{start:012}.parquet"), compression="none", use_dictionary=False)
+    fitted = clone(MODELS[model]).fit(X, y)
+    return {"folder": folder, "model": fitted, "features": names, "rows": rows}
+
+
+def prepare(data: dict[str, Any], *, spark: SparkSession) -> dict[str, Any]:
+    """Find the files with Spark, which reads their schema."""
+    return {**data, "frame": spark.read.parquet(data["folder"].name)}
+
+
+def without_spark(data: dict[str, Any], processes: int) -> dict[str, Any]:
+    """Score the files and count the labels of each block of rows, as `udf_inference.on_cluster` does."""
+    rows = data["rows"]
+    files = sorted(Path(data["folder"].name).glob("*.parquet"))
+    parts = score_files(files, data["model"], data["features"], keep="id", processes=processes)
+    counts = np.zeros((BLOCKS, 2), dtype=np.int64)
+    for ids, labels in parts:
+        block = ids // (rows // BLOCKS)
+        for column, values in enumerate((labels, labels * ids)):
+            # Whole numbers below 2**53 are exact also as floats.
+            counts[:, column] += np.bincount(block, weights=values, minlength=BLOCKS).astype(np.int64)
+    return answer_of(rows, [(count, total) for count, total in counts.tolist()])
+
+
+def run_one_process(data: dict[str, Any]) -> dict[str, Any]:
+    """Pyarrow and scikit-learn, one process."""
+    return without_spark(data, 1)
+
+
+def run_processes(data: dict[str, Any], *, parallelism: int) -> dict[str, Any]:
+    """Pyarrow and scikit-learn, all processes."""
+    return without_spark(data, parallelism)
+
+
+def run_files(data: dict[str, Any], *, spark: SparkSession) -> dict[str, Any]:
+    """Files read inside the workers."""
+    return on_cluster(data, spark, score_by_files, data["frame"], data["rows"], keep="id")
+
+
+def run_map_in_arrow(data: dict[str, Any], *, spark: SparkSession) -> dict[str, Any]:
+    """Read by Spark, scored by mapInArrow."""
+    return on_cluster(data, spark, score_by_map_in_arrow, data["frame"], data["rows"], keep="id")
+
+
+def run_best_way(data: dict[str, Any], *, spark: SparkSession) -> dict[str, Any]:
+    """Read by Spark, the way that score() picks."""
+
+    def way(frame: DataFrame, model: Any, features: Sequence[str]) -> DataFrame:
+        return score(frame, model, features=features, output="label")
+
+    return on_cluster(data, spark, way, data["frame"], data["rows"])
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+    session = SparkSession.builder.master("local[2]").getOrCreate()
+    made = prepare(make_data(rows=200_000), spark=session)
+    for name, found in {"processes": without_spark(made, 2), "Spark": run_files(made, spark=session)}.items():
+        print(f"{name}: {found['positives']} of {found['rows']} rows have label 1")
+    session.stop()

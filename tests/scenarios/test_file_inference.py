@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Scoring Parquet files: every way reads every row once and gives scikit-learn's answers."""
+
+from pathlib import Path
+
+import file_inference as recipe
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from sklearn.linear_model import LinearRegression
+
+
+@pytest.fixture
+def table(tmp_path):
+    """Three files with row groups of different sizes, one of them empty, columns in another order than the model's."""
+    generator = np.random.default_rng(0)
+    X = generator.normal(size=(1000, 3))
+    for number, (start, stop) in enumerate(((0, 10), (10, 10), (10, 1000))):
+        columns = {"x2": X[start:stop, 2], "id": np.arange(start, stop), "x0": X[start:stop, 0], "x1": X[start:stop, 1]}
+        pq.write_table(pa.table(columns), tmp_path / f"{number}.parquet", row_group_size=300)
+    return X, LinearRegression().fit(X, X @ [1, 2, 3] + 4), sorted(tmp_path.glob("*.parquet"))
+
+
+@pytest.mark.parametrize("processes", [1, 2, 7])
+def test_every_row_is_scored_once_whatever_the_number_of_processes(table, processes):
+    X, model, files = table
+    parts = recipe.score_files(files, model, ["x0", "x1", "x2"], keep="id", processes=processes)
+    ids, answers = (np.concatenate(column) for column in zip(*parts, strict=True))
+    order = np.argsort(ids)
+    np.testing.assert_array_equal(ids[order], np.arange(1000))
+    np.testing.assert_allclose(answers[order], model.predict(X), rtol=1e-12)
+
+
+def test_the_rows_of_the_benchmark_are_those_of_the_recipe_that_has_them_in_memory():
+    data = recipe.make_data(rows=200, model="logistic", columns=5)
+    read = pq.read_table(data["folder"].name).to_pandas().sort_values("id")
+    made = recipe.rows_between(0, 200, recipe.make_classification(1000, 5, random_state=0)[0], 0)
+    np.testing.assert_array_equal(read[data["features"]].to_numpy(), made)
+
+
+def test_the_files_go_with_the_data():
+    data = recipe.make_data(rows=200)
+    folder = Path(data["folder"].name)
+    assert list(folder.iterdir())
+    del data
+    assert not folder.exists()
+
+
+@pytest.mark.spark
+@pytest.mark.parametrize("model", ["logistic", "boosting"])
+def test_every_way_gives_the_labels_of_one_process(spark, model):
+    data = recipe.prepare(recipe.make_data(rows=2_000, model=model), spark=spark)
+    expected = recipe.run_one_process(data)
+    assert 0 < expected["positives"] < 2_000
+    assert recipe.run_processes(data, parallelism=2) == expected
+    for run in (recipe.run_files, recipe.run_map_in_arrow, recipe.run_best_way):
+        recipe.check(expected, run(data, spark=spark))
