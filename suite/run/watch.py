@@ -128,7 +128,8 @@ class CallWatch:
         if self._spark is not None and (left := session.cached_rdds(self._spark) - self._cached):
             said.append(f"it left {len(left)} cached data sets behind")
             session.drop_cached(self._spark, left)
-        if more := [thread.name for thread in threading.enumerate() if thread not in self._threads]:
+        more = [thread.name for thread in threading.enumerate() if thread not in self._threads]
+        if more and (self._timed or len(self.answers) > 1):  # after one call it may be a pool that the next one finds
             said.append(f"it left {len(more)} threads behind: {', '.join(sorted(more)[:3])}")
         return said
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Where the time of a call went."""
 
+import threading
 import time
 
 from suite.run.watch import CallWatch, overhead
@@ -32,3 +33,30 @@ def test_cpu_seconds_are_of_each_timed_call():
     assert len(watch.cpu_seconds) == 2
     # Of the whole machine, where other programs may be busy too; its clocks tick in hundredths.
     assert all(seconds > 0.35 for seconds in watch.cpu_seconds)
+
+
+def test_threads_of_a_pool_are_no_leak_and_those_of_every_call_are():
+    ends = threading.Event()
+
+    def start() -> None:
+        threading.Thread(target=ends.wait, name="of a call").start()
+
+    def start_once() -> None:
+        if "kept" not in [thread.name for thread in threading.enumerate()]:
+            threading.Thread(target=ends.wait, name="kept").start()
+
+    def said(function, calls, timed) -> list[str]:
+        watch = CallWatch(function, None, None, lambda: None, timed)
+        for _ in range(calls):
+            watch.before_call()
+            watch.call()
+            watch.after_call()
+        return watch.warnings(None, machine=False)
+
+    try:
+        # An untimed visit of one call, then a timed one.
+        assert [said(start_once, 1, 0), said(start_once, 1, 1)] == [[], []]
+        assert [said(start, 1, 0), said(start, 1, 1)] == [[], ["it left 1 threads behind: of a call"]]
+        assert said(start, 2, 0) == ["it left 1 threads behind: of a call"]
+    finally:
+        ends.set()
