@@ -7,7 +7,10 @@ It may import every package, and does so only when a command needs it: `--help` 
 from __future__ import annotations
 
 import argparse
+import errno
+import io
 import json
+import os
 import shlex
 import sys
 from collections.abc import Sequence
@@ -20,6 +23,7 @@ from suite.machine.signals import INTERRUPTED, InterruptError, raise_on_signals
 from suite.plan.scenario import BENCH_SIZES, SCENARIOS, SIZE_NAMES, Scenario, discover
 
 WRONG_USAGE = 2
+BROKEN_PIPE = 141  # as shells say of a program that SIGPIPE has ended
 
 Commands = argparse._SubParsersAction  # of `ArgumentParser`s
 
@@ -288,10 +292,14 @@ def _add_scenarios(command: argparse.ArgumentParser) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal without UTF-8 has no word for ×
     options = parser().parse_args(arguments)
     try:
         with raise_on_signals():
             code: int = options.run(options, f"python -m suite {shlex.join(arguments)}")
+            sys.stdout.flush()
             return code
     except UsageError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -299,6 +307,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     except InterruptError as stop:
         print(f"stopped by {stop}", file=sys.stderr)
         return INTERRUPTED
+    except BrokenPipeError:
+        # Who reads our output has ended, as `head` does. Python would complain once more when it flushes at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return BROKEN_PIPE
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        where = f" that has {error.filename}" if error.filename else ""
+        print(f"error: the disk{where} is full: free some space, then go on with --resume", file=sys.stderr)
+        return WRONG_USAGE
 
 
 # --- commands: each imports what it needs

@@ -178,3 +178,26 @@ def test_a_supported_python_passes(name, version):
 @pytest.mark.parametrize("name", ["toxfile.py", "suite/__main__.py"])
 def test_an_old_python_can_read_what_refuses_it(name):
     ast.parse((ROOT / name).read_text(), feature_version=(3, 6))
+
+
+def test_a_reader_that_ends_early_and_a_terminal_without_utf8_are_no_crash():
+    command = [sys.executable, "-m", "suite", "variance", str(ROOT / "results" / "local")]
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii:strict"}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "| ? |" in done.stdout  # a dash
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "wb") as pipe:
+        closed = subprocess.run([*command[:3], "list"], cwd=ROOT, stdout=pipe, stderr=subprocess.PIPE, text=True)
+    assert (closed.returncode, closed.stderr) == (141, "")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a device that is always full")
+def test_a_full_disk_is_one_line():
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "suite", "list"], cwd=ROOT, stdout=full, stderr=subprocess.PIPE, text=True
+        )
+    assert done.returncode == 2
+    assert done.stderr == "error: the disk is full: free some space, then go on with --resume\n"

@@ -34,15 +34,15 @@ CORES_SECONDS = 10.0  # where the master has too few cores: one that has just go
 LIMIT_SECONDS = 300.0  # for everything
 ROUNDS = 10  # of tasks, until every executor has had one
 # What is pickled on one side is read on the other: arrays, frames, models, Arrow batches.
-PACKAGES = ("numpy", "scikit-learn", "pandas", "pyarrow", "joblib")
-COMPARED = ("python", "java", "spark", *PACKAGES)
+SHARED_PACKAGES = ("numpy", "scikit-learn", "pandas", "pyarrow", "joblib")
+COMPARED = ("python", "java", "spark", *SHARED_PACKAGES)
 MISSING = "missing"
 RESULT = b"RESULT "  # begins the line that a check of its own writes; Spark may write others
 
 # Runs on an executor, in the interpreter that its Python workers would get, before Spark's own Python code does: that
 # would stop at the first difference, with a long stack trace. Reads lines of JSON, adds to each, writes them.
 PROBE = (
-    f"PACKAGES = {PACKAGES}"
+    f"SHARED_PACKAGES = {SHARED_PACKAGES}"
     + """
 import json, os, platform, socket, sys, time
 try:
@@ -62,7 +62,7 @@ def text(path):
     except Exception:
         return ""
 
-found = {name: version(name) for name in PACKAGES}
+found = {name: version(name) for name in SHARED_PACKAGES}
 found.update(python=platform.python_version())
 found.update(host=socket.gethostname(), executor="%s/%d" % (socket.gethostname(), os.getppid()))
 stat = text("/proc/stat").split()
@@ -128,7 +128,7 @@ def driver_versions(spark: SparkSession) -> NodeVersions:
             "python": platform.python_version(),
             "java": str(_jvm(spark).java.lang.System.getProperty("java.version")),
             "spark": spark.version,
-            **{name: version(name) for name in PACKAGES},
+            **{name: version(name) for name in SHARED_PACKAGES},
         },
     )
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from suite import records, stats
+from suite.errors import UsageError
 from suite.plan.bounds import measured_speedup_bound
 from suite.plan.engagement import why_not_parallel
 from suite.records import Record
@@ -245,14 +246,27 @@ def read_run(directory: Path) -> MeasuredRun:
     ------
     FileNotFoundError
         There is no plan in it.
+    UsageError
+        A file in it is not what a run writes.
     """
-    plan = json.loads((directory / "plan.json").read_text(encoding="utf-8"))
+    plan = _read_object(directory / "plan.json", "cells", "scenarios", "master")
     about = directory / "environment.json"
-    environment = json.loads(about.read_text(encoding="utf-8")) if about.exists() else {}
+    environment = _read_object(about) if about.exists() else {}
     written = {record.id: record for record in records.read(directory / "records.jsonl")}
     cells = [_record_of(cell, written.pop(cell["id"], None), plan) for cell in plan["cells"]]
     kept, left_out = _split_left_out(cells)
     return MeasuredRun(plan, environment, kept, _gather(plan, kept), len(written), left_out)
+
+
+def _read_object(path: Path, *names: str) -> dict[str, Any]:
+    """Read a JSON object that has at least the members named."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UsageError(f"{path} is not what a run writes: {error}") from error
+    if missing := [name for name in names if not isinstance(found, dict) or name not in found]:
+        raise UsageError(f"{path} is not what a run writes: it has no {missing[0]!r}")
+    return dict(found)
 
 
 def _record_of(cell: Mapping[str, Any], record: Record | None, plan: Mapping[str, Any]) -> Record:

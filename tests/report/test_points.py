@@ -7,6 +7,7 @@ import math
 import pytest
 import synthetic
 
+from suite.cli import main
 from suite.report import captions
 from suite.report.formatting import ratio_words
 from suite.report.points import NOT_RUN, read_run
@@ -160,6 +161,22 @@ def test_notes_say_what_to_know(tmp_path):
 def test_a_folder_without_a_plan_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"plan\.json"):
         read_run(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("plan.json", "", "plan.json is not what a run writes: Expecting value"),
+        ("plan.json", '{"cells": []}', "it has no 'scenarios'"),
+        ("plan.json", "[]", "it has no 'cells'"),
+        ("environment.json", "{", "environment.json is not what a run writes"),
+    ],
+)
+def test_a_file_that_no_run_has_written_is_named(name, text, said, tmp_path, capsys):
+    synthetic.write(tmp_path, only=["waiting"])
+    (tmp_path / name).write_text(text)
+    assert main(["report", str(tmp_path)]) == 2
+    assert said in capsys.readouterr().err
 
 
 def test_the_bound_of_unequal_fits_comes_from_those_of_the_base_case(tmp_path):
