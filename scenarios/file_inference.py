@@ -1,7 +1,6 @@
 # /// script
 # requires-python = ">=3.11"
-# dependencies = ["pyspark>=4.0", "numpy", "pandas>=2.2", "pyarrow>=15", "scikit-learn>=1.5", "joblib>=1.4",
-#                 "threadpoolctl>=3.1"]
+# dependencies = ["pyspark>=4.0", "pandas>=2.2,<3", "pyarrow>=15", "scikit-learn>=1.6", "numpy>=1.26"]
 # ///
 # SPDX-License-Identifier: Apache-2.0
 """Score Parquet files with a scikit-learn model: by Spark in several ways, and by plain processes without Spark.

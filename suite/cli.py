@@ -70,6 +70,7 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for add in (
         _add_list,
+        _add_new,
         _add_doctor,
         _add_bench,
         _add_compare,
@@ -88,6 +89,19 @@ def _add_list(commands: Commands) -> None:
     listing.add_argument("--json", action="store_true", help="for programs")
     _add_scenarios(listing)
     listing.set_defaults(run=_run_list)
+
+
+def _add_new(commands: Commands) -> None:
+    new = commands.add_parser(
+        "new",
+        help="write a recipe to start from, for your data and your model",
+        description="Writes a recipe that runs as it is; what to change is marked. With --like, a copy of one of the "
+        "project's recipes and of the files that it needs.",
+        epilog="Example: `new my_search.py`, change FILE, LABEL, MODEL and GRID in it, then `bench ./my_search.py`.",
+    )
+    new.add_argument("file", type=Path, metavar="FILE", help="such as my_search.py; it must not be there yet")
+    new.add_argument("--like", metavar="RECIPE", help="a name from `list`")
+    new.set_defaults(run=_run_new)
 
 
 def _add_doctor(commands: Commands) -> None:
@@ -339,6 +353,12 @@ def _run_prove(options: argparse.Namespace, _: str) -> int:
     from suite.gate.prove import prove
 
     return prove(options)
+
+
+def _run_new(options: argparse.Namespace, _: str) -> int:
+    from suite.run.new_recipe import new_recipe
+
+    return new_recipe(options.file, options.like)
 
 
 def _run_doctor(options: argparse.Namespace, _: str) -> int:

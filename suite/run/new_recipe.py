@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`python -m suite new FILE`: a recipe to start from, with one's own data and model."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+from suite.errors import UsageError
+from suite.plan.scenario import SCENARIOS
+
+TEMPLATE = Path(__file__).with_name("recipe_template.txt")
+
+
+def new_recipe(file: Path, like: str | None) -> int:
+    """Write a recipe, and beside it the siblings that it imports; the exit code.
+
+    Parameters
+    ----------
+    file : Path
+        Its name becomes that of the recipe.
+    like : str or None
+        The recipe of the project to copy; None takes the template, a search on one machine.
+
+    Raises
+    ------
+    UsageError
+        The file is there already or has no name of a Python module, or there is no such recipe. Nothing is written.
+    """
+    if file.suffix != ".py" or not file.stem.isidentifier():
+        raise UsageError(f"{file}: a recipe is a Python file with a name such as my_search.py")
+    written = {file: _text(file.stem, like)}
+    if like:
+        for sibling in _siblings(like):
+            written[file.parent / sibling.name] = sibling.read_text()
+    in_the_way = [path for path in written if path.exists() and (path == file or path.read_text() != written[path])]
+    if in_the_way:
+        raise UsageError(f"{', '.join(map(str, in_the_way))} is there already: choose another name or folder")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    for path, text in written.items():
+        path.write_text(text)
+        print(f"written: {path}")
+    given = file if file.is_absolute() else f"./{file}"
+    print(f"change what is yours in it, then: python -m tox -e bench -- {given} --size smoke")
+    return 0
+
+
+def _text(name: str, like: str | None) -> str:
+    if like is None:
+        return TEMPLATE.read_text().replace("NAME", name)
+    source = SCENARIOS / f"{like}.py"
+    if not source.is_file():
+        there = ", ".join(sorted(path.stem for path in SCENARIOS.glob("*.py")))
+        raise UsageError(f"there is no recipe {like!r}: there are {there}")
+    return source.read_text().replace(f"python {like}.py", f"python {name}.py")
+
+
+def _siblings(recipe: str) -> list[Path]:
+    """The other recipes that a recipe imports, and those that they import."""
+    found: list[Path] = []
+    left = [SCENARIOS / f"{recipe}.py"]
+    while left:
+        for node in ast.walk(ast.parse(left.pop().read_text())):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            paths = [SCENARIOS / f"{name}.py" for name in names]
+            new = [path for path in paths if path.is_file() and path not in found and path.stem != recipe]
+            found += new
+            left += new
+    return sorted(found)

@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A new recipe runs as it is, alone and in the suite, and nothing of the user's is overwritten."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from suite import records
+from suite.cli import main
+from suite.plan.scenario import SCENARIOS
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def bench(recipe: Path, out: Path) -> list[records.Record]:
+    command = [sys.executable, "-m", "suite", "bench", str(recipe), "--size", "smoke", "--out", str(out)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return records.read(out / "records.jsonl")
+
+
+def test_the_template_runs_alone_and_in_the_suite_and_with_data_of_ones_own(tmp_path, capsys):
+    recipe = tmp_path / "mine" / "my_search.py"
+    assert main(["new", str(recipe)]) == 0
+    assert f"written: {recipe}" in capsys.readouterr().out
+    command = [sys.executable, recipe.name]
+    alone = subprocess.run(command, cwd=recipe.parent, capture_output=True, text=True, timeout=300)
+    assert alone.stdout.startswith("best score 0.9"), alone.stderr
+    assert {record.status for record in bench(recipe, tmp_path / "out")} == {"ok"}
+    # Only the lines that are marked have to be changed.
+    table = pd.DataFrame({"x": range(200), "text": ["ab"[i % 2] for i in range(200)], "y": [i % 2 for i in range(200)]})
+    table.drop(columns="text").to_csv(tmp_path / "mine.csv", index=False)
+    text = recipe.read_text()
+    for old, new in {
+        'FILE = ""': f'FILE = "{tmp_path / "mine.csv"}"',
+        'LABEL = "target"': 'LABEL = "y"',
+        "RandomForestClassifier(random_state=0)": "DecisionTreeClassifier(random_state=0)",
+        "from sklearn.ensemble import RandomForestClassifier": "from sklearn.tree import DecisionTreeClassifier",
+        'GRID = {"n_estimators": [50, 100], "max_depth": [3, 6, None]}': 'GRID = {"max_depth": [1, 2, 3]}',
+    }.items():
+        assert text.count(old) == 1
+        text = text.replace(old, new)
+    recipe.write_text(text)
+    found = bench(recipe, tmp_path / "own")
+    assert {record.status for record in found} == {"ok"}
+    assert {record.workload for record in found} == {"my_search"}
+
+
+@pytest.mark.parametrize("like", ["grid_search_single_node", "time_series_cv_waiting"])
+def test_a_copy_comes_with_the_files_that_it_needs(like, tmp_path, capsys):
+    recipe = tmp_path / "like_it.py"
+    assert main(["new", str(recipe), "--like", like]) == 0
+    code = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); import like_it"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+    assert "python like_it.py" in recipe.read_text()
+    copied = {path.name for path in tmp_path.glob("*.py")} - {"like_it.py"}
+    assert all((tmp_path / name).read_text() == (SCENARIOS / name).read_text() for name in copied)
+    assert ("time_series_folds.py" in copied) == (like == "time_series_cv_waiting")
+
+
+def test_what_is_there_stays_as_it_is(tmp_path, capsys):
+    recipe = tmp_path / "mine.py"
+    recipe.write_text("precious")
+    assert main(["new", str(recipe)]) == 2
+    assert "is there already" in capsys.readouterr().err
+    (tmp_path / "time_series_folds.py").write_text("precious")
+    assert main(["new", str(tmp_path / "other.py"), "--like", "time_series_cv"]) == 2
+    assert {path.read_text() for path in tmp_path.iterdir()} == {"precious"}
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mine.py", "time_series_folds.py"]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["my-search.py"], "a name such as my_search.py"),
+        (["search.txt"], "a name such as my_search.py"),
+        (["search.py", "--like", "none_such"], "there is no recipe 'none_such': there are file_inference, grid"),
+    ],
+)
+def test_a_wrong_name_is_one_line(words, said, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["new", *words]) == 2
+    assert said in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
