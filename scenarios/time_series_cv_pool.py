@@ -92,15 +92,21 @@ import os
 import sys
 import zipfile
 from collections import Counter, defaultdict
+from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
 from typing import NamedTuple
 
 import pyarrow as pa
+from pyspark import cloudpickle
 from pyspark.ml.evaluation import RegressionEvaluator
 from pyspark.ml.feature import VectorAssembler
 from pyspark.ml.regression import LinearRegression
 from pyspark.sql import SparkSession
+from pyspark.sql.pandas.types import from_arrow_schema
+
+# What is sent to the workers holds what it needs of this file: a copy need not be installed there.
+cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
 WORKLOAD = "time-series CV"
 PARALLELISM = "threads"
@@ -165,14 +171,33 @@ def make_data(
     The frame is cached, as a user's is who has computed such lags, with few and large partitions: a fit of many small
     tasks would spend its time on starting them. Whoever calls this unpersists it.
     """
-    rows = demand_rows(dataset=dataset, days=days, warehouses=warehouses, items=items, seed=seed)
-    X = rows.pop("X")
-    names = [f"x{number}" for number in range(X.shape[1])]
-    table = pa.table({**rows, **dict(zip(names, X.T.copy(), strict=True))})
-    assembled = VectorAssembler(inputCols=names, outputCol="features").transform(spark.createDataFrame(table))
-    frame = assembled.select(*rows, "features").coalesce(-(-len(X) // ROWS_OF_PARTITION))
-    frame.persist(on_each_executor(frame)).count()
-    return frame
+
+    def rows_of(**settings: Any) -> pa.Table:
+        rows = demand_rows(dataset=dataset, **settings)
+        X = rows.pop("X")
+        return pa.table({**rows, **{f"x{number}": column for number, column in enumerate(X.T.copy())}})
+
+    def make(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        table = rows_of(**settings)
+        for number in (number for batch in batches for number in batch.column(0).to_pylist()):
+            share = -(-table.num_rows // partitions)
+            yield from table.slice(number * share, share).to_batches(max_chunksize=10_000)
+
+    settings: dict[str, Any] = {"days": days, "warehouses": warehouses, "items": items, "seed": seed}
+    partitions = -(-days * warehouses * items // ROWS_OF_PARTITION)
+    if dataset == "flights":  # they are few, and executors need not have their package
+        loaded = spark.createDataFrame(rows_of(**settings)).coalesce(1)
+    else:
+        schema = from_arrow_schema(rows_of(days=max(LAGS) + 1, warehouses=1, items=1).schema)
+        loaded = spark.range(0, partitions, 1, partitions).mapInArrow(make, schema)
+    inputs = [name for name in loaded.columns if name[0] == "x"]
+    assembled = VectorAssembler(inputCols=inputs, outputCol="features").transform(loaded).drop(*inputs)
+    assembled.cache().count()
+    # What rows that come from Python take, Spark knows only now.
+    if (level := on_each_executor(assembled.select("*"))).replication > 1:
+        assembled.unpersist()
+        assembled.persist(level).count()
+    return assembled
 
 
 def demand_rows(*, dataset: str, days: int, warehouses: int, items: int, seed: int = 0) -> dict[str, np.ndarray]:
