@@ -160,6 +160,15 @@ def test_the_secret_goes_into_a_file_of_its_owner_and_nowhere_else(entrypoint, r
     assert conf.get("spark.driver.host") == ("10.0.0.7" if role == "suite" else None)
 
 
+def test_without_a_secret_the_suite_can_be_asked_and_no_daemon_starts(entrypoint, tmp_path):
+    (tmp_path / "secret").unlink()
+    entrypoint.configure("suite")
+    assert not (tmp_path / "conf").exists()
+    for role in ("master", "worker", "history"):
+        with pytest.raises(SystemExit, match=f"a {role} needs the secret of its cluster"):
+            entrypoint.configure(role)
+
+
 def test_encryption_is_a_setting(entrypoint, tmp_path, monkeypatch):
     file = tmp_path / "conf" / "spark-defaults.conf"
     entrypoint.configure("worker")
