@@ -93,10 +93,8 @@ def search_in_time(
 # --- benchmark: delete from here on when copying ------------------------
 from time_series_cv_pool import (
     HORIZON,
-    REFIT,
     SIZES,
     TRAIN_AT_LEAST,
-    UNEQUAL_FITS,
     WORKLOAD,
     answer_of,
     check,
@@ -105,8 +103,7 @@ from time_series_cv_pool import (
     validate,
 )
 
-__all__ = ["REFIT", "SIZES", "UNEQUAL_FITS", "WORKLOAD", "check", "validate"]
-SCHEDULE = {"loky": "pool"}
+__all__ = ["SIZES", "WORKLOAD", "check", "validate"]
 GATED = ()  # its fits take milliseconds
 
 
