@@ -79,7 +79,7 @@ import os
 import sys
 from tempfile import TemporaryDirectory
 
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import SparkSession
 from sklearn.base import clone
 from sklearn.datasets import make_classification
 from udf_inference import (
@@ -89,7 +89,7 @@ from udf_inference import (
     check,
     on_cluster,
     rows_between,
-    score,
+    score_by_best_way,
     score_by_files,
     score_by_map_in_arrow,
     validate,
@@ -148,12 +148,12 @@ def without_spark(data: dict[str, Any], processes: int) -> dict[str, Any]:
 
 
 def run_one_process(data: dict[str, Any]) -> dict[str, Any]:
-    """Pyarrow and scikit-learn, one process."""
+    """pyarrow, one process."""
     return without_spark(data, 1)
 
 
 def run_processes(data: dict[str, Any], *, parallelism: int) -> dict[str, Any]:
-    """Pyarrow and scikit-learn, all processes."""
+    """pyarrow, as many processes as slots."""
     return without_spark(data, parallelism)
 
 
@@ -168,12 +168,8 @@ def run_map_in_arrow(data: dict[str, Any], *, spark: SparkSession) -> dict[str, 
 
 
 def run_best_way(data: dict[str, Any], *, spark: SparkSession) -> dict[str, Any]:
-    """Read by Spark, the way that score() picks."""
-
-    def way(frame: DataFrame, model: Any, features: Sequence[str]) -> DataFrame:
-        return score(frame, model, features=features, output="label")
-
-    return on_cluster(data, spark, way, data["frame"], data["rows"])
+    """Read by Spark, as score() picks."""
+    return on_cluster(data, spark, score_by_best_way, data["frame"], data["rows"])
 
 
 if __name__ == "__main__":

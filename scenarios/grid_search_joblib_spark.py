@@ -154,8 +154,7 @@ def error_as_result(batch: Callable[[], list]) -> Callable[[], list | BaseExcept
 import os
 import sys
 
-# Some of these are not used here but looked for: what makes this the same workload as the sibling's.
-from grid_search_single_node import (  # noqa: F401
+from grid_search_single_node import (
     PARALLELISM,
     WORKLOAD,
     answer_of,
@@ -168,6 +167,13 @@ from grid_search_single_node import (  # noqa: F401
 from grid_search_single_node import SIZES as SEARCHES
 from pyspark.sql import SparkSession
 
+__all__ = [
+    "PARALLELISM",
+    "WORKLOAD",
+    "check",
+    "make_data",
+    "validate",
+]  # what makes this the same workload as the sibling's
 SIZES = {**SEARCHES, "gate": {"dataset": "synthetic", "folds": 3, "candidates": 4, "calls": 4}}
 SCHEDULE = {"joblib_spark": "pool", "joblib_spark_published": "pool"}
 REFIT = True

@@ -131,8 +131,7 @@ def start_ray(stack: ExitStack, n_jobs: int) -> None:
 # --- benchmark: delete from here on when copying ------------------------
 from importlib.util import find_spec
 
-# Some of these are not used here but looked for: what makes this the same workload as the sibling's.
-from grid_search_single_node import (  # noqa: F401
+from grid_search_single_node import (
     PARALLELISM,
     SIZES,
     WORKLOAD,
@@ -144,6 +143,14 @@ from grid_search_single_node import (  # noqa: F401
     validate,
 )
 
+__all__ = [
+    "PARALLELISM",
+    "SIZES",
+    "WORKLOAD",
+    "check",
+    "make_data",
+    "validate",
+]  # what makes this the same workload as the sibling's
 SCHEDULE = {"dask": "pool", "ray": "pool"}
 REFIT = True
 REQUIRES = {"dask": "distributed", "ray": "ray"}

@@ -33,7 +33,7 @@ from pyspark.sql import Column, DataFrame, functions
 # One element of the list that ParamGridBuilder().addGrid(...).build() returns.
 Candidate = dict[Param, object]
 # Folds that take this share of an executor's memory for cached data, or less, are kept on every executor.
-SMALL_SHARE = 0.1
+SMALL_SHARE = 0.25
 
 
 def cross_validate(
@@ -139,10 +139,10 @@ def on_each_executor(data: DataFrame) -> StorageLevel:
     a fit elsewhere: one copy pins all fits to it. Small is what takes `SMALL_SHARE` of an executor's memory for cached
     data or less, by what Spark expects. It expects no size of rows that come from Python: cache those first.
     """
-    known = data.sparkSession.sparkContext._jsc.sc().statusTracker().getExecutorInfos()  # the driver is among them
-    room = SMALL_SHARE * min(executor.totalOnHeapStorageMemory() for executor in known)
-    small = data._jdf.queryExecution().optimizedPlan().stats().sizeInBytes() <= room
-    copies = min(max(1, len(known) - 1), 39) if small else 1  # Spark makes 39 at most
+    known = data.sparkSession.sparkContext._jsc.sc().statusStore().executorList(True)
+    rooms = [one.maxMemory() for one in map(known.apply, range(known.size())) if one.id() != "driver"]
+    small = data._jdf.queryExecution().optimizedPlan().stats().sizeInBytes() <= SMALL_SHARE * min(rooms, default=0)
+    copies = min(len(rooms), 39) if small and rooms else 1  # Spark makes 39 at most
     return StorageLevel(True, True, False, True, copies)
 
 

@@ -89,7 +89,7 @@ from time_series_folds import plot_folds as plot_folds
 # Metrics whose relative difference is below this count as equal, between runs and for ties between candidates.
 RELATIVE_TOLERANCE = 1e-6
 # Data that take this share of an executor's memory for cached data, or less, are kept on every executor.
-SMALL_SHARE = 0.1
+SMALL_SHARE = 0.25
 # How long `fit` waits for executors that the session's settings promise.
 SECONDS_FOR_EXECUTORS = 30
 NUMBERS = ("byte", "short", "integer", "long", "float", "double")
@@ -386,7 +386,7 @@ class TimeSeriesCrossValidator(
     A candidate whose average is NaN never wins. Candidates whose averages differ by less than `RELATIVE_TOLERANCE`,
     relatively, tie. The first of them wins, whatever order the fits finished in.
 
-    On a cluster, data that take at most a tenth (`SMALL_SHARE`) of an executor's memory for cached data get a copy on
+    On a cluster, data that take at most a quarter (`SMALL_SHARE`) of an executor's memory for cached data get a copy on
     each executor. Small data lie in few partitions, and Spark would rather wait three seconds for the executor that
     has one than run a fit elsewhere: one copy pins all fits to it. Where Spark cannot tell the size beforehand, or
     executors come late, the data are computed and cached a second time after the first job. `fit` waits for
@@ -813,11 +813,12 @@ def on_each_executor(data: DataFrame) -> StorageLevel:
     """
     if is_remote():
         return StorageLevel.MEMORY_AND_DISK_DESER
-    known = data.sparkSession.sparkContext._jsc.sc().statusTracker().getExecutorInfos()  # the driver is among them
-    room = SMALL_SHARE * min(executor.totalOnHeapStorageMemory() for executor in known)
+    known = data.sparkSession.sparkContext._jsc.sc().statusStore().executorList(True)
+    rooms = [one.maxMemory() for one in map(known.apply, range(known.size())) if one.id() != "driver"]
     # A new frame of the same rows, because a plan that was made before they were cached does not know their size.
-    small = data.select("*")._jdf.queryExecution().optimizedPlan().stats().sizeInBytes() <= room
-    copies = min(max(1, len(known) - 1), 39) if small else 1  # Spark makes 39 at most
+    size = data.select("*")._jdf.queryExecution().optimizedPlan().stats().sizeInBytes()
+    small = size <= SMALL_SHARE * min(rooms, default=0)
+    copies = min(len(rooms), 39) if small and rooms else 1  # Spark makes 39 at most
     return StorageLevel(True, True, False, True, copies)
 
 

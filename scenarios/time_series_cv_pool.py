@@ -33,11 +33,11 @@ def folds_in_time(data: DataFrame, time_col: str, horizon: int, folds: int) -> l
 
 
 def on_each_executor(data: DataFrame) -> StorageLevel:
-    """Say where to cache: on each executor if that takes a tenth of its memory or less. All fits would queue at one."""
-    known = data.sparkSession.sparkContext._jsc.sc().statusTracker().getExecutorInfos()  # one of them is the driver
-    room = 0.1 * min(executor.totalOnHeapStorageMemory() for executor in known)
-    small = data._jdf.queryExecution().optimizedPlan().stats().sizeInBytes() <= room
-    return StorageLevel(True, True, False, True, min(max(1, len(known) - 1), 39) if small else 1)
+    """Say where to cache: on each executor, if it takes a quarter of its memory at most; else fits queue at one."""
+    known = data.sparkSession.sparkContext._jsc.sc().statusStore().executorList(True)
+    rooms = [one.maxMemory() for one in map(known.apply, range(known.size())) if one.id() != "driver"]
+    small = data._jdf.queryExecution().optimizedPlan().stats().sizeInBytes() <= 0.25 * min(rooms, default=0)
+    return StorageLevel(True, True, False, True, min(len(rooms), 39) if small and rooms else 1)
 
 
 def cross_validate_in_time(

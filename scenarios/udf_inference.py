@@ -991,13 +991,14 @@ def on_cluster(
     return answer_of(rows, [(count, total) for _, count, total in found])
 
 
+def score_by_best_way(frame: DataFrame, model: Any, features: Sequence[str]) -> DataFrame:
+    """Score by the way that score() picks."""
+    return score(frame, model, features=features, output="label")
+
+
 def run_best_way(data: dict[str, Any], *, spark: SparkSession, rows: int) -> dict[str, Any]:
     """The way that score() picks."""
-
-    def way(frame: DataFrame, model: Any, features: Sequence[str]) -> DataFrame:
-        return score(frame, model, features=features, output="label")
-
-    return on_cluster(data, spark, way, data["frame"], rows)
+    return on_cluster(data, spark, score_by_best_way, data["frame"], rows)
 
 
 def run_row_udf(data: dict[str, Any], *, spark: SparkSession, rows: int) -> dict[str, Any]:

@@ -95,15 +95,17 @@ def run_in_containers(
     try:
         print("building the image (minutes the first time, seconds after)", flush=True)
         image = build_image(logs / "build.log")
-        if kept := kept_cluster(engine):
+        kept = kept_cluster(engine)
+        plan = replace(kept or plan, image=image)
+        if kept:
             _check_kept(kept, options)
             with only_user_of_kept_cluster():
-                print(f"using the cluster that is up, with {kept.workers} workers of {kept.memory}", flush=True)
-                code = _run_driver(engine, replace(kept, image=image), "kept", parcel, logs)
+                print(f"using the cluster that is up, with {plan.workers} workers of {plan.memory}", flush=True)
+                code = _run_driver(engine, plan, "kept", parcel, logs)
         else:
             print(f"starting a master and {plan.workers} workers", flush=True)
-            with temporary_cluster(engine, replace(plan, image=image), logs):
-                code = _run_driver(engine, replace(plan, image=image), this_owner(), parcel, logs)
+            with temporary_cluster(engine, plan, logs):
+                code = _run_driver(engine, plan, this_owner(), parcel, logs)
     except ClusterError:
         raise  # it names a log, which has to stay
     except BaseException:

@@ -165,7 +165,7 @@ class CellRunner:
         if first and not self.assignment.turns:
             seen.cold = seconds[0]
         seen.warm += seconds[rounds - visit.timed :]
-        seen.cpu += watch.cpu_seconds[-visit.timed :] if visit.timed else []
+        seen.cpu += watch.cpu_seconds
         seen.answers += watch.answers
         ran = watch.engaged()
         # Before the answer is checked: this also drops what was left cached.
