@@ -153,6 +153,15 @@ def _add_bench(commands: Commands) -> None:
         help="of each worker's executor, for standalone and compose (default: 1g)",
     )
     bench.add_argument(
+        "--data",
+        type=Path,
+        metavar="DIR",
+        help="a folder of yours: `make_data` gets it as `data_folder`, on containers as /data, read-only",
+    )
+    bench.add_argument(
+        "--image", metavar="NAME", help="for compose: an image of yours, FROM foldout:local, with more packages"
+    )
+    bench.add_argument(
         "--blocks",
         type=positive_int,
         metavar="N",
@@ -175,7 +184,7 @@ def _add_bench(commands: Commands) -> None:
         "--timeout",
         type=positive_float,
         metavar="SECONDS",
-        help="for a cell in each pass; as long for the start of a session",
+        help="for the calls of a cell in a pass; as long for its data and for the start of a session",
     )
     bench.add_argument("--resume", action="store_true", help="go on with a run: what has no good record runs again")
     bench.add_argument("--out", type=Path, metavar="DIR", help="run folder (default: results/run-DATE)")
@@ -280,6 +289,8 @@ def _add_cluster(commands: Commands) -> None:
     cluster.add_argument(
         "--memory", metavar="SIZE", default=DEFAULT_MEMORY, help="of each worker's executor (default: 1g)"
     )
+    cluster.add_argument("--data", type=Path, metavar="DIR", help="a folder of yours, for benches with --data")
+    cluster.add_argument("--image", metavar="NAME", default="", help="an image of yours, FROM foldout:local")
     cluster.add_argument("--encrypt", action="store_true", help="encrypt what its processes say to one another")
     cluster.add_argument("--pages", action="store_true", help="web pages and history server, on 127.0.0.1")
     cluster.set_defaults(run=_run_cluster)
@@ -380,9 +391,19 @@ def _run_cluster(options: argparse.Namespace, _: str) -> int:
     from suite.cluster import compose
 
     if options.action == "up":
-        size = options.workers, options.cores, options.memory
+        if options.data and not options.data.is_dir():
+            raise UsageError(f"--data {options.data}: there is no such folder")
         return compose.cluster_up(
-            compose.ClusterSpec(compose.KEPT, *size, encrypt=options.encrypt, pages=options.pages)
+            compose.ClusterSpec(
+                compose.KEPT,
+                options.workers,
+                options.cores,
+                options.memory,
+                encrypt=options.encrypt,
+                pages=options.pages,
+                data=str(options.data.resolve()) if options.data else "",
+                image_name=options.image,
+            )
         )
     return compose.cluster_status() if options.action == "status" else compose.cluster_down()
 

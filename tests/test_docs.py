@@ -1,23 +1,36 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What CONTRIBUTING.md and README.md name is there."""
+"""What the pages name is there, and what they quote is what the files in results/ say."""
 
 import contextlib
 import importlib
 import json
+import os
 import re
 import statistics
+import subprocess
+import sys
 import textwrap
 from pathlib import Path
 
 import pytest
+from grid_search_spark_backend import stop_spark_pool
+from sklearn.datasets import make_classification
+from sklearn.model_selection import GridSearchCV
+from sklearn.svm import SVC
 
+from suite import records
 from suite.report.against import find_contests, tables_against
+from suite.report.formatting import figure_words, number, ratio_digits
 from suite.report.points import read_run
+from suite.report.terminal import summary
 from suite.report.variance import variance_table
 
 ROOT = Path(__file__).resolve().parent.parent
 RULES = re.findall(r"^\| (\d+) \| (.+?) \| (.+?) \|$", (ROOT / "CONTRIBUTING.md").read_text(), re.MULTILINE)
 PEERS = re.findall(r"\w+", re.search(r"suite bench (parallel_break_even[^{]+)", (ROOT / "tox.ini").read_text())[1])
+PAGES = [ROOT / name for name in ("README.md", "scenarios/README.md", "results/README.md", "docker/README.md")]
+TEXT = "\n".join(page.read_text() for page in PAGES)
+WORDS = " ".join(TEXT.split())
 PACKAGES = {path.stem for path in (ROOT / "suite").iterdir() if not path.name.startswith("_")}
 
 
@@ -55,17 +68,94 @@ def test_contributing_names_every_module_and_no_other():
     assert rows.keys() == {path.parent.name for path in (ROOT / "suite").glob("*/__init__.py")}
 
 
-def test_files_that_the_readme_links_to_are_there():
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_what_a_page_links_to_is_there(page):
+    linked = [target for target in re.findall(r"\]\(([^)]+)\)", page.read_text()) if "://" not in target]
+    assert linked or page.parent.name == "docker"
+    for target in linked:
+        path, _, part = target.partition("#")
+        file = (page.parent / path).resolve() if path else page
+        assert file.exists(), target
+        if part:
+            headings = re.findall(r"^#+ (.+)$", file.read_text(), re.MULTILINE)
+            assert part in {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}, target
+
+
+def test_the_front_page_is_short_and_names_every_recipe():
     text = (ROOT / "README.md").read_text()
-    linked = [target for target in re.findall(r"\]\(([^)#]+)\)", text) if "://" not in target]
-    missing = [target for target in linked if not (ROOT / target).exists()]
-    assert linked
-    assert missing == []
+    assert text.count("\n") <= 120
+    for recipe in (ROOT / "scenarios").glob("*.py"):
+        assert f"(scenarios/{recipe.name})" in text, recipe.name
+
+
+ROW = r"^\| \[`(\w+)\.py`\].*\| \[(\S+× \S.*?)\]\(\S+\) the speed of (.+) \|$"
+MEASURED = re.findall(ROW, (ROOT / "README.md").read_text(), re.MULTILINE)
+# The run that is quoted of a recipe, and the variant.
+GAINS = {
+    "grid_search_single_node": ("spark_backend", "loky"),
+    "grid_search_spark_backend": ("spark_backend", "spark_pool"),
+    "grid_search_joblib_spark": ("spark_backend", "joblib_spark"),
+    "udf_inference": ("file_inference", "best_way"),
+    "file_inference": ("file_inference", "files"),
+    "spark_cross_validator": ("local", "cross_validator"),
+    "time_series_cv_pool": ("two_workers", "pool"),
+    "time_series_cv": ("usual_recipe", "pool"),
+    "time_series_cv_sklearn": ("one_pass_time_series", "loky"),
+    "one_pass_time_series_cv": ("one_pass_time_series", "one_pass"),
+    "one_pass_cross_validator": ("one_pass", "one_pass"),
+    "one_pass_per_series": ("one_pass", "one_pass"),
+    "time_series_cv_waiting": ("waiting_eight", "pool"),
+}
+
+
+def test_what_each_recipe_gained_is_what_its_run_says():
+    assert {recipe for recipe, _, _ in MEASURED} == set(GAINS)
+    for recipe, figure, base in MEASURED:
+        name, variant = GAINS[recipe]
+        run = read_run(ROOT / "results" / name)
+        points = [p for p in run.points if p.variant == variant and run.is_central(p) and p.seconds]
+        point = min(points, key=lambda p: p.scenario != recipe)  # its own, where that is in the run
+        assert figure == figure_words(run.speedup(point), ratio_digits, "×"), recipe
+        assert base == run.base_of(point).label, recipe
+
+
+def test_the_finding_of_the_front_page_is_that_of_its_run():
+    run = read_run(ROOT / "results" / "one_pass_folds")
+    seconds = {(p.variant, p.factors["folds"]): number(p.seconds.median) for p in run.points if p.seconds}
+    said = [f"with {n} folds {seconds['one_pass', n]} s and {seconds['loky', n]} s" for n in (3, 48, 365)]
+    assert ", ".join(said) in WORDS
+    factors = run.points[0].factors
+    assert f"on {factors['warehouses'] * factors['items']} series of {factors['days']:,} days" in WORDS
+
+
+@pytest.mark.spark
+def test_the_lines_of_code_on_the_front_page_run(spark):
+    (code,) = re.findall(r"^```python\n(.+?)```$", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
+    X, y = make_classification(60, random_state=0)
+    found = {"GridSearchCV": GridSearchCV, "SVC": SVC, "grid": {"C": [0.1, 1.0]}, "X": X, "y": y}
+    try:
+        exec(code, found)
+    finally:
+        stop_spark_pool()
+    assert found["search"].best_params_ == GridSearchCV(SVC(), found["grid"], cv=5).fit(X, y).best_params_
+
+
+def test_the_worked_example_runs_word_for_word(tmp_path):
+    text = (ROOT / "scenarios" / "README.md").read_text()
+    commands = re.search(r"(?:^    \S.*\n)+", text.partition("## A search of your own")[2], re.MULTILINE)[0]
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    environment = {**os.environ, "PATH": path, "PYTHONPATH": str(ROOT)}
+    script = ["bash", "-euc", textwrap.dedent(commands)]
+    done = subprocess.run(script, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "best score 0.9" in done.stdout
+    found = records.read(tmp_path / "wine" / "records.jsonl")
+    ways = ("serial", "loky", "spark_pool", "joblib_spark")
+    assert {(each.variant, each.status) for each in found} == {(name, "ok") for name in ways}
 
 
 def test_the_readmes_lines_of_pandas_load_each_planned_cell_once(monkeypatch):
-    text = (ROOT / "README.md").read_text()
-    (snippet,) = re.findall(r"^    import pandas as pd\n(?:    .+\n)+", text, re.MULTILINE)
+    (snippet,) = re.findall(r"^    import pandas as pd\n(?:    .+\n)+", TEXT, re.MULTILINE)
     monkeypatch.chdir(ROOT)
     found = {}
     exec(textwrap.dedent(snippet), found)
@@ -74,9 +164,8 @@ def test_the_readmes_lines_of_pandas_load_each_planned_cell_once(monkeypatch):
     assert {"seconds", "cold_seconds", "factors.slots", "engaged.tasks", "overhead.driver"} <= set(found["runs"])
 
 
-QUOTED = re.findall(
-    r"^<!-- python -m suite report results/(\w+) --against (\S+) -->$", (ROOT / "README.md").read_text(), re.MULTILINE
-)
+QUOTED = re.findall(r"^<!-- python -m suite report results/(\w+) --against (\S+) -->$", TEXT, re.MULTILINE)
+SHOWN = re.findall(r"^<!-- python -m suite report results/(\w+) -->$", TEXT, re.MULTILINE)
 
 
 @pytest.mark.parametrize(("name", "variant"), QUOTED)
@@ -84,64 +173,65 @@ def test_tables_in_the_readme_are_those_of_their_runs(name, variant):
     folder = ROOT / "results" / name
     tables = tables_against(find_contests(read_run(folder), variant, folder))
     quoted = f"<!-- python -m suite report results/{name} --against {variant} -->\n{tables}\n"
-    assert quoted in (ROOT / "README.md").read_text()
+    assert quoted in TEXT
 
 
-ANALYSED = re.findall(
-    r"^<!-- python -m suite variance results/(\w+) -->$", (ROOT / "README.md").read_text(), re.MULTILINE
-)
+@pytest.mark.parametrize("name", SHOWN)
+def test_summaries_are_those_of_their_runs(name):
+    said = summary(ROOT / "results" / name).partition("\nRecipes that have changed")[0].strip("\n")
+    assert f"<!-- python -m suite report results/{name} -->\n```text\n{said}\n```\n" in TEXT
+
+
+ANALYSED = re.findall(r"^<!-- python -m suite variance results/(\w+) -->$", TEXT, re.MULTILINE)
 
 
 @pytest.mark.parametrize("name", ANALYSED)
 def test_analyses_of_variance_in_the_readme_are_those_of_their_runs(name):
     quoted = f"<!-- python -m suite variance results/{name} -->\n{variance_table(read_run(ROOT / 'results' / name))}\n"
-    assert quoted in (ROOT / "README.md").read_text()
+    assert quoted in TEXT
 
 
 def test_the_readme_quotes_tables():
     assert len(ANALYSED) == len(set(ANALYSED)) > 0
     assert len(QUOTED) == len(set(QUOTED)) > 0
+    assert len(SHOWN) == len(set(SHOWN)) > 0
 
 
 def test_figures_of_two_workers_are_those_of_its_run():
     run = read_run(ROOT / "results" / "two_workers")
     by_variant = {point.variant: point for point in run.points}
-    text = " ".join((ROOT / "README.md").read_text().split())
     speedup, bound = run.speedup(by_variant["pool"]).median, run.bound(by_variant["pool"])
-    assert f"The pool is {speedup:.2f} times as fast as one fit at a time, where its fits allow {bound:.2f}" in text
+    assert f"The pool is {speedup:.2f} times as fast as one fit at a time, where its fits allow {bound:.2f}" in WORDS
     alone = [cell.overhead["driver"] / cell.warm_seconds[-1] for cell in by_variant["one_at_a_time"].cells]
-    assert f"for {statistics.median(alone):.0%} of the time of one fit at a time".replace("%", " %") in text
+    assert f"for {statistics.median(alone):.0%} of the time of one fit at a time".replace("%", " %") in WORDS
     assert {cell.engaged["executors"] for cell in run.cells} == {2}
 
 
 def test_figures_of_waits_on_eight_slots_are_those_of_their_run():
     run = read_run(ROOT / "results" / "waiting_eight")
     by_variant = {point.variant: point for point in run.points}
-    text = " ".join((ROOT / "README.md").read_text().split())
     speedup, bound = run.speedup(by_variant["pool"]).median, run.bound(by_variant["pool"])
-    assert f"That is {speedup:.2f} times for the pool, {speedup / bound:.2f} of its bound of {bound:g}." in text
+    assert f"That is {speedup:.2f} times for the pool, {speedup / bound:.2f} of its bound of {bound:g}." in WORDS
     (alone,) = by_variant["one_at_a_time"].cells
     a_job = 1000 * alone.overhead["driver"] / alone.engaged["jobs"]
-    assert f"the driver's part of each job, {a_job:.0f} ms where one job follows another" in text
+    assert f"the driver's part of each job, {a_job:.0f} ms where one job follows another" in WORDS
 
 
 def test_figures_of_the_gates_proof_are_those_of_its_files():
     """The sentences of the README that quote `results/gate/proof.json`."""
     proof = json.loads((ROOT / "results" / "gate" / "proof.json").read_text())
-    text = " ".join((ROOT / "README.md").read_text().split())
     null = proof["A/A"]
-    assert f"{null['blocks']} blocks of base against itself" in text
-    assert f"{100 * null['regression']:.2f} % false alarms" in text
+    assert f"{null['blocks']} blocks of base against itself" in WORDS
+    assert f"{100 * null['regression']:.2f} % false alarms" in WORDS
     for levels in proof["power"].values():
-        assert f"{100 * levels['+20 %']['regression']:.1f} %" in text
+        assert f"{100 * levels['+20 %']['regression']:.1f} %" in WORDS
 
 
 def test_what_was_withdrawn_from_the_run_on_containers_is_what_was_not_shown_to_be_parallel():
     run = read_run(ROOT / "results" / "compose")
-    text = " ".join((ROOT / "README.md").read_text().split())
     invalid = [cell for cell in run.cells if cell.status == "invalid"]
-    assert f"{run.statuses['ok']} of {len(run.cells)} cells ok" in text
-    assert f"All {len(invalid)} of its parallel cells" in text
+    assert f"{run.statuses['ok']} of {len(run.cells)} cells ok" in WORDS
+    assert f"All {len(invalid)} of its parallel cells" in WORDS
     assert {cell.scenario for cell in invalid} == {"time_series_cv"}
     assert {cell.engaged["slots"] for cell in invalid} == {1}
 

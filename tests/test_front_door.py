@@ -95,6 +95,33 @@ def test_ci_runs_the_lines_word_for_word(paste):
     assert "docker/certs" not in ci
 
 
+def test_the_action_compares_the_recipes_of_its_caller_with_the_base(tmp_path):
+    """Its script, as a runner would run it, with a Python that only writes down what it is asked."""
+    action = YAML(typ="safe").load(ROOT / ".github" / "actions" / "regress" / "action.yml")
+    (script,) = [step["run"] for step in action["runs"]["steps"] if step.get("name") == "Compare"]
+    assert {name: step for name, step in action["inputs"].items() if "description" not in step} == {}
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "python").write_text(PYTHON3)
+    (tmp_path / "bin" / "python").chmod(0o755)
+    (tmp_path / "bin" / "bash").symlink_to("/bin/bash")
+    environment = {
+        "PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}",
+        "LOG": str(tmp_path / "log"),
+        "RUNNER_TEMP": str(tmp_path),
+        "GITHUB_ACTION_PATH": str(ROOT / ".github" / "actions" / "regress"),
+        "BASE": "origin/my; branch",
+        "RECIPES": "my recipes",
+        "MORE": "--head-conf spark.x=1",
+    }
+    (tmp_path / ".venv").mkdir()
+    subprocess.run(["bash", "-euo", "pipefail", "-c", script], cwd=tmp_path, env=environment, check=True, timeout=60)
+    called = (tmp_path / "log").read_text().splitlines()[-1]
+    words = f"-e regress -- origin/my; branch . --scenarios {tmp_path}/my recipes --out {tmp_path}/slower"
+    assert called.endswith(f"{words} --head-conf spark.x=1")
+    tox = Path(called.split(" -c ")[1].split(" -e ")[0]) / "tox.ini"
+    assert tox.samefile(ROOT / "tox.ini")
+
+
 def test_every_environment_that_is_named_is_in_tox_ini():
     tox = ConfigParser(interpolation=None)
     tox.read(ROOT / "tox.ini")

@@ -12,7 +12,6 @@ import os
 import re
 import shutil
 import subprocess
-import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -37,12 +36,14 @@ from suite.cluster.docker_engine import (
     build_image,
     call_client,
     find_engine,
+    image_on_top,
     last_line,
     running_client,
 )
 from suite.cluster.ownership import (
     KEPT,
     is_orphaned,
+    new_log_folder,
     only_user_of_kept_cluster,
     stale_state_folders,
     state_folder,
@@ -74,6 +75,10 @@ class ClusterSpec:
         Whether the web pages can be opened, on 127.0.0.1, and there is a history server.
     image : str
         The image's id, which no other build can change, unlike its tag.
+    image_name : str
+        The name of an image of the user's own, built on ours; empty for ours.
+    data : str
+        A folder of the user's to mount as /data, read-only; empty for none.
     """
 
     name: str
@@ -83,6 +88,8 @@ class ClusterSpec:
     encrypt: bool = False
     pages: bool = False
     image: str = IMAGE
+    image_name: str = ""
+    data: str = ""
 
     @property
     def heap(self) -> int:
@@ -125,6 +132,7 @@ class ClusterSpec:
             "FOLDOUT_DRIVER_CORES": str(min(self.workers * self.cores, engine.cores)),
             "FOLDOUT_ENCRYPT": "1" if self.encrypt else "",
             "FOLDOUT_CLUSTER": json.dumps(asdict(self.cluster(engine.cores))),
+            **({"FOLDOUT_DATA": self.data} if self.data else {}),
         }
 
 
@@ -133,6 +141,8 @@ def compose_command(engine: Engine, plan: ClusterSpec) -> list[str]:
     files = [str(ROOT / "docker" / "compose.yaml")]
     if plan.pages:
         files.append(str(ROOT / "docker" / "compose.pages.yaml"))
+    if plan.data:
+        files.append(str(ROOT / "docker" / "compose.data.yaml"))
     # On top of ours: what a user wants different, and how tests break things.
     files += filter(None, os.environ.get("FOLDOUT_COMPOSE", "").split(os.pathsep))
     named = [word for file in files for word in ("-f", file)]
@@ -350,10 +360,11 @@ def cluster_up(plan: ClusterSpec | None = None) -> int:
     plan = plan or ClusterSpec(KEPT)
     engine = find_engine()
     remove_orphans(engine)
-    logs = Path(tempfile.mkdtemp(prefix="foldout-logs-"))
+    logs = new_log_folder()
     with only_user_of_kept_cluster():
         print("building the image (minutes the first time, seconds after)", flush=True)
-        plan = replace(plan, image=build_image(logs / "build.log"))
+        ours = build_image(logs / "build.log")
+        plan = replace(plan, image=image_on_top(engine, plan.image_name, ours) if plan.image_name else ours)
         remove_cluster(engine, plan.name)
         print(f"starting a master and {plan.workers} workers", flush=True)
         try:

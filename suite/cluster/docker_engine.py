@@ -170,6 +170,33 @@ def build_image(log: Path, image: str = IMAGE) -> str:
     raise kind(f"the image could not be built: {cause or last_line(said)}: see {log}")
 
 
+def image_on_top(engine: Engine, name: str, ours: str) -> str:
+    """Find an image of the user's own that is built on ours; its id.
+
+    Parameters
+    ----------
+    engine : Engine
+    name : str
+    ours : str
+        The id of our image.
+
+    Raises
+    ------
+    ClusterError
+        There is none of that name, or it holds other code than ours.
+    """
+    ask = ("image", "inspect", "--format", "{{.Id}} {{json .RootFS.Layers}}")
+    found, _, layers = engine.ask(*ask, name, may_fail=True).strip().partition(" ")
+    if not layers:
+        raise ClusterError(f"there is no image {name}: make it by `docker build -t {name} DIR`, FROM {IMAGE}")
+    below = json.loads(engine.ask(*ask, ours).partition(" ")[2])
+    if json.loads(layers)[: len(below)] != below:
+        raise ClusterError(
+            f"the image {name} is not built on {IMAGE} as it is now, so it would run other code: build it again"
+        )
+    return found
+
+
 @contextlib.contextmanager
 def running_client(
     command: Sequence[str], log: Path, environment: Mapping[str, str] | None = None

@@ -7,6 +7,7 @@ import contextlib
 import fcntl
 import hashlib
 import os
+import shutil
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -53,11 +54,19 @@ def state_folder(name: str) -> Path:
     return Path(base) / "foldout" / name
 
 
+def new_log_folder() -> Path:
+    """A folder for the logs of this process. After an error, which names a file in it, the next command removes it."""
+    folder = state_folder(f"{one_shot_name(os.getpid())}.logs")
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True, mode=0o700)
+    return folder
+
+
 def stale_state_folders() -> Iterator[Path]:
-    """The folders of one-shot clusters whose process is gone. It may have died before its first container was made."""
+    """The folders of processes that are gone: of clusters, of which no container may have been made, and of logs."""
     begin = one_shot_name(0).removesuffix("0")
     for folder in state_folder(KEPT).parent.glob(f"{begin}*"):
-        number = folder.name.removeprefix(begin)
+        number = folder.name.removeprefix(begin).removesuffix(".logs")
         if number.isdigit() and not psutil.pid_exists(int(number)):
             yield folder
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from suite.errors import UsageError
 from suite.plan.bounds import speedup_bound
-from suite.plan.scenario import Scenario, Variant, matching_kwargs
+from suite.plan.scenario import Scenario, ScenarioError, Variant, matching_kwargs, one_line
 
 
 def factor_words(values: Mapping[str, Any]) -> str:
@@ -172,6 +172,7 @@ class Request:
     seed: int = 0
     gate: bool = False
     factors: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    has_data: bool = False
 
 
 def plan_cells(scenarios: Sequence[Scenario], request: Request) -> list[Cell]:
@@ -368,6 +369,22 @@ def _around_centre(spec: Factors, crossed: Sequence[str]) -> list[Factors]:
     ]
 
 
+class ValidateError(ScenarioError, UsageError):
+    """The recipe's own `validate` failed.
+
+    Attributes
+    ----------
+    file : str
+        The name of the recipe's file.
+    reason : str
+    """
+
+    def __init__(self, scenario: Scenario, reason: str) -> None:
+        super().__init__(f"{scenario.path.name}: {reason}")
+        self.file = scenario.path.name
+        self.reason = reason
+
+
 def _validate(scenario: Scenario, factors: Factors) -> None:
     folds = factors.get("folds")
     if folds is not None and folds < 1:
@@ -378,6 +395,10 @@ def _validate(scenario: Scenario, factors: Factors) -> None:
         scenario.validate(**matching_kwargs(scenario.validate, factors))
     except ValueError as error:
         raise UsageError(f"{scenario.name}: {error}") from error
+    except Exception as error:
+        raise ValidateError(
+            scenario, f"validate raised {one_line(error)}: it may raise ValueError, to refuse"
+        ) from error
 
 
 @dataclass(frozen=True)
@@ -430,6 +451,8 @@ class _CellMaker:
         return speedup_bound(schedule, folds, candidates, at_once, refit=self.scenario.refit)
 
     def _skip(self, variant: Variant, session: int | None) -> str | None:
+        if self.scenario.needs_data and not self.request.has_data:
+            return "it needs a folder of data: give it by --data DIR"
         if variant.missing:
             return f"it needs the package {variant.missing}, which is not installed here"
         if session is not None and self.scenario.local_files and not self.request.shares_files:

@@ -31,6 +31,9 @@ class ScenarioError(Exception):
     """A file cannot serve as a scenario; the text says why in one line."""
 
 
+DATA_FOLDER = "data_folder"  # the argument of `make_data` that gets what the user gives by --data
+
+
 @dataclass(frozen=True)
 class Variant:
     """One way to do the job.
@@ -63,7 +66,8 @@ class Scenario:
     """A loaded scenario file.
 
     `keeps_workers` tells whether it has a `release`: what it starts outlives a call, until then. `local_files` tells
-    whether its executors have to see files that the driver writes.
+    whether its executors have to see files that the driver writes, `needs_data` whether `make_data` cannot do without
+    a folder of the user's.
     """
 
     name: str
@@ -87,6 +91,7 @@ class Scenario:
     gated: tuple[str, ...] | None = None
     crossed: tuple[str, ...] = ()
     local_files: bool = False
+    needs_data: bool = False
     module: ModuleType | None = field(default=None, repr=False, compare=False)
 
 
@@ -133,8 +138,9 @@ def _import(path: Path) -> ModuleType:
         sys.path.remove(str(path.parent))
     # First, a name that something else already answers to: workers would import that instead.
     found = importlib.util.find_spec(name) if loaded is None else loaded.__spec__
-    if found is not None and (found.origin is None or Path(found.origin).resolve() != path):
-        raise ScenarioError(f"{name!r} is also the name of {found.origin or 'a package'}: rename the file")
+    # A folder of that name does not, where it is no package: a file comes first.
+    if found is not None and found.origin is not None and Path(found.origin).resolve() != path:
+        raise ScenarioError(f"{name!r} is also the name of {found.origin}: rename the file")
     sys.path.insert(0, str(path.parent))
     importlib.invalidate_caches()
     spec = importlib.util.spec_from_file_location(name, path)
@@ -173,6 +179,7 @@ def _read(module: ModuleType, path: Path) -> Scenario:
     make_data = _want(module, "make_data", CALLABLES, "function make_data(*, ...)")
     sizes = _sizes(module)
     variants = _variants(module, make_data)
+    _check_arguments(module, sizes)
     return Scenario(
         name=path.stem,
         path=path,
@@ -195,6 +202,7 @@ def _read(module: ModuleType, path: Path) -> Scenario:
         release=getattr(module, "release", lambda: None),
         keeps_workers=hasattr(module, "release"),
         local_files=bool(getattr(module, "LOCAL_FILES", False)),
+        needs_data=_is_required(make_data, DATA_FOLDER),
         module=module,
     )
 
@@ -214,7 +222,34 @@ def _sizes(module: ModuleType) -> dict[str, dict[str, Any]]:
         raise ScenarioError(f"SIZES has {bad[0]!r}: it takes a dictionary for each of {', '.join(SIZE_NAMES)}")
     if empty := [f"{size}.{name}" for size, spec in sizes.items() for name, value in spec.items() if value == ()]:
         raise ScenarioError(f"SIZES has nothing to sweep at {empty[0]}")
+    for size, spec in sizes.items():
+        for name, value in spec.items():
+            values = value if isinstance(value, (tuple, list)) else (value,)
+            if not str(name).isidentifier() or not all(isinstance(each, (str, int, float)) for each in values):
+                raise ScenarioError(
+                    f"SIZES[{size!r}] has {name!r}: {value!r}: a factor is a name, its value a text, a number, or a "
+                    "tuple of them"
+                )
     return sizes
+
+
+# What functions of a recipe get besides the factors in SIZES.
+GIVEN = frozenset(("data", "spark", "slots", "parallelism", DATA_FOLDER))
+
+
+def _check_arguments(module: ModuleType, sizes: Mapping[str, Mapping[str, Any]]) -> None:
+    """Find a function that wants what SIZES does not have, before it is called."""
+    for name, function in vars(module).items():
+        if name not in ("make_data", "prepare", "validate") and not _is_variant(name, function):
+            continue
+        for size, spec in sizes.items():
+            wanted = [each for each in inspect.signature(function).parameters if _is_required(function, each)]
+            first = 1 if name == "prepare" else 0  # the data
+            if lacking := [each for each in wanted[first:] if each not in GIVEN | set(spec)]:
+                raise ScenarioError(
+                    f"{name} wants {lacking[0]!r}, which SIZES[{size!r}] does not have: "
+                    "add it there, or give it a default"
+                )
 
 
 def _parallelism(module: ModuleType) -> str:
@@ -224,9 +259,15 @@ def _parallelism(module: ModuleType) -> str:
     return str(parallelism)
 
 
+def _is_required(function: Callable[..., Any], name: str) -> bool:
+    parameter = inspect.signature(function).parameters.get(name)
+    if parameter is None or parameter.kind in (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD):
+        return False
+    return parameter.default is inspect.Parameter.empty
+
+
 def _variants(module: ModuleType, make_data: Callable[..., Any]) -> tuple[Variant, ...]:
-    spark = inspect.signature(make_data).parameters.get("spark")
-    needs_spark = spark is not None and spark.default is inspect.Parameter.empty
+    needs_spark = _is_required(make_data, "spark")
     requires: dict[str, str] = getattr(module, "REQUIRES", {})
     found = tuple(
         _variant(name, function, needs_spark, requires.get(name.removeprefix("run_")))
@@ -256,6 +297,8 @@ def _crossed(module: ModuleType, sizes: Mapping[str, Mapping[str, Any]]) -> tupl
 
 def _schedule(module: ModuleType, variants: Set[str], sizes: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
     schedule: dict[str, str] = getattr(module, "SCHEDULE", {})
+    if not isinstance(schedule, dict):
+        raise ScenarioError(f"SCHEDULE is {schedule!r}: it maps a variant to one of {SCHEDULES}")
     for name, kind in schedule.items():
         if name not in variants or kind not in SCHEDULES:
             raise ScenarioError(f"SCHEDULE has {name!r}: {kind!r}: it maps a variant to one of {SCHEDULES}")

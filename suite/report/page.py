@@ -7,12 +7,13 @@ runs nothing. It may import `plan`, `spark`, `machine` and the ground modules.
 
 from __future__ import annotations
 
-import base64
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jinja2
+from markupsafe import Markup
 
 from suite.report import captions, charts, tables
 from suite.report.charts import Chart
@@ -33,10 +34,10 @@ TEMPLATES = jinja2.Environment(
 
 
 class Picture(NamedTuple):
-    """A chart and its SVG in base64."""
+    """A chart and its SVG, to stand in a page."""
 
     chart: Chart
-    svg: str
+    svg: Markup
 
 
 class WorkloadPart(NamedTuple):
@@ -86,6 +87,7 @@ def page(run: MeasuredRun, drawn: Iterable[Chart], folder: Path) -> str:
         about=captions.describe_run(run),
         blocks=captions.describe_blocks(run),
         command=run.plan.get("command") or "an unknown command",
+        fastest=tables.fastest_table(run),
         changed=changed_recipes(run),
         one_host=run.one_host,
         **_losing(run),
@@ -108,7 +110,10 @@ def _losing(run: MeasuredRun) -> dict[str, Any]:
 
 
 def _picture(chart: Chart, folder: Path) -> Picture:
-    return Picture(chart, base64.b64encode((folder / f"{chart.name}.svg").read_bytes()).decode())
+    """Read a chart that we drew, without what only a file of its own needs, and with names that no other chart has."""
+    text = (folder / f"{chart.name}.svg").read_text(encoding="utf-8")
+    drawing = re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.DOTALL)
+    return Picture(chart, Markup(re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{chart.name}-", drawing)))
 
 
 def _workload(run: MeasuredRun, name: str, points: Sequence[Point]) -> WorkloadPart:

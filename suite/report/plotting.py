@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import html
 import math
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -20,7 +22,7 @@ from matplotlib.textpath import TextToPath
 from matplotlib.ticker import FixedFormatter, FixedLocator, LogLocator, MaxNLocator, NullFormatter, NullLocator
 from matplotlib.transforms import ScaledTranslation, blended_transform_factory
 
-from suite.report.formatting import short
+from suite.report.formatting import figure_words, number, ratio_digits, short
 from suite.stats import Interval
 
 # Okabe & Ito's colours, which colour-blind readers can tell apart, without their yellow: it is too pale for thin lines.
@@ -30,6 +32,7 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">")
 GREY = "#5a5a5a"
 LOSING = "#fbe9e1"
 WARNING = "#a33000"
+TOLD = "told"  # a mark whose label a reader of the SVG sees on hover
 BOUND = (0, (1, 1.5))
 REFERENCE = (0, (6, 2))
 STYLE: Any = {
@@ -167,7 +170,17 @@ class Sheet:
         """Write `NAME.svg` and `NAME.png`; the same content gives the same bytes."""
         figure = self.figure()
         folder.mkdir(parents=True, exist_ok=True)
-        figure.savefig(folder / f"{name}.svg", metadata={"Date": None})
+        marks = figure.findobj(lambda artist: artist.get_gid() == TOLD)
+        labels = {f"{TOLD}-{number}": str(mark.get_label()) for number, mark in enumerate(marks)}
+        for gid, mark in zip(labels, marks, strict=True):
+            mark.set_gid(gid)
+        drawing = folder / f"{name}.svg"
+        figure.savefig(drawing, metadata={"Date": None})
+        told = re.compile(rf'<g id="({TOLD}-\d+)">')
+        text = drawing.read_text(encoding="utf-8")
+        drawing.write_text(
+            told.sub(lambda found: f"{found[0]}<title>{html.escape(labels[found[1]])}</title>", text), encoding="utf-8"
+        )
         figure.savefig(folder / f"{name}.png", dpi=144, metadata={"Software": None})
 
 
@@ -280,10 +293,12 @@ def draw_dots(axes: Axes, panel: DotPanel) -> None:
         axes.axhline(y, color="#ededed", linewidth=0.6, zorder=0)
         axes.plot(row.samples, [y] * len(row.samples), "|", color=colour, alpha=0.35, markersize=9, zorder=2)
         for mark, filled in row.marks:
+            said = f"{row.label}: {figure_words(mark, number, panel.unit)}"
             if mark.low is not None and mark.high is not None:
                 axes.plot([mark.low, mark.high], [y, y], color=colour, linewidth=1.6, zorder=3)
             face = colour if filled else "white"
-            axes.plot(mark.median, y, marker, color=colour, markerfacecolor=face, markersize=6, zorder=4)
+            how: dict[str, Any] = {"color": colour, "markerfacecolor": face, "markersize": 6}
+            axes.plot(mark.median, y, marker, **how, zorder=4, gid=TOLD, label=said)
         if not row.samples:
             axes.text(0.01, y, "× no time", transform=beside, va="center", color=WARNING, fontsize=8.5)
         axes.text(1.015, y, row.text, transform=beside, va="center", fontsize=8.5)
@@ -410,7 +425,7 @@ def draw_lines(axes: Axes, panel: LinePanel) -> None:
         axes.plot(*zip(*bounds, strict=True), "_", color=colour, markersize=16, markeredgewidth=1.1, zorder=2)
     for place, line in enumerate(panel.lines):
         # Some points to the side, so that intervals at the same x stay apart.
-        _draw_line(axes, line, (place - (len(panel.lines) - 1) / 2) * 4)
+        _draw_line(axes, line, (place - (len(panel.lines) - 1) / 2) * 4, speedups=panel.speedups)
     _draw_legend(axes, panel.legend())
 
 
@@ -429,7 +444,7 @@ def _draw_legend(axes: Axes, legend: Sequence[tuple[Line2D, str]]) -> None:
     )
 
 
-def _draw_line(axes: Axes, line: Line, aside: float) -> None:
+def _draw_line(axes: Axes, line: Line, aside: float, *, speedups: bool) -> None:
     colour, marker = colour_and_marker(line.style)
     side = ScaledTranslation(aside / 72, 0, axes.figure.dpi_scale_trans)
     here = axes.transData + side
@@ -444,7 +459,9 @@ def _draw_line(axes: Axes, line: Line, aside: float) -> None:
         if low is not None and high is not None:
             axes.plot([mark.x, mark.x], [low, high], color=colour, linewidth=2, transform=here, zorder=3)
         face = "white" if mark.hollow else colour
-        axes.plot(mark.x, middle, marker, color=colour, markerfacecolor=face, markersize=6, transform=here, zorder=4)
+        figure = figure_words(mark.value, ratio_digits, "×") if speedups else figure_words(mark.value, number, " s")
+        how: dict[str, Any] = {"color": colour, "markerfacecolor": face, "markersize": 6, "transform": here}
+        axes.plot(mark.x, middle, marker, **how, zorder=4, gid=TOLD, label=f"{line.label} at {mark.x:g}: {figure}")
 
 
 def _speedup_axis(axes: Axes, values: Sequence[float]) -> None:

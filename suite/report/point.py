@@ -66,6 +66,11 @@ class Point:
         return self.factors.get("slots") is None and self.parallelism is not None and not self.threads
 
     @property
+    def on_spark(self) -> bool:
+        """Whether it ran in a Spark session."""
+        return self.factors.get("slots") is not None
+
+    @property
     def shape(self) -> dict[str, Any]:
         """The factors that say what the job is."""
         return {name: value for name, value in self.factors.items() if name not in PARALLEL}

@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from suite.report.captions import bound_words, missing_times, setting_words
+from suite.report.captions import bound_words, missing_times, point_label, setting_words
+from suite.report.fastest import fastest_ways
 from suite.report.findings import BreakEven, Loss, break_evens, failures
 from suite.report.formatting import NONE, figure_words, number, ratio_digits, ratio_words, short
 from suite.report.point import Point
@@ -37,7 +38,7 @@ class PageTable:
 def settings_table(run: MeasuredRun, workload: str, points: Sequence[Point]) -> PageTable:
     """Every variant of a workload at every setting. Where calls count rows or fits there is a column for their rate."""
     counted = [column for column, counts in COUNT_COLUMNS if any(counts(point) for point in points)]
-    columns = (*SETTING_COLUMNS, *counted, NOTES_COLUMN)
+    columns = (*SETTING_COLUMNS, *counted, RECIPE_COLUMN)
     return _fill(f"{workload}: every variant and setting", columns, run, points)
 
 
@@ -54,6 +55,11 @@ def break_even_table(run: MeasuredRun, workload: str) -> PageTable:
     columns = (*BREAK_EVEN_COLUMNS, *(_wins_column(other) for other in others))
     swept = run.crossed(workload)[0] if found else ""
     return _fill(f"{workload}: the {swept} from which each way wins", columns, run, found)
+
+
+def fastest_table(run: MeasuredRun) -> PageTable:
+    """The answer: the fastest way of each workload at the centre of its sweeps."""
+    return _fill("The fastest way of each job", FASTEST_COLUMNS, run, fastest_ways(run))
 
 
 def _wins_column(other: str) -> Column:
@@ -172,13 +178,23 @@ def _overhead_column(part: str, heading: str) -> Column:
 
 # --- columns
 
+FASTEST_COLUMNS = (
+    Column("Workload", lambda run, found: found.point.workload, figures=False),
+    Column("Fastest", lambda run, found: point_label(found.point), figures=False),
+    Column("Times as fast", lambda run, found: found.figure or NONE),
+    Column("as", lambda run, found: found.over.label if found.over else NONE, figures=False),
+    Column("Sure?", lambda run, found: found.sure, figures=False),
+    Column("Copy", lambda run, found: found.file, figures=False),
+    Column("Best on Spark, if not this", lambda run, found: found.on_spark_words, figures=False),
+)
 SETTING_COLUMNS = (
     Column("Variant", _label_of, figures=False),
     Column("Setting", setting_words, figures=False),
     Column("Warm s", lambda run, point: figure_words(point.seconds)),
+    Column("Speedup", _speedup),
+    Column("Notes", lambda run, point: "; ".join(point.notes), figures=False),  # in sight of what they warn of
     Column("Cold s", lambda run, point: _median(point.cold)),
     Column("Session start s", lambda run, point: _median(point.session)),
-    Column("Speedup", _speedup),
     Column("Bound", _bound),
     Column("Machine's limit", _machine_limit),
     Column("Efficiency", _efficiency),
@@ -192,7 +208,7 @@ COUNT_COLUMNS: tuple[tuple[Column, Callable[[Point], int | None]], ...] = (
     (Column("Rows/s", _rate), lambda point: point.rows),
     (Column("s/fit", _seconds_of_fit), lambda point: point.fits),
 )
-NOTES_COLUMN = Column("Notes", lambda run, point: "; ".join(point.notes), figures=False)
+RECIPE_COLUMN = Column("Recipe", lambda run, point: f"{point.scenario}.py", figures=False)
 
 # Parts of `run.watch.overhead`, and what the table calls them.
 OVERHEAD = {

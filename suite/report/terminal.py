@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import textwrap
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from suite.report.captions import (
     bound_words,
+    describe_run,
     group_by_job,
     missing_times,
     point_label,
@@ -16,6 +18,7 @@ from suite.report.captions import (
     shared_setting,
     shown_of_job,
 )
+from suite.report.fastest import fastest_ways, in_words
 from suite.report.findings import cell_counts, changed_recipes, failures, losses
 from suite.report.formatting import NONE, block_words, interval_words, number, plural, ratio_digits, ratio_words
 from suite.report.point import Point
@@ -34,11 +37,16 @@ def summary(directory: Path) -> str:
         A run folder; see `points.read_run`.
     """
     run = read_run(directory)
-    lines = [cell_counts(run), "", _columns("", "warm s", "cold s", "speedup", "95 %", "bound")]
-    lines += [*_timed_lines(run), *_losing_lines(run), *_failing_lines(run)]
-    if changed := changed_recipes(run):
-        lines += ["", changed]
+    lines = ["", "Fastest:", *_wrapped(in_words(found) for found in fastest_ways(run))]
+    lines += [*_losing_lines(run), *_failing_lines(run), ""]
+    lines += [_columns("", "warm s", "cold s", "speedup", "95 %", "bound"), *_timed_lines(run), ""]
+    lines += _wrapped([cell_counts(run), describe_run(run), *([changed] if (changed := changed_recipes(run)) else [])])
     return "\n".join(_shorten(line.rstrip(), WIDTH_OF_TERMINAL) for line in lines)
+
+
+def _wrapped(texts: Iterable[str]) -> Iterator[str]:
+    for text in texts:
+        yield from textwrap.wrap(text, WIDTH_OF_TERMINAL, subsequent_indent="  ")
 
 
 def _timed_lines(run: MeasuredRun) -> Iterator[str]:

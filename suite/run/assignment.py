@@ -48,6 +48,8 @@ class Assignment:
         Whether it is one side of a comparison, in which no base case runs.
     warm_up : int
         Untimed passes over the cells.
+    data : str or None
+        The folder of the user's own data.
     """
 
     name: str
@@ -61,6 +63,7 @@ class Assignment:
     turns: bool = False
     compared: bool = False
     warm_up: int = 1
+    data: str | None = None
 
     def visits(self) -> list[Visit]:
         """In which order the cells are called."""

@@ -23,7 +23,7 @@ from suite.cluster.description import DEFAULT_MEMORY, gibibytes
 from suite.errors import UsageError
 from suite.machine import environment
 from suite.machine.signals import INTERRUPTED, InterruptError
-from suite.plan.cells import Cell, plan_cells
+from suite.plan.cells import Cell, Request, ValidateError, plan_cells
 from suite.plan.scenario import SCENARIOS, Scenario, discover, load_scenarios
 from suite.records import write_json
 from suite.report import export
@@ -34,7 +34,7 @@ from suite.run.in_container import run_in_containers
 from suite.run.loop import Loop, PlannedRun, lock_run_folder
 from suite.run.options import BenchOptions, parse_factor, parse_setting
 from suite.run.plan_file import check_same_plan, describe_plan, read_plan
-from suite.run.request import check_cluster_options, check_master, make_request, workers_wanted
+from suite.run.request import check_cluster_options, check_data, check_master, make_request, workers_wanted
 from suite.spark.java import find_java, user_name
 from suite.spark.session import is_local
 
@@ -69,9 +69,15 @@ def bench(options: BenchOptions, command_line: str) -> int:
         parse_factor(factor)
     if options.memory:
         gibibytes(options.memory)
+    if options.data:
+        check_data(options.data)
+        options.data = options.data.resolve()
     if options.master == "compose":
-        _find_scenarios(options)
+        if not options.image:  # which may have packages that recipes import and this machine lacks
+            _find_scenarios(options)
         directory = options.out or (_newest_run() if options.resume else _default_run_folder())
+        if options.resume and not options.data and read_plan(directory)["options"].get("data"):
+            raise UsageError(f"the run in {directory} has data of yours: give --data DIR again beside --resume")
         return run_in_containers(
             options, command_line, directory, workers_wanted(options), memory=options.memory or DEFAULT_MEMORY
         )
@@ -93,6 +99,7 @@ def bench(options: BenchOptions, command_line: str) -> int:
             cluster=replace(ready, conf={**conf, **ready.conf}),
             timeout=options.timeout or TIMEOUT_OF_SIZE[plan["size"]],
             warm_up=options.warm_up or 1,
+            data=options.data,
         )
         own = None if options.blocks or options.resume else MINUTES_OF_SIZE.get(plan["size"])
         code = _run_plan(run, plan, options.minutes or own)
@@ -114,7 +121,7 @@ def _plan_of(
     master = check_master(options.master)
     check_cluster_options(options, master)
     request = make_request(options, master)
-    cells = plan_cells(scenarios, request)
+    cells, scenarios = _plan_what_can_be(scenarios, request, broken)
     if earlier and directory:
         check_same_plan(directory, earlier, scenarios, cells)
         return directory, earlier, scenarios, cells, broken
@@ -122,6 +129,20 @@ def _plan_of(
     typed = os.environ.get("FOLDOUT_COMMAND_LINE") or command_line
     plan = describe_plan(secrets.token_hex(4), typed, options.of_plan(), request, master, scenarios, cells)
     return new_run_folder(directory), plan, scenarios, cells, broken
+
+
+def _plan_what_can_be(
+    scenarios: list[Scenario], request: Request, broken: dict[str, str]
+) -> tuple[list[Cell], list[Scenario]]:
+    """Plan all scenarios but those whose own `validate` fails; these are added to the broken ones."""
+    while True:
+        try:
+            return plan_cells(scenarios, request), scenarios
+        except ValidateError as error:
+            scenarios = [scenario for scenario in scenarios if scenario.path.name != error.file]
+            if not scenarios:
+                raise
+            broken[error.file] = error.reason
 
 
 def _executors_before(run: PlannedRun) -> dict[str, Any]:

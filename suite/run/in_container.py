@@ -35,10 +35,11 @@ from suite.cluster.docker_engine import (
     build_image,
     call_client,
     find_engine,
+    image_on_top,
     last_line,
     running_client,
 )
-from suite.cluster.ownership import one_shot_name, only_user_of_kept_cluster, this_owner
+from suite.cluster.ownership import new_log_folder, one_shot_name, only_user_of_kept_cluster, this_owner
 from suite.errors import UsageError
 from suite.machine.pipes import write_all
 from suite.machine.processes import open_scope
@@ -86,19 +87,29 @@ def run_in_containers(
     """
     if encrypt is None:
         encrypt = wants_encryption()
-    plan = ClusterSpec(one_shot_name(os.getpid()), workers, cores, memory, encrypt)
+    plan = ClusterSpec(
+        one_shot_name(os.getpid()),
+        workers,
+        cores,
+        memory,
+        encrypt,
+        image_name=options.image or "",
+        data=str(options.data or ""),
+    )
     engine = find_engine()
     parcel = Parcel(options, command_line, out)
     for name in remove_orphans(engine):
         print(f"removed {name}, which a killed process had left behind")
-    logs = Path(tempfile.mkdtemp(prefix="foldout-logs-"))
+    logs = new_log_folder()
     try:
         print("building the image (minutes the first time, seconds after)", flush=True)
-        image = build_image(logs / "build.log")
+        ours = build_image(logs / "build.log")
         kept = kept_cluster(engine)
-        plan = replace(kept or plan, image=image)
         if kept:
-            _check_kept(kept, options)
+            _check_kept(kept, plan, options)
+        plan = kept or plan
+        plan = replace(plan, image=image_on_top(engine, plan.image_name, ours) if plan.image_name else ours)
+        if kept:
             with only_user_of_kept_cluster():
                 print(f"using the cluster that is up, with {plan.workers} workers of {plan.memory}", flush=True)
                 code = _run_driver(engine, plan, "kept", parcel, logs)
@@ -117,13 +128,13 @@ def run_in_containers(
     return code
 
 
-def _check_kept(kept: ClusterSpec, options: BenchOptions) -> None:
-    for name in ("workers", "memory"):
-        asked, has = getattr(options, name), getattr(kept, name)
-        if asked and asked != has:
+def _check_kept(kept: ClusterSpec, wanted: ClusterSpec, options: BenchOptions) -> None:
+    for name, field in (("workers", "workers"), ("memory", "memory"), ("data", "data"), ("image", "image_name")):
+        asked, has = getattr(wanted, field), getattr(kept, field)
+        if getattr(options, name) and asked != has:
             raise UsageError(
-                f"--{name} {asked}: the cluster that is up has {has}. Leave the option out, or end that cluster first: "
-                "python -m suite cluster down"
+                f"--{name} {asked}: the cluster that is up has {has or 'none'}. Leave the option out, or end that "
+                "cluster first: python -m suite cluster down"
             )
 
 
@@ -278,7 +289,9 @@ def pack(options: BenchOptions, out: Path) -> tuple[BenchOptions, bytes]:
     archive : bytes
         A tar archive with the members `run/...` and `own/...`, unpacked into `/results`.
     """
-    inside = replace(options, scenario=list(options.scenario), master=MASTER_URL, out=Path(RUN_FOLDER))
+    inside = replace(options, scenario=list(options.scenario), master=MASTER_URL, out=Path(RUN_FOLDER), image=None)
+    if options.data:
+        inside.data = Path("/data")
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as archive:
         if (out / "plan.json").is_file():
@@ -289,13 +302,14 @@ def pack(options: BenchOptions, out: Path) -> tuple[BenchOptions, bytes]:
         places: dict[Path, str] = {}
         for number, name in enumerate(options.scenario):
             if name.endswith(".py") and Path(name).is_file():
-                # With its neighbours: a recipe may import a sibling. Once for all recipes of a folder: one that came
-                # twice would be found under its own name in another place.
+                # With its neighbours, files and packages: a recipe may import them. Once for all recipes of a folder:
+                # one that came twice would be found under its own name in another place.
                 folder = Path(name).resolve().parent
                 if folder not in places:
                     places[folder] = f"own/{len(places)}"
-                    for file in folder.glob("*.py"):
-                        archive.add(file, f"{places[folder]}/{file.name}", filter=_plain_member)
+                    packages = (marker.parent for marker in folder.glob("*/__init__.py"))
+                    for path in (*folder.glob("*.py"), *packages):
+                        archive.add(path, f"{places[folder]}/{path.name}", filter=_plain_member)
                 inside.scenario[number] = f"/results/{places[folder]}/{Path(name).name}"
     return inside, buffer.getvalue()
 

@@ -32,7 +32,8 @@ class PlannedRun:
     """A run folder and what is to be run in it.
 
     With `turns`, its processes wait for their turn before each timed call and after the last. With `compared`, it is
-    one side of a comparison. `warm_up` counts the untimed passes over the cells of a process.
+    one side of a comparison. `warm_up` counts the untimed passes over the cells of a process. `data` is the folder of
+    the user's own data.
     """
 
     directory: Path
@@ -46,6 +47,7 @@ class PlannedRun:
     turns: bool = False
     compared: bool = False
     warm_up: int = 1
+    data: Path | None = None
 
     @property
     def records(self) -> Path:
@@ -70,6 +72,7 @@ class PlannedRun:
             turns=self.turns,
             compared=self.compared,
             warm_up=self.warm_up,
+            data=str(self.data) if self.data else None,
         )
 
 
@@ -104,6 +107,7 @@ class Loop:
         self.todo = [cell for cell in run.cells if cell.id not in good]
         self.settled: set[str] = set()
         self.running: Cell | None = None
+        self.doing = "its process started"  # the last that was heard of it
         self.drivers: dict[str, Any] = {}  # the state of the first child before its cells, and of the last one after
         self.executors: dict[str, Any] = {}  # of a cluster, at the end of the last session
         self.progress = Progress(run.cells, self.todo, say, self.seconds)
@@ -167,7 +171,8 @@ class Loop:
             if self.run.turns:
                 yield None
             late = yield from self._listen(process, cells)
-            how = f"no result after {self.run.timeout:g} s" if late else process.how_it_ended()
+            given = f"{self.run.timeout:g} s"
+            how = f"no news for {given} since {self.doing} (--timeout gives more)" if late else process.how_it_ended()
         # A child may end between two cells, because its JVM died with the last one; a fresh child runs the rest. But
         # each child must settle a cell, or this would go on for ever.
         stuck = self.running or (self.without_record(cells)[0] if len(self.settled) == before else None)
@@ -187,8 +192,12 @@ class Loop:
             if news is None:
                 return not through
             if "visit" in news:
-                self.running = by_id[news["visit"]]
+                self.running, self.doing = by_id[news["visit"]], "its session began to start"
                 self.progress.visit(self.running, news["number"], last=news["last"])
+            elif "ready" in news:
+                self.doing = "its data began to be made"
+            elif "calls" in news:
+                self.doing = "its first call began" if news["number"] == 0 else "a later call began"
             elif "turn" in news:
                 cell = by_id[news["turn"]]
                 yield Turn(cell.order, turns[cell.id])

@@ -17,7 +17,7 @@ from suite.cluster.description import executor_conf
 from suite.errors import InvalidCellError
 from suite.plan.cells import SMOKE_CALLS, Cell
 from suite.plan.engagement import why_not_parallel
-from suite.plan.scenario import Scenario, files_for_workers, load_scenario, matching_kwargs, one_line
+from suite.plan.scenario import DATA_FOLDER, Scenario, files_for_workers, load_scenario, matching_kwargs, one_line
 from suite.plan.visits import Visit
 from suite.records import Record
 from suite.run.answers import References
@@ -120,7 +120,9 @@ class CellRunner:
             self._no_session = one_line(error)
             raise
 
-    def visit(self, cell: Cell, visit: Visit, benchmark: Any, turn: Callable[[], None]) -> Record | None:
+    def visit(
+        self, cell: Cell, visit: Visit, benchmark: Any, turn: Callable[[], None], data_ready: Callable[[], None]
+    ) -> Record | None:
         """Visit a cell, whose session is there: data, calls, and after the last visit checks and the record.
 
         Parameters
@@ -130,6 +132,8 @@ class CellRunner:
         benchmark : pytest_benchmark.fixture.BenchmarkFixture
         turn : callable
             See `CallWatch`.
+        data_ready : callable
+            Called once the data are there.
 
         Raises
         ------
@@ -143,6 +147,7 @@ class CellRunner:
         variant = next(variant for variant in scenario.variants if variant.name == cell.variant)
         arguments = matching_kwargs(variant.function, {"spark": self.spark, **cell.factors})
         arguments["data"] = self._data_for(scenario, cell)
+        data_ready()
         ready = time.perf_counter()
         seen = self._seen.setdefault(cell.id, Seen())
         # Workers that are kept from call to call are gone after each visit, and one call starts them again.
@@ -245,8 +250,10 @@ class CellRunner:
     def _data_for(self, scenario: Scenario, cell: Cell) -> Any:
         """Return the data of a cell: made once in this process, and prepared where there is a session for it."""
         values = {"spark": self.spark, **cell.factors}
+        if self.assignment.data:
+            values[DATA_FOLDER] = Path(self.assignment.data)
         wanted = {name: value for name, value in matching_kwargs(scenario.make_data, values).items() if name != "spark"}
-        key = json.dumps([scenario.name, wanted], sort_keys=True)
+        key = json.dumps([scenario.name, wanted], sort_keys=True, default=str)
         if key not in self._data:
             data = scenario.make_data(**matching_kwargs(scenario.make_data, values))
             if scenario.prepare is not None and self.spark is not None:

@@ -20,7 +20,7 @@ def new_recipe(file: Path, like: str | None) -> int:
     file : Path
         Its name becomes that of the recipe.
     like : str or None
-        The recipe of the project to copy; None takes the template, a search on one machine.
+        The recipe of the project to copy; None takes the template, a search on one machine and on Spark.
 
     Raises
     ------
@@ -30,9 +30,8 @@ def new_recipe(file: Path, like: str | None) -> int:
     if file.suffix != ".py" or not file.stem.isidentifier():
         raise UsageError(f"{file}: a recipe is a Python file with a name such as my_search.py")
     written = {file: _text(file.stem, like)}
-    if like:
-        for sibling in _siblings(like):
-            written[file.parent / sibling.name] = sibling.read_text()
+    for sibling in _siblings(written[file], like):
+        written[file.parent / sibling.name] = sibling.read_text()
     in_the_way = [path for path in written if path.exists() and (path == file or path.read_text() != written[path])]
     if in_the_way:
         raise UsageError(f"{', '.join(map(str, in_the_way))} is there already: choose another name or folder")
@@ -55,16 +54,16 @@ def _text(name: str, like: str | None) -> str:
     return source.read_text().replace(f"python {like}.py", f"python {name}.py")
 
 
-def _siblings(recipe: str) -> list[Path]:
-    """The other recipes that a recipe imports, and those that they import."""
+def _siblings(text: str, but: str | None) -> list[Path]:
+    """The recipes of the project that a file imports, and those that they import."""
     found: list[Path] = []
-    left = [SCENARIOS / f"{recipe}.py"]
+    left = [text]
     while left:
-        for node in ast.walk(ast.parse(left.pop().read_text())):
+        for node in ast.walk(ast.parse(left.pop())):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
             paths = [SCENARIOS / f"{name}.py" for name in names]
-            new = [path for path in paths if path.is_file() and path not in found and path.stem != recipe]
+            new = [path for path in paths if path.is_file() and path not in found and path.stem != but]
             found += new
-            left += new
+            left += [path.read_text() for path in new]
     return sorted(found)

@@ -24,10 +24,12 @@ PLAN_OPTIONS = (
     "scenarios",
     "workers",
     "memory",
+    "data",
     "conf",
     "factor",
 )
 REPEATED = ("conf", "factor")  # those that may be given more than once
+PATHS = ("scenarios", "data")
 # The suite reads what ran from the event log, and master and slots are options of their own.
 OWN_SETTINGS = ("spark.master", "spark.cores.max", "spark.eventLog.")
 
@@ -82,6 +84,10 @@ class BenchOptions:
     resume : bool
     out : Path or None
         The run folder.
+    data : Path or None
+        A folder of the user's own data.
+    image : str or None
+        An image of the user's own, built on the suite's.
     conf : list of str
         Settings of Spark as KEY=VALUE.
     factor : list of str
@@ -104,6 +110,8 @@ class BenchOptions:
     timeout: float | None = None
     resume: bool = False
     out: Path | None = None
+    data: Path | None = None
+    image: str | None = None
     conf: list[str] = field(default_factory=list)
     factor: list[str] = field(default_factory=list)
 
@@ -140,4 +148,4 @@ class BenchOptions:
             old = earlier.get(name)  # None also where an older version did not know the option
             if not getattr(self, name) and old is not None:
                 listed = isinstance(old, list) and name not in REPEATED
-                setattr(self, name, Path(old) if name == "scenarios" else tuple(old) if listed else old)
+                setattr(self, name, Path(old) if name in PATHS else tuple(old) if listed else old)

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+from pathlib import Path
 
 from suite.cluster.connect import existing_cluster
 from suite.errors import UsageError
@@ -46,13 +48,35 @@ def check_cluster_options(options: BenchOptions, master: str) -> None:
     Raises
     ------
     UsageError
-        Number or memory of workers is given for a master that is there already, or is this machine.
+        Number or memory of workers is given for a master that is there already, or is this machine; or an image for
+        what runs in no container.
     """
+    if options.image:
+        raise UsageError(f"--image is for --master compose, not for {master}")
     given = [name for name in ("workers", "memory") if getattr(options, name)]
     if given and master not in ("standalone", "compose") and existing_cluster(master).workers is None:
         raise UsageError(
             f"--{given[0]} is for clusters that the suite starts (--master standalone or compose), not for {master}"
         )
+
+
+def check_data(folder: Path | None) -> None:
+    """Make sure that a folder of data is there and can be read.
+
+    Raises
+    ------
+    UsageError
+        It is not, or this user may not read it.
+    """
+    if folder is None:
+        return
+    if not folder.is_dir():
+        raise UsageError(f"--data {folder}: there is no such folder")
+    for path in (folder, *folder.rglob("*")):
+        if not os.access(path, os.R_OK | (os.X_OK if path.is_dir() else 0)):
+            raise UsageError(
+                f"--data: {path} cannot be read by user {os.getuid()}, as whom recipes run here: chmod -R a+rX {folder}"
+            )
 
 
 def make_request(options: BenchOptions, master: str) -> Request:
@@ -75,6 +99,7 @@ def make_request(options: BenchOptions, master: str) -> Request:
         shares_files=master.startswith("local") or master == "standalone",
         seed=options.seed or 0,
         factors=dict(map(parse_factor, options.factor)),
+        has_data=options.data is not None,
     )
 
 

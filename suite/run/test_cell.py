@@ -77,7 +77,9 @@ def test_cell(runner: CellRunner, visit: Visit, benchmark: Any) -> None:
         runner.start_session(cell)
         # A session takes its time to start, which is none of the cell's: the deadline counts from here.
         tell(ready=cell.id)
-        record = runner.visit(cell, visit, benchmark, lambda: turn(cell))
+        record = runner.visit(
+            cell, visit, benchmark, lambda: turn(cell), lambda: tell(calls=cell.id, number=visit.number)
+        )
     except InvalidCellError as error:
         record = replace(runner.record(cell, visit.position, "invalid", str(error)), answer=error.answer)
     except Exception as error:  # noqa: BLE001 - whatever a recipe raises is its result

@@ -60,11 +60,23 @@ def spark_conf(master: str, slots: int, events: Path, extra: Mapping[str, str]) 
     if is_local(master):
         conf["spark.driver.bindAddress"] = conf["spark.driver.host"] = LOOPBACK
     else:
-        conf["spark.cores.max"] = str(slots)
+        conf |= _slots_of_cluster(master, slots, int(extra.get("spark.executor.cores", 1)))
         # All executors are there before the clock starts.
         conf["spark.scheduler.minRegisteredResourcesRatio"] = "1.0"
         conf["spark.scheduler.maxRegisteredResourcesWaitingTime"] = "60s"
     return {**conf, **extra}
+
+
+def _slots_of_cluster(master: str, slots: int, cores: int) -> dict[str, str]:
+    """Ask for so many slots, of executors with so many cores each."""
+    if not master.startswith(("yarn", "k8s:")):
+        return {"spark.cores.max": str(slots)}
+    # `spark.cores.max` is a word of standalone masters alone.
+    return {
+        "spark.executor.instances": str(slots // cores),
+        "spark.executor.cores": str(cores),
+        "spark.dynamicAllocation.enabled": "false",
+    }
 
 
 def start_session(conf: Mapping[str, str], files: Iterable[Path]) -> SparkSession:

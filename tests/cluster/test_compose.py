@@ -25,6 +25,7 @@ from suite.cluster.compose import MASTER_URL, ClusterSpec
 from suite.cluster.connect import existing_cluster
 from suite.cluster.description import ClusterError
 from suite.cluster.docker_engine import Engine, find_engine
+from suite.errors import UsageError
 from suite.run import command, in_container
 from suite.run.in_container import RUN_FOLDER, exit_code_of, pack
 from suite.run.options import BenchOptions
@@ -38,7 +39,7 @@ def services(name: str) -> dict:
     return YAML(typ="safe").load(DOCKER / name)["services"]
 
 
-@pytest.mark.parametrize("name", ["compose.yaml", "compose.pages.yaml"])
+@pytest.mark.parametrize("name", ["compose.yaml", "compose.pages.yaml", "compose.data.yaml"])
 def test_compose_files_obey_the_specification(name):
     command = [BIN / "check-jsonschema", "--builtin-schema", "vendor.compose-spec", DOCKER / name]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
@@ -51,10 +52,11 @@ def test_compose_clients_read_the_files(client, tmp_path):
         pytest.skip(f"there is no {' '.join(client)} here")
     secret = tmp_path / "secret"
     secret.write_text("nothing")
-    files = ["-f", str(DOCKER / "compose.yaml"), "-f", str(DOCKER / "compose.pages.yaml")]
+    named = ("compose.yaml", "compose.pages.yaml", "compose.data.yaml")
+    files = [word for name in named for word in ("-f", str(DOCKER / name))]
     done = subprocess.run(
         [*client, *files, "-p", "foldout-test", "config"],
-        env={**os.environ, "FOLDOUT_SECRET_FILE": str(secret)},
+        env={**os.environ, "FOLDOUT_SECRET_FILE": str(secret), "FOLDOUT_DATA": "/my data"},
         capture_output=True,
         text=True,
         timeout=60,
@@ -98,7 +100,7 @@ def test_pages_are_published_on_request_only_and_other_ports_never():
 
 def test_the_readme_names_the_ports_of_the_pages():
     published = re.findall(r"127\.0\.0\.1:\$\{(\w+):-(\d+)\}", (DOCKER / "compose.pages.yaml").read_text())
-    (line,) = [line for line in (ROOT / "README.md").read_text().splitlines() if "cluster up" in line]
+    (line,) = [line for line in (DOCKER / "README.md").read_text().splitlines() if "cluster up --workers" in line]
     for variable, port in published:
         assert variable in line
         assert f":{port}" in line
@@ -426,6 +428,18 @@ def test_the_folder_of_a_bench_that_died_before_its_first_container_is_stale(tmp
     assert list(ownership.stale_state_folders()) == [ownership.state_folder(ownership.one_shot_name(ended.pid))]
 
 
+def test_logs_that_an_error_names_stay_until_the_next_command(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    code = "from suite.cluster.ownership import new_log_folder; print(new_log_folder())"
+    said = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    left = Path(said.strip())
+    assert left.stat().st_mode & 0o777 == 0o700
+    mine = ownership.new_log_folder()
+    (mine / "build.log").touch()
+    assert list(ownership.stale_state_folders()) == [left]
+    assert list(ownership.new_log_folder().iterdir()) == []
+
+
 def test_a_cluster_that_is_up_has_one_user_at_a_time_and_a_dead_one_gives_it_back(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     code = """
@@ -545,3 +559,67 @@ def test_a_cluster_that_someone_removed_is_named():
 
     with pytest.raises(ClusterError, match="the driver's container is gone: someone removed it"):
         exit_code_of(Empty(), "foldout-1", "0123")
+
+
+def test_a_folder_of_data_has_one_place_in_all_containers_and_the_image_stays_outside(tmp_path):
+    asked = BenchOptions(data=tmp_path, image="mine:1", master="compose")
+    inside, _ = pack(asked, tmp_path / "none")
+    assert inside.data == Path("/data")
+    assert inside.image is None
+    words = compose.compose_command(Engine(("docker-compose",), 2, 8.0), ClusterSpec("x", data=str(tmp_path)))
+    assert str(DOCKER / "compose.data.yaml") in words
+    for service in services("compose.data.yaml").values():
+        (mount,) = service["volumes"]
+        assert mount == {"type": "bind", "source": "${FOLDOUT_DATA:?the folder}", "target": "/data", "read_only": True}
+    assert set(services("compose.data.yaml")) == {"worker", "bench"}
+
+
+def test_recipes_by_file_bring_the_packages_beside_them(tmp_path):
+    (tmp_path / "mine").mkdir()
+    for name in ("recipe.py", "sibling.py", "notes.txt", "mine/__init__.py", "mine/table.csv"):
+        (tmp_path / name).write_text("")
+    _, archive = pack(BenchOptions(scenario=[str(tmp_path / "recipe.py")]), tmp_path / "none")
+    with tarfile.open(fileobj=io.BytesIO(archive)) as found:
+        names = {member.name for member in found if member.isfile()}
+    assert names == {f"own/0/{name}" for name in ("recipe.py", "sibling.py", "mine/__init__.py", "mine/table.csv")}
+
+
+@pytest.mark.parametrize(
+    ("option", "asked", "message"),
+    [
+        ("data", "/other", "--data /other: the cluster that is up has /one"),
+        ("image", "b", "--image b: the cluster that is up has none"),
+    ],
+)
+def test_a_kept_cluster_has_its_own_data_and_image(option, asked, message):
+    kept = ClusterSpec("kept", data="/one")
+    wanted = ClusterSpec("new", data="/other" if option == "data" else "", image_name="b" if option == "image" else "")
+    options = BenchOptions(**{option: asked})
+    with pytest.raises(UsageError, match=message):
+        in_container._check_kept(kept, wanted, options)
+    in_container._check_kept(kept, wanted, BenchOptions())
+
+
+LAYERS = {"ours": ["a", "b"], "on-top": ["a", "b", "c"], "older": ["a", "x", "c"]}
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("on-top", None),
+        ("older", "the image older is not built on foldout:local as it is now"),
+        ("none", "no image none"),
+    ],
+)
+def test_an_image_of_ones_own_is_built_on_this_checkouts(name, message, monkeypatch):
+    def ask(self, *words, may_fail=False):
+        layers = LAYERS.get(words[-1])
+        return f"sha256:{words[-1]} {json.dumps(layers)}" if layers else ""
+
+    monkeypatch.setattr(Engine, "ask", ask)
+    engine = Engine(("docker-compose",), 2, 8.0)
+    if message is None:
+        assert docker_engine.image_on_top(engine, name, "ours") == f"sha256:{name}"
+    else:
+        with pytest.raises(ClusterError, match=message):
+            docker_engine.image_on_top(engine, name, "ours")

@@ -3,6 +3,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -113,6 +114,66 @@ def test_a_clone_under_umask_077_gives_an_image_that_starts(image, tmp_path):
         subprocess.run(["docker", "rmi", "-f", tag], check=True, capture_output=True, timeout=60)
     assert done.returncode == 0, done.stderr
     assert "udf_inference" in done.stdout
+
+
+READS = """'Sums a column of a file'
+from own_package import twice
+
+# --- benchmark: delete from here on when copying ------------------------
+SIZES = {"smoke": {}}
+
+def make_data(*, data_folder):
+    return data_folder / "numbers.csv"
+
+def run_driver(data):
+    'On the driver'
+    return twice(sum(map(int, data.read_text().split()[1:])))
+
+def run_executors(data, *, spark):
+    'By the executors'
+    def read(_):
+        yield twice(sum(map(int, data.read_text().split()[1:])))
+    return spark.sparkContext.parallelize([0, 1], 2).mapPartitions(read).max()
+
+def check(reference, answer):
+    assert answer == reference == 12
+"""
+
+
+def test_a_bench_has_the_users_own_data_and_packages(engine, image, tmp_path):
+    """From a path with blanks; the files are open to all, as the container's user is another. No cluster is up yet."""
+    data, packages, recipes = tmp_path / "my data", tmp_path / "image" / "packages", tmp_path / "recipes"
+    for folder in (data, packages, recipes):
+        folder.mkdir(parents=True)
+    (data / "numbers.csv").write_text("x\n1\n2\n3\n")
+    for folder in (tmp_path, *tmp_path.parents[:2], data):
+        folder.chmod(folder.stat().st_mode | 0o055)
+    (packages / "own_package.py").write_text("def twice(x):\n    return 2 * x\n")
+    (recipes / "reads.py").write_text(READS)
+    lines = re.findall(r"^    ((?:FROM|COPY) .+)$", (ROOT / "docker" / "README.md").read_text(), re.MULTILINE)
+    assert len(lines) == 2
+    (tmp_path / "image" / "Dockerfile").write_text("\n".join(lines) + "\n")
+    tag = "foldout-own:test"
+    subprocess.run(["docker", "build", "-q", "-t", tag, tmp_path / "image"], check=True, capture_output=True)
+    try:
+        words = [
+            "--master",
+            "compose",
+            "--size",
+            "smoke",
+            "--data",
+            str(data),
+            "--image",
+            tag,
+            "--out",
+            str(tmp_path / "out"),
+        ]
+        done = suite("bench", str(recipes / "reads.py"), *words)
+    finally:
+        subprocess.run(["docker", "rmi", "-f", tag], check=True, capture_output=True, timeout=60)
+    found = {each.variant: each for each in records.read(tmp_path / "out" / "records.jsonl")}
+    assert {each.status for each in found.values()} == {"ok"}, done.stdout + done.stderr
+    assert found["executors"].engaged["executors"] == 2
 
 
 def test_all_of_it_is_up(running, containers):

@@ -80,6 +80,14 @@ def test_who_needs_a_session(written):
         (f"{MARKER} ---", f"{MARKER}\nPARALLELISM = 'cores'", "PARALLELISM is 'cores'"),
         (f"{MARKER} ---", f"{MARKER}\nSCHEDULE = {{'third': 'pool'}}", "SCHEDULE has 'third'"),
         (f"{MARKER} ---", f"{MARKER}\nSCHEDULE = {{'first': 'pool'}}", "no 'candidates' in each of SIZES"),
+        (f"{MARKER} ---", f"{MARKER}\nSCHEDULE = 'pool'", "SCHEDULE is 'pool': it maps a variant to"),
+        ('"rows": 3', '"rows": {3}', "SIZES['ci'] has 'rows': {3}: a factor is a name, its value a text, a number"),
+        (
+            "make_data(*, rows",
+            "make_data(*, rows, columns",
+            "make_data wants 'columns', which SIZES['ci'] does not have",
+        ),
+        ("(data):", "(data, *, depth):", "run_second wants 'depth', which SIZES['ci'] does not have: add it there"),
         (f"{MARKER} ---", f"{MARKER}\n1 / 0", "does not import: ZeroDivisionError: division by zero"),
         (f"{MARKER} ---", f"{MARKER}\nimport sys; sys.exit(3)", "does not import: SystemExit: 3"),
         (f"{MARKER} ---", f"{MARKER}\ndef x(:", "does not import: SyntaxError"),
@@ -99,6 +107,12 @@ def test_each_breach_has_its_reason(written, old, new, reason):
 def test_a_name_that_workers_would_resolve_otherwise_is_refused(written, name, reason):
     with pytest.raises(ScenarioError, match=reason):
         load_scenario(written(GOOD, name))
+
+
+def test_a_recipe_may_lie_in_a_folder_of_its_own_name(written, tmp_path, monkeypatch):
+    (tmp_path / "recipe_at_home").mkdir()
+    monkeypatch.syspath_prepend(tmp_path)
+    assert load_scenario(written(GOOD, "recipe_at_home/recipe_at_home.py")).name == "recipe_at_home"
 
 
 def test_two_files_of_one_name_are_refused(written, tmp_path):

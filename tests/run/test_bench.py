@@ -20,6 +20,7 @@ from suite.records import Record
 
 ROOT = Path(__file__).resolve().parents[2]
 RECIPES = ROOT / "tests" / "recipes"
+STEADY = ROOT / "tests" / "cluster" / "recipes" / "steady.py"
 BROKEN = "broken.py: it does not import: ModuleNotFoundError: No module named 'no_such_package'"
 
 
@@ -209,7 +210,8 @@ def test_every_way_to_misbehave_without_spark_gets_its_record(bench):
     assert "differs from that of plain.good: AssertionError: total is" in found["wrong"].reason
     assert "not plain JSON" in found["not_json"].reason
     assert "its answer is None" in found["nothing"].reason
-    assert found["hangs"].reason == "no result after 15 s: see logs/b0-nospark.log"
+    said = "no news for 15 s since its first call began (--timeout gives more): see logs/b0-nospark.log"
+    assert found["hangs"].reason == said
     assert found["dies"].reason == "its process ended with exit code 3: see logs/b0-nospark.log"
     assert "RuntimeError: the cause" in (bench.out / "logs" / "b0-nospark.log").read_text()
     # A time only where the answer is right.
@@ -440,6 +442,8 @@ REFUSED = {
     "setting of the suite": (["--conf", "spark.eventLog.dir=x"], "spark.eventLog.dir is set by the suite itself"),
     "no factor": (["--factor", "dataset"], "'dataset' is not a factor such as dataset=digits"),
     "folds as a factor": (["--factor", "folds=3"], "folds is an option of its own: --folds 3"),
+    "no data": (["--data", "/nonexistent"], "--data /nonexistent: there is no such folder"),
+    "image of no container": (["--image", "mine"], "--image is for --master compose, not for local"),
     "nothing to resume": (["--resume"], "holds no run to resume"),
 }
 
@@ -540,3 +544,53 @@ def test_every_timed_call_is_kept_and_one_cold_call_a_process(bench, tame):
     assert sorted(record.block for record in cold) == [0, 1]
     assert {record.session["position"] for record in cold} == {0}
     assert len({record.variant for record in cold}) == 2
+
+
+WANTS_DATA = """'Reads a file of the user'
+
+# --- benchmark: delete from here on when copying ------------------------
+SIZES = {"smoke": {}}
+
+def make_data(*, data_folder):
+    return data_folder
+
+def run_reads(data):
+    'Reads it'
+    return (data / "x.txt").read_text()
+
+def check(reference, answer):
+    assert answer == reference == "mine"
+"""
+
+
+def test_a_recipe_gets_the_folder_of_data_and_is_skipped_without_one(bench, tmp_path):
+    (tmp_path / "wants.py").write_text(WANTS_DATA)
+    (tmp_path / "my data").mkdir()
+    (tmp_path / "my data" / "x.txt").write_text("mine")
+    bench.run(str(tmp_path / "wants.py"), "--size", "smoke")
+    (record,) = bench.records()
+    assert (record.status, record.reason) == ("skipped", "it needs a folder of data: give it by --data DIR")
+    bench.out = tmp_path / "with"
+    bench.run(str(tmp_path / "wants.py"), "--size", "smoke", "--data", str(tmp_path / "my data"))
+    (record,) = bench.records()
+    assert (record.status, record.answer) == ("ok", "mine")
+
+
+def test_a_recipe_whose_validate_fails_is_named_and_the_rest_runs(bench, tame, tmp_path):
+    (tmp_path / "recipes" / "odd.py").write_text(f"{tame.read_text()}\ndef validate(*, rows):\n    return rows.size\n")
+    code, said = bench.run("--scenarios", str(tame.parent), "--size", "smoke")
+    assert code == 1
+    assert "left out: odd.py: validate raised AttributeError: 'int' object has no attribute 'size'" in said
+    assert {record.scenario for record in bench.records()} == {"tame"}
+    bench.out = tmp_path / "alone"
+    code, said = bench.run(str(tmp_path / "recipes" / "odd.py"), "--size", "smoke")
+    assert code == 2
+    assert said.startswith("error: odd.py: validate raised AttributeError")
+
+
+@pytest.mark.spark
+def test_a_local_cluster_has_the_slots_that_its_name_says(bench):
+    code, said = bench.run(str(STEADY), "--master", "local-cluster[2,1,1024]", "--size", "smoke")
+    assert code == 0, said
+    record = bench.by_variant()["shuffled"]
+    assert (record.status, record.engaged["executors"], record.engaged["slots"]) == ("ok", 2, 2)

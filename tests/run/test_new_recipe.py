@@ -26,6 +26,7 @@ def test_the_template_runs_alone_and_in_the_suite_and_with_data_of_ones_own(tmp_
     recipe = tmp_path / "mine" / "my_search.py"
     assert main(["new", str(recipe)]) == 0
     assert f"written: {recipe}" in capsys.readouterr().out
+    assert (recipe.parent / "grid_search_spark_backend.py").is_file()
     command = [sys.executable, recipe.name]
     alone = subprocess.run(command, cwd=recipe.parent, capture_output=True, text=True, timeout=300)
     assert alone.stdout.startswith("best score 0.9"), alone.stderr
@@ -47,6 +48,7 @@ def test_the_template_runs_alone_and_in_the_suite_and_with_data_of_ones_own(tmp_
     found = bench(recipe, tmp_path / "own")
     assert {record.status for record in found} == {"ok"}
     assert {record.workload for record in found} == {"my_search"}
+    assert {record.variant for record in found} == {"serial", "loky", "spark_pool", "joblib_spark"}
 
 
 @pytest.mark.parametrize("like", ["grid_search_single_node", "time_series_cv_waiting"])

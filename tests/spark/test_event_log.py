@@ -123,3 +123,12 @@ def test_local_listens_on_loopback_alone_and_a_cluster_gets_a_limit(master, loca
         assert (conf["spark.master"], conf["spark.driver.bindAddress"]) == ("local[3]", "127.0.0.1")
     else:
         assert (conf["spark.master"], conf["spark.cores.max"]) == (master, "3")
+
+
+@pytest.mark.parametrize("master", ["yarn", "k8s://https://host:6443"])
+def test_masters_that_do_not_know_cores_max_are_asked_for_executors(master, tmp_path):
+    conf = session.spark_conf(master, 8, tmp_path, {"spark.executor.cores": "4"})
+    asked = {name: conf.get(name) for name in ("spark.executor.instances", "spark.executor.cores", "spark.cores.max")}
+    assert asked == {"spark.executor.instances": "2", "spark.executor.cores": "4", "spark.cores.max": None}
+    assert conf["spark.dynamicAllocation.enabled"] == "false"
+    assert session.spark_conf(master, 3, tmp_path, {})["spark.executor.instances"] == "3"
