@@ -154,6 +154,7 @@ __all__ = [
 SCHEDULE = {"dask": "pool", "ray": "pool"}
 REFIT = True
 REQUIRES = {"dask": "distributed", "ray": "ray"}
+ON_REQUEST = True  # nothing to copy
 GATED: tuple[str, ...] = ()
 release = stop_cluster
 

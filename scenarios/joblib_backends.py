@@ -72,6 +72,7 @@ SIZES: dict[str, dict[str, Any]] = {
     "full": {"kind": KINDS, "share": 1.0},
 }
 release = stop_spark_pool
+ON_REQUEST = True  # nothing to copy
 
 
 def make_data(*, kind: str, share: float, seed: int = 0) -> dict[str, Any]:

@@ -107,6 +107,7 @@ REQUIRES = {"dask": "distributed", "ray": "ray"}
 GATED: tuple[str, ...] = ()  # it measures costs that the grid searches are gated with already
 MOST_FITS = 200  # of a slot in a call
 MOST_MEGABYTES = 8000  # of X, which the worst way sends with each fit of a slot
+ON_REQUEST = True  # nothing to copy
 
 
 def make_data(*, seed: int = 0, megabytes: float = 1) -> np.ndarray:

@@ -123,7 +123,7 @@ def _add_bench(commands: Commands) -> None:
         "scenario",
         nargs="*",
         metavar="SCENARIO|FILE",
-        help="names from `list`, or files; default: all of the folder",
+        help="names from `list`, or files; default: all of the folder but those that `list` marks",
     )
     _add_scenarios(bench)
     bench.add_argument("--size", choices=BENCH_SIZES, help="how much data and how many fits (default: ci)")
@@ -418,7 +418,8 @@ def _run_list(options: argparse.Namespace, _: str) -> int:
         print(json.dumps({"scenarios": shown, "broken": broken}, indent=1))
         return 0
     for scenario in scenarios:
-        print(f"{scenario.name}\n    {scenario.title}")
+        when = " (where it is named)" if scenario.on_request else ""
+        print(f"{scenario.name}{when}\n    {scenario.title}")
         for variant in scenario.variants:
             print(f"      {variant.name:<24} {variant.label}")
     for name, reason in broken.items():

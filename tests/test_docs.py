@@ -217,6 +217,31 @@ def test_figures_of_waits_on_eight_slots_are_those_of_their_run():
     assert f"the driver's part of each job, {a_job:.0f} ms where one job follows another" in WORDS
 
 
+def test_figures_of_waits_in_sixteen_threads_are_those_of_their_run():
+    run = read_run(ROOT / "results" / "waiting")
+    seconds = {
+        (point.variant, point.factors["fit_seconds"]): point.seconds.median
+        for point in run.points
+        if point.factors["folds"] == 24 and point.parallelism == 16
+    }
+    for wait, words in (
+        (3.75, "took {} s fold after fold and {} s in one pool"),
+        (0.75, "At 1 s it was {} s and {} s"),
+    ):
+        folds, pool = seconds["fold_after_fold", wait], seconds["pool", wait]
+        assert words.format(number(folds), number(pool)) in WORDS
+        assert f"{folds / pool:.1f} times" in WORDS
+
+
+def test_figures_of_encryption_are_those_of_their_file():
+    cost = json.loads((ROOT / "results" / "encryption" / "cost.json").read_text())["cost"]
+    for name in ("shuffling.shuffle", "shuffling.broadcast"):
+        clear, hidden = (statistics.median(cost[name]["seconds"][way]) for way in ("clear", "encrypted"))
+        ratio = cost[name]["ratio"]
+        said = f"({ratio['median']:.2f} times, {ratio['low']:.2f} to {ratio['high']:.2f})"
+        assert f"{number(hidden)} s instead of {number(clear)} s {said}" in WORDS
+
+
 def test_figures_of_the_gates_proof_are_those_of_its_files():
     """The sentences of the README that quote `results/gate/proof.json`."""
     proof = json.loads((ROOT / "results" / "gate" / "proof.json").read_text())

@@ -41,19 +41,19 @@ def summary(directory: Path) -> str:
     lines += [*_losing_lines(run), *_failing_lines(run), ""]
     lines += [_columns("", "warm s", "cold s", "speedup", "95 %", "bound"), *_timed_lines(run), ""]
     lines += _wrapped([cell_counts(run), describe_run(run), *([changed] if (changed := changed_recipes(run)) else [])])
-    return "\n".join(_shorten(line.rstrip(), WIDTH_OF_TERMINAL) for line in lines)
+    return "\n".join(line.rstrip() for line in lines)
 
 
 def _wrapped(texts: Iterable[str]) -> Iterator[str]:
     for text in texts:
-        yield from textwrap.wrap(text, WIDTH_OF_TERMINAL, subsequent_indent="  ")
+        yield from textwrap.wrap(text, WIDTH_OF_TERMINAL, subsequent_indent="    ")
 
 
 def _timed_lines(run: MeasuredRun) -> Iterator[str]:
     for workload, points in run.workloads.items():
         for job, of_job in group_by_job(run, points).items():
             kept = shown_of_job(run, of_job)
-            yield f"{workload}: {shared_setting(kept, job)}"
+            yield from _wrapped([f"{workload}: {shared_setting(kept, job)}"])
             yield from (_point_line(run, point, kept) for point in kept)
 
 
@@ -64,7 +64,7 @@ def _losing_lines(run: MeasuredRun) -> Iterator[str]:
         yield ""
         yield f"{plural(len(lost), 'setting')} slower than the base case or than the best without Spark, among them:"
         label = f"{worst.point.workload}: {point_label(worst.point)}"
-        yield f"  {label}: {ratio_words(worst.ratio.median)} the speed of {against}"
+        yield from _wrapped([f"  {label}: {ratio_words(worst.ratio.median)} the speed of {against}"])
 
 
 def _failing_lines(run: MeasuredRun) -> Iterator[str]:
@@ -73,7 +73,7 @@ def _failing_lines(run: MeasuredRun) -> Iterator[str]:
         yield f"{missing_times(run)}:"
         for failure in problems[:SHOWN_FAILURES]:
             where = f"{failure.point.label}, {setting_words(run, failure.point)}, {block_words(failure.blocks)}"
-            yield f"  {failure.status}: {where}: {failure.reason}"
+            yield from _wrapped([f"  {failure.status}: {where}: {failure.reason}"])
         if len(problems) > SHOWN_FAILURES:
             yield f"  and {len(problems) - SHOWN_FAILURES} more, in the report"
 
@@ -94,9 +94,7 @@ def _point_line(run: MeasuredRun, point: Point, beside: Sequence[Point]) -> str:
 
 
 def _columns(label: str, *cells: str) -> str:
+    """A line with figures; a label that is too long for its column has a line of its own above them."""
     widths = (9, 9, 9, 15, 12)
-    return f"{_shorten(label, 45):<45}" + "".join(f"{cell:>{n}}" for cell, n in zip(cells, widths, strict=True))
-
-
-def _shorten(text: str, width: int) -> str:
-    return text if len(text) <= width else text[: width - 3] + "..."
+    figures = "".join(f"{cell:>{n}}" for cell, n in zip(cells, widths, strict=True))
+    return f"{label:<45}{figures}" if len(label) <= 45 else f"{label}\n{'':<45}{figures}"

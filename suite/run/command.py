@@ -214,13 +214,19 @@ def _find_scenarios(options: BenchOptions) -> tuple[list[Scenario], dict[str, st
         if not scenarios:
             reasons = "; ".join(f"{name}: {reason}" for name, reason in broken.items())
             raise UsageError(f"no usable scenario in {folder}{': ' if reasons else ''}{reasons}")
-        return scenarios, broken
+        return _not_on_request(scenarios, options.size), broken
     paths = [_scenario_file(name, folder) for name in dict.fromkeys(options.scenario)]
     scenarios, broken = load_scenarios(paths)
     if broken:
         # Asked for by name, so the rest is not what the user wants.
         raise UsageError("; ".join(f"{name} cannot be used: {reason}" for name, reason in broken.items()))
     return scenarios, {}
+
+
+def _not_on_request(scenarios: list[Scenario], size: str | None) -> list[Scenario]:
+    """Leave out what measures the machine and what nobody copies, so that ten minutes give intervals for the rest."""
+    kept = [scenario for scenario in scenarios if size == "smoke" or not scenario.on_request]
+    return kept or scenarios
 
 
 def _scenario_file(name: str, folder: Path) -> Path:

@@ -594,3 +594,13 @@ def test_a_local_cluster_has_the_slots_that_its_name_says(bench):
     assert code == 0, said
     record = bench.by_variant()["shuffled"]
     assert (record.status, record.engaged["executors"], record.engaged["slots"]) == ("ok", 2, 2)
+
+
+def test_what_nobody_copies_runs_where_it_is_named_or_in_a_smoke_test(bench, tame, tmp_path):
+    (tmp_path / "recipes" / "asked.py").write_text(f"{tame.read_text()}\nON_REQUEST = True\n")
+    seen = {}
+    for words in (("--size", "ci"), ("--size", "smoke"), ("asked", "--size", "ci")):
+        bench.out = tmp_path / "-".join(words)
+        bench.run("--scenarios", str(tame.parent), *words, "--blocks", "1", "--factor", "pause=0")
+        seen[words] = {record.scenario for record in bench.records()}
+    assert list(seen.values()) == [{"tame"}, {"tame", "asked"}, {"asked"}]
