@@ -11,9 +11,12 @@ import errno
 import io
 import json
 import os
+import platform
 import shlex
 import sys
+import tomllib
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +70,7 @@ def parser() -> argparse.ArgumentParser:
         epilog="Exit codes: 0 all well, 1 a cell failed or is invalid, 2 wrong usage, 3 a regression, 4 inconclusive "
         "or not comparable, 130 interrupted.",
     )
+    top.add_argument("--version", action="version", version=f"foldout {_version()}, Python {platform.python_version()}")
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for add in (
         _add_list,
@@ -82,6 +86,11 @@ def parser() -> argparse.ArgumentParser:
     ):
         add(commands)
     return top
+
+
+def _version() -> str:
+    about = tomllib.loads((Path(__file__).resolve().parent.parent / "pyproject.toml").read_text())
+    return str(about["project"]["version"])
 
 
 def _add_list(commands: Commands) -> None:
@@ -332,6 +341,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     except InterruptError as stop:
         print(f"stopped by {stop}", file=sys.stderr)
         return INTERRUPTED
+    except ModuleNotFoundError as error:
+        if not error.name or error.name.partition(".")[0] == "suite":
+            raise
+        print(
+            f"error: this Python ({sys.executable}) has no {error.name}: run it through tox, which installs what the "
+            f"suite needs: python -m tox -e suite -- {shlex.join(arguments)}",
+            file=sys.stderr,
+        )
+        return WRONG_USAGE
     except BrokenPipeError:
         # Who reads our output has ended, as `head` does. Python would complain once more when it flushes at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -412,6 +430,8 @@ def _run_list(options: argparse.Namespace, _: str) -> int:
     folder = options.scenarios or SCENARIOS
     if not folder.is_dir():
         raise UsageError(f"--scenarios {folder} is not a directory")
+    if find_spec("pyspark") is None:
+        raise ModuleNotFoundError(name="pyspark")  # no recipe could be read
     scenarios, broken = discover(folder)
     if options.json:
         shown = [_scenario_json(scenario) for scenario in scenarios]

@@ -11,6 +11,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
@@ -18,6 +19,7 @@ from suite.cluster.description import ClusterError
 from suite.cluster.docker_engine import find_engine
 from suite.errors import UsageError
 from suite.machine import environment
+from suite.machine.processes import FOREIGN, WELCOME
 from suite.spark.java import SUPPORTED, find_java, system_javas, user_name
 
 Severity = Literal["ok", "note", "wrong"]
@@ -45,6 +47,7 @@ def checks(master: str | None = None) -> Iterator[Check]:
     """
     yield Check("ok", "Python", f"{platform.python_version()} ({sys.executable})")
     yield _user()
+    yield from _surroundings()
     yield _java()
     yield from _packages()
     yield _machine()
@@ -59,6 +62,22 @@ def _user() -> Check:
         return Check("ok", "user", user_name())
     except UsageError as error:
         return Check("wrong", "user", f"id {os.getuid()}", str(error))
+
+
+def _surroundings() -> Iterator[Check]:
+    """What is odd about this machine, of all that is known to keep Spark from starting somewhere."""
+    name, temporary = socket.gethostname(), tempfile.gettempdir()
+    try:
+        socket.gethostbyname(name)
+    except OSError:
+        remedy = "local mode does without; for a cluster elsewhere add it to /etc/hosts"
+        yield Check("note", "network", f"the host name {name} does not resolve", remedy)
+    if not os.access(Path.home(), os.W_OK):
+        yield Check("note", "home", f"{Path.home()} cannot be written", "libraries may want to: set HOME")
+    if not temporary.isascii():
+        yield Check("note", "temporary", temporary, "where Spark does not start, set TMPDIR to an ASCII name")
+    if ignored := sorted(name for name in os.environ if name not in WELCOME and name.startswith(FOREIGN)):
+        yield Check("note", "variables", ", ".join(ignored), "they are not handed to what is measured")
 
 
 def _java() -> Check:

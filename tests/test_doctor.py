@@ -78,3 +78,24 @@ def test_another_system_is_one_line_and_wrong_usage():
 def test_a_master_that_spark_cannot_know_is_wrong_usage(capsys):
     assert main(["doctor", "--master", "junk"]) == 2
     assert "'junk' is none that Spark knows" in capsys.readouterr().err
+
+
+def test_what_is_odd_about_a_machine_is_a_note_and_hinders_nothing(monkeypatch, tmp_path):
+    def unknown(name):
+        raise OSError("Name or service not known")
+
+    monkeypatch.setattr(module.socket, "gethostbyname", unknown)
+    monkeypatch.setattr(module.os, "access", lambda path, mode: False)
+    monkeypatch.setattr(module.tempfile, "gettempdir", lambda: str(tmp_path / "mäppchen"))
+    (tmp_path / "mäppchen").mkdir()
+    monkeypatch.setenv("JAVA_TOOL_OPTIONS", "-Xmx1g")
+    for what, words in {
+        "network": "does not resolve",
+        "home": "cannot be written",
+        "temporary": "mäppchen",
+        "variables": "JAVA_TOOL_OPTIONS",
+    }.items():
+        finding = found(what)
+        assert finding.mark == "note"
+        assert words in finding.found
+        assert finding.remedy

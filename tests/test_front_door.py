@@ -228,3 +228,24 @@ def test_a_full_disk_is_one_line():
         )
     assert done.returncode == 2
     assert done.stderr == "error: the disk is full: free some space, then go on with --resume\n"
+
+
+WITHOUT_PACKAGES = (("doctor",), ("list",), ("report", "results/local"), ("bench",), ("cluster", "status"))
+
+
+@pytest.mark.parametrize("words", WITHOUT_PACKAGES, ids=lambda words: words[0])
+def test_a_python_without_the_packages_says_which_command_to_use(words):
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", f"import sys; sys.path.insert(0, {str(ROOT)!r}); sys.argv[1:] = {words!r}; "
+         "from suite.cli import main; sys.exit(main())"],
+        cwd=ROOT, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.count("\n") == 1
+    assert done.stderr.endswith(f"python -m tox -e suite -- {' '.join(words)}\n")
+
+
+def test_the_version_needs_no_package():
+    command = [sys.executable, "-S", "-m", "suite", "--version"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert re.fullmatch(r"foldout \d+\.\d+\S*, Python 3\.\d+\.\d+\n", done.stdout), done.stderr
