@@ -274,3 +274,17 @@ def test_results_name_the_command_that_made_each_of_them():
             for own in ("--master compose --workers 2 ", f"{' '.join(PEERS)} "):  # what tox.ini adds
                 said = said.removeprefix(own)
             assert said in made_by, name
+
+
+def made_on(folder: Path) -> str:
+    """A row that says when a run was made, on what, and from which revision of this repository."""
+    about = json.loads((folder / "environment.json").read_text())
+    commit, changed = about["revision"]["commit"], " and changes" * bool(about["revision"]["dirty"])
+    machine = f"{about['machine']['cpu']}, {about['machine']['cores']} cores"
+    revision = f"{commit[:9]}{changed}" if commit else "not recorded"
+    return f"| {folder.name} | {about['date'][:10]} | {machine} | {about['java']['version']} | {revision} |"
+
+
+def test_the_page_of_results_says_where_each_run_was_made():
+    for file in sorted((ROOT / "results").glob("*/environment.json")):
+        assert made_on(file.parent) in TEXT

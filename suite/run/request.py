@@ -74,8 +74,10 @@ def check_data(folder: Path | None) -> None:
         raise UsageError(f"--data {folder}: there is no such folder")
     for path in (folder, *folder.rglob("*")):
         if not os.access(path, os.R_OK | (os.X_OK if path.is_dir() else 0)):
+            # Without the folder's own name, which is another one inside of a container.
             raise UsageError(
-                f"--data: {path} cannot be read by user {os.getuid()}, as whom recipes run here: chmod -R a+rX {folder}"
+                f"--data: {str(path.relative_to(folder))!r} in that folder cannot be read by user {os.getuid()}, "
+                "as whom recipes run there: open it by chmod -R a+rX"
             )
 
 

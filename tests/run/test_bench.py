@@ -16,7 +16,9 @@ import psutil
 import pytest
 
 from suite import records
+from suite.errors import UsageError
 from suite.records import Record
+from suite.run.request import check_data
 
 ROOT = Path(__file__).resolve().parents[2]
 RECIPES = ROOT / "tests" / "recipes"
@@ -604,3 +606,13 @@ def test_what_nobody_copies_runs_where_it_is_named_or_in_a_smoke_test(bench, tam
         bench.run("--scenarios", str(tame.parent), *words, "--blocks", "1", "--factor", "pause=0")
         seen[words] = {record.scenario for record in bench.records()}
     assert list(seen.values()) == [{"tame"}, {"tame", "asked"}, {"asked"}]
+
+
+def test_data_that_cannot_be_read_are_refused_without_a_path_that_only_a_container_has(tmp_path, monkeypatch):
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "deep" / "secret.csv").touch()
+    readable = os.access
+    monkeypatch.setattr(os, "access", lambda path, mode: "secret" not in str(path) and readable(path, mode))
+    with pytest.raises(UsageError, match=r"'deep/secret\.csv' in that folder cannot be read by user") as refused:
+        check_data(tmp_path)
+    assert str(tmp_path) not in str(refused.value)
