@@ -13,7 +13,6 @@ from suite.report.captions import (
     group_by_job,
     parallelism_label,
     point_label,
-    rows_note,
     shared_setting,
     shown_of_job,
     waits,
@@ -79,7 +78,10 @@ def seconds_chart(run: MeasuredRun) -> tuple[Sheet, str] | None:
         for job, of_job in group_by_job(run, points).items():
             kept = shown_of_job(run, of_job)
             below = shared_setting(kept, job)
-            panels.append(DotPanel(title, below, [_seconds_row(p, points, kept) for p in kept], " s"))
+            most = max((p.rows for p in kept if p.rows), default=None)
+            if any(p.rows and p.rows != most for p in kept):
+                below += f"; seconds for {short(most or 0)} rows, also of what scored fewer"
+            panels.append(DotPanel(title, below, [_seconds_row(p, points, most) for p in kept], " s"))
             shown += kept
             if timed := [(p.seconds.median / (p.rows or 1), point_label(p)) for p in kept if p.seconds]:
                 fastest.append(f"{workload}, {below}: {min(timed)[1]}")
@@ -96,17 +98,25 @@ def seconds_chart(run: MeasuredRun) -> tuple[Sheet, str] | None:
     return sheet, f"Warm and cold seconds of each variant. Fastest: {'; '.join(fastest) or 'none has a time'}."
 
 
-def _seconds_row(point: Point, of_workload: Sequence[Point], beside: Sequence[Point]) -> Row:
+def _seconds_row(point: Point, of_workload: Sequence[Point], rows: int | None) -> Row:
+    """A row of the panel; work of other sizes would not compare, so seconds are those of so many rows."""
+    scale = rows / point.rows if rows and point.rows else 1.0
     marks, texts = [], []
     if point.cold:
-        marks.append((point.cold, False))
+        marks.append((_times(point.cold, scale), False))
     if point.seconds:
-        marks.append((point.seconds, True))
-        texts.append(f"{number(point.seconds.median)} s{' !' if point.unstable else ''}")
+        marks.append((_times(point.seconds, scale), True))
+        texts.append(f"{number(point.seconds.median * scale)} s{' !' if point.unstable else ''}")
     if point.cold:
-        texts.append(f"cold {number(point.cold.median)} s (n = {point.cold.n})")
-    label = point_label(point, NARROW) + rows_note(point, beside, NARROW)
-    return Row(label, style_of(point, of_workload), marks, list(point.times.values()), ", ".join(texts))
+        texts.append(f"cold {number(point.cold.median * scale)} s (n = {point.cold.n})")
+    label = point_label(point, NARROW) + (f" ({short(point.rows or 0)}{NARROW}rows)" if scale != 1 else "")
+    samples = [seconds * scale for seconds in point.times.values()]
+    return Row(label, style_of(point, of_workload), marks, samples, ", ".join(texts))
+
+
+def _times(interval: Interval, scale: float) -> Interval:
+    low, high = (None if end is None else end * scale for end in (interval.low, interval.high))
+    return interval._replace(median=interval.median * scale, low=low, high=high)
 
 
 def speedup_chart(run: MeasuredRun) -> tuple[Sheet, str] | None:

@@ -26,7 +26,7 @@ class Fastest:
     gain : Interval or None
         How many times as fast as `over` it is.
     file : str
-        The recipe to copy.
+        The recipe to copy; empty where the base case is the fastest, and there is nothing to change.
     on_spark : Point or None
         The fastest way on Spark, where `point` is not on Spark.
     on_spark_gain : Interval or None
@@ -86,7 +86,7 @@ def _fastest(run: MeasuredRun, points: list[Point]) -> Fastest:
         best,
         over,
         run.ratio(over, best),
-        run.plan["scenarios"][best.scenario].get("path", f"{best.scenario}.py"),
+        "" if best is base else run.plan["scenarios"][best.scenario].get("path", f"{best.scenario}.py"),
         on_spark,
         run.speedup(on_spark) if on_spark else None,
     )
@@ -98,8 +98,11 @@ def _seconds_of_work(point: Point) -> float:
 
 def in_words(found: Fastest) -> str:
     """A line for a terminal."""
+    said = f"{found.point.workload}: {point_label(found.point)}"
     if found.over is None:
-        return f"{found.point.workload}: {point_label(found.point)}, and no other way has a time. Copy {found.file}."
-    said = f"{found.point.workload}: {point_label(found.point)}, {found.figure} as fast as {found.over.label}"
-    said += f" ({found.sure}). Copy {found.file}."
+        said += ", and no other way has a time."
+    elif found.file:
+        said += f", {found.figure} as fast as {found.over.label} ({found.sure}). Copy {found.file}."
+    else:
+        said += f", and nothing beats it: {found.figure} as fast as the next, {found.over.label} ({found.sure})."
     return f"{said} Best on Spark: {found.on_spark_words}." if found.on_spark else said

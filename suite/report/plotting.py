@@ -54,7 +54,7 @@ STYLE: Any = {
 # Inches. At 96 pixels an inch a sheet fills the column of a README at its natural size.
 WIDTH = 9.2
 EDGE = 0.12
-DOTS_LEFT, DOTS_WIDTH, DOTS_ROW = 3.05, 4.3, 0.29
+DOTS_LEFT, DOTS_WIDTH, DOTS_ROW = 3.05, 4.1, 0.29
 PANEL_LEFT, PANEL_WIDTH, PANEL_HEIGHT = 0.72, 3.55, 2.1
 
 

@@ -184,7 +184,7 @@ FASTEST_COLUMNS = (
     Column("Times as fast", lambda run, found: found.figure or NONE),
     Column("as", lambda run, found: found.over.label if found.over else NONE, figures=False),
     Column("Sure?", lambda run, found: found.sure, figures=False),
-    Column("Copy", lambda run, found: found.file, figures=False),
+    Column("Copy", lambda run, found: found.file or NONE, figures=False),
     Column("Best on Spark, if not this", lambda run, found: found.on_spark_words, figures=False),
 )
 SETTING_COLUMNS = (

@@ -46,7 +46,7 @@ def summary(directory: Path) -> str:
 
 def _wrapped(texts: Iterable[str]) -> Iterator[str]:
     for text in texts:
-        yield from textwrap.wrap(text, WIDTH_OF_TERMINAL, subsequent_indent="    ")
+        yield from textwrap.wrap(text, WIDTH_OF_TERMINAL, subsequent_indent="    ", break_on_hyphens=False)
 
 
 def _timed_lines(run: MeasuredRun) -> Iterator[str]:

@@ -8,8 +8,7 @@ process does is bias, and what differs from block to block or from call to call 
 from __future__ import annotations
 
 import json
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -71,36 +70,49 @@ def analyse(run: MeasuredRun) -> list[Shares]:
     """Analyse each workload that has timed calls on Spark of two cells or more."""
     found = []
     warm_up = (run.plan.get("options") or {}).get("warm_up") or 1
+    calls_of = timed_calls(run.cells, warm_up)
     for workload in run.workloads:
-        calls = list(timed_calls([cell for cell in run.cells if cell.workload == workload], warm_up))
+        calls = calls_of.get(workload, [])
         if len({(call.size, call.variant) for call in calls}) > 1:
             found.append(shares_of(workload, calls))
     return found
 
 
-def timed_calls(cells: Sequence[Record], warm_up: int = 1) -> Iterator[TimedCall]:
-    """Yield the timed calls of cells that ran on Spark and have a time, after so many untimed passes."""
+def timed_calls(cells: Sequence[Record], warm_up: int = 1) -> dict[str, list[TimedCall]]:
+    """Return each workload's timed calls of cells that ran on Spark and have a time, after so many untimed passes."""
     ran = [cell for cell in cells if cell.status == "ok" and cell.session and cell.factors.get("slots")]
-    sizes = Counter(str((cell.session or {}).get("id")) for cell in ran)
+    # A pass visits the cells of all workloads that share a process.
+    visited: dict[str, int] = {}
     for cell in ran:
-        session = cell.session or {}
+        process, position = _place(cell)
+        visited[process] = max(visited.get(process, 0), position + 1)
+    found: dict[str, list[TimedCall]] = {}
+    for cell in ran:
         work = 1
         if isinstance(cell.answer, dict):
             work = cell.answer.get("rows") or cell.answer.get("fits") or 1
         shaping = {name: value for name, value in cell.factors.items() if name not in ("slots", "parallelism")}
         spread = [cell.name, cell.factors.get("slots"), cell.factors.get("parallelism")]
-        cells_there, position = sizes[str(session.get("id"))], int(session.get("position") or 0)
+        process, position = _place(cell)
         for number, seconds in enumerate(cell.warm_seconds or [cell.seconds or 0.0]):
             # The second timed pass goes back; runs of one timed call a cell made it on the spot.
             passed = number + warm_up if len(cell.warm_seconds) > 1 else 0
-            within = cells_there - 1 - position if number % 2 else position
-            yield TimedCall(
+            within = visited[process] - 1 - position if number % 2 else position
+            call = TimedCall(
                 log_seconds=float(np.log(seconds / work)),
                 size=json.dumps(shaping, sort_keys=True),
                 variant=json.dumps(spread),
-                place=passed * cells_there + within,
+                place=passed * visited[process] + within,
                 block=cell.block,
             )
+            found.setdefault(cell.workload, []).append(call)
+    return found
+
+
+def _place(cell: Record) -> tuple[str, int]:
+    """The process of a cell, and its place among the cells of a pass."""
+    session = cell.session or {}
+    return str(session.get("id")), int(session.get("position") or 0)
 
 
 def shares_of(workload: str, calls: Sequence[TimedCall]) -> Shares:

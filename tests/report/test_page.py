@@ -352,7 +352,8 @@ def test_a_base_case_that_nothing_beats_is_the_answer_beside_the_next_best(tmp_p
     (answer,) = rows(page, "The fastest way of each job")
     assert answer["Fastest"] == "One fit at a time"
     assert answer["as"].startswith("joblib-spark")
-    assert answer["Sure?"] == "sure"
+    assert (answer["Sure?"], answer["Copy"]) == ("sure", "–")
+    assert "svc grid search: One fit at a time, and nothing beats it: " in " ".join(summary(tmp_path).split())
 
 
 def test_marks_of_charts_tell_their_figures(page, folder):

@@ -60,17 +60,24 @@ def record(position, warm, session="b0-spark2", **more):
 
 def test_places_follow_the_passes_there_and_back():
     cells = [record(place, [1.0, 1.0]) for place in range(3)]
-    assert [call.place for call in timed_calls(cells)] == [3, 8, 4, 7, 5, 6]
-    assert [call.place for call in timed_calls(cells, warm_up=2)] == [6, 11, 7, 10, 8, 9]
+    assert [call.place for call in timed_calls(cells)["w"]] == [3, 8, 4, 7, 5, 6]
+    assert [call.place for call in timed_calls(cells, warm_up=2)["w"]] == [6, 11, 7, 10, 8, 9]
     # Runs from before there were passes.
-    assert [call.place for call in timed_calls([record(place, [1.0]) for place in range(3)])] == [0, 1, 2]
+    assert [call.place for call in timed_calls([record(place, [1.0]) for place in range(3)])["w"]] == [0, 1, 2]
     # Without Spark, and without a time.
     none = [record(0, [1.0], factors={"slots": None}), record(1, [], status="failed", seconds=None)]
-    assert list(timed_calls(none)) == []
+    assert timed_calls(none) == {}
+
+
+def test_a_pass_visits_all_workloads_of_a_process():
+    cells = [record(place, [1.0, 1.0], workload="wx"[place % 2]) for place in range(4)]
+    found = timed_calls(cells)
+    assert [call.place for call in found["w"]] == [4, 11, 6, 9]
+    assert [call.place for call in found["x"]] == [5, 10, 7, 8]
 
 
 def test_work_of_different_size_is_compared_by_row():
-    (call,) = timed_calls([record(0, [2.0], answer={"rows": 100})])
+    (call,) = timed_calls([record(0, [2.0], answer={"rows": 100})])["w"]
     assert call.log_seconds == pytest.approx(np.log(0.02))
 
 
