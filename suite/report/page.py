@@ -17,6 +17,7 @@ from markupsafe import Markup
 
 from suite.report import captions, charts, tables
 from suite.report.charts import Chart
+from suite.report.fastest import fastest_ways, in_words
 from suite.report.findings import cell_counts, changed_recipes, losses
 from suite.report.point import PARALLEL, Point
 from suite.report.points import MeasuredRun, read_run
@@ -87,7 +88,7 @@ def page(run: MeasuredRun, drawn: Iterable[Chart], folder: Path) -> str:
         about=captions.describe_run(run),
         blocks=captions.describe_blocks(run),
         command=run.plan.get("command") or "an unknown command",
-        fastest=tables.fastest_table(run),
+        fastest=[in_words(found).partition(": ")[::2] for found in fastest_ways(run)],
         changed=changed_recipes(run),
         one_host=run.one_host,
         **_losing(run),

@@ -8,8 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from suite.report.captions import bound_words, missing_times, point_label, setting_words
-from suite.report.fastest import fastest_ways
+from suite.report.captions import bound_words, missing_times, setting_words
 from suite.report.findings import BreakEven, Loss, break_evens, failures
 from suite.report.formatting import NONE, figure_words, number, ratio_digits, ratio_words, short
 from suite.report.point import Point
@@ -55,11 +54,6 @@ def break_even_table(run: MeasuredRun, workload: str) -> PageTable:
     columns = (*BREAK_EVEN_COLUMNS, *(_wins_column(other) for other in others))
     swept = run.crossed(workload)[0] if found else ""
     return _fill(f"{workload}: the {swept} from which each way wins", columns, run, found)
-
-
-def fastest_table(run: MeasuredRun) -> PageTable:
-    """The answer: the fastest way of each workload at the centre of its sweeps."""
-    return _fill("The fastest way of each job", FASTEST_COLUMNS, run, fastest_ways(run))
 
 
 def _wins_column(other: str) -> Column:
@@ -178,15 +172,6 @@ def _overhead_column(part: str, heading: str) -> Column:
 
 # --- columns
 
-FASTEST_COLUMNS = (
-    Column("Workload", lambda run, found: found.point.workload, figures=False),
-    Column("Fastest", lambda run, found: point_label(found.point), figures=False),
-    Column("Times as fast", lambda run, found: found.figure or NONE),
-    Column("as", lambda run, found: found.over.label if found.over else NONE, figures=False),
-    Column("Sure?", lambda run, found: found.sure, figures=False),
-    Column("Copy", lambda run, found: found.file or NONE, figures=False),
-    Column("Best on Spark, if not this", lambda run, found: found.on_spark_words, figures=False),
-)
 SETTING_COLUMNS = (
     Column("Variant", _label_of, figures=False),
     Column("Setting", setting_words, figures=False),

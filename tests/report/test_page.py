@@ -11,6 +11,7 @@ import synthetic
 
 from suite.machine.environment import ROOT
 from suite.report.captions import setting_words
+from suite.report.fastest import fastest_ways
 from suite.report.findings import changed_recipes, losses
 from suite.report.formatting import figure_words, number, ratio_digits
 from suite.report.page import write_report
@@ -327,19 +328,17 @@ def test_what_was_not_seen_to_be_parallel_has_no_time_and_says_so(tmp_path):
 
 def test_the_answer_says_what_is_fastest_how_sure_that_is_and_what_to_copy(tmp_path):
     page = made(tmp_path / "six", only=["svc grid search"])
-    (answer,) = rows(page, "The fastest way of each job")
-    assert answer["Fastest"] == "All cores by loky, 2 processes"
     run = read_run(tmp_path / "six")
     loky = next(point for point in run.points if point.variant == "loky" and run.is_central(point))
-    assert answer["Times as fast"] == figure_words(run.speedup(loky), ratio_digits, "×")
-    assert answer["as"] == run.base_of(loky).label
-    assert (answer["Sure?"], answer["Copy"]) == ("sure", run.plan["scenarios"][loky.scenario]["path"])
-    assert answer["Best on Spark, if not this"].startswith("joblib-spark")
-    said = " ".join(summary(tmp_path / "six").split())
-    assert f"svc grid search: All cores by loky, 2 processes, {answer['Times as fast']} as fast as" in said
-    one = made(tmp_path / "one", only=["svc grid search"], blocks=1)
-    (answer,) = rows(one, "The fastest way of each job")
-    assert answer["Sure?"] == "not sure: 1 block gives no interval"
+    gain = figure_words(run.speedup(loky), ratio_digits, "×")
+    said = (
+        f"svc grid search: All cores by loky, 2 processes, {gain} as fast as {run.base_of(loky).label} (sure). "
+        f"Copy {run.plan['scenarios'][loky.scenario]['path']}. Best on Spark: joblib-spark, a job per batch, 2 slots: "
+    )
+    for text in (page.text, summary(tmp_path / "six")):
+        assert said in " ".join(text.split())
+    page = made(tmp_path / "one", only=["svc grid search"], blocks=1)
+    assert "(not sure: 1 block gives no interval)" in page.text
 
 
 def test_a_base_case_that_nothing_beats_is_the_answer_beside_the_next_best(tmp_path):
@@ -349,11 +348,10 @@ def test_a_base_case_that_nothing_beats_is_the_answer_beside_the_next_best(tmp_p
         return record | ({"seconds": 0.01} if record["variant"] == "serial" else {})
 
     page = made(tmp_path, only=["svc grid search"], change=change)
-    (answer,) = rows(page, "The fastest way of each job")
-    assert answer["Fastest"] == "One fit at a time"
-    assert answer["as"].startswith("joblib-spark")
-    assert (answer["Sure?"], answer["Copy"]) == ("sure", "–")
-    assert "svc grid search: One fit at a time, and nothing beats it: " in " ".join(summary(tmp_path).split())
+    (found,) = fastest_ways(read_run(tmp_path))
+    assert (found.sure, found.file) == ("sure", "")
+    assert found.over.variant == "joblib_spark"
+    assert "svc grid search: One fit at a time, and nothing beats it: " in " ".join(page.text.split())
 
 
 def test_marks_of_charts_tell_their_figures(page, folder):
