@@ -323,13 +323,25 @@ def _add_scenarios(command: argparse.ArgumentParser) -> None:
     )
 
 
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """Parse a command line; names of recipes may stand anywhere, also behind options, where argparse gives up."""
+    top = parser()
+    options, left = top.parse_known_args(arguments)
+    wrong = [word for word in left if word.startswith("-") or not hasattr(options, "scenario")]
+    if wrong:
+        top.error(f"unrecognized arguments: {' '.join(wrong)}")
+    if left:
+        options.scenario = [*options.scenario, *left]
+    return options
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal without UTF-8 has no word for ×
-    options = parser().parse_args(arguments)
+    options = parse(arguments)
     try:
         with raise_on_signals():
             code: int = options.run(options, f"python -m suite {shlex.join(arguments)}")

@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
+from suite.cli import parse
+
 ROOT = Path(__file__).resolve().parent.parent
 LINES = re.findall(r"^    ([^ #].*)$", (ROOT / "README.md").read_text(), re.MULTILINE)[:2]
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
@@ -228,6 +230,25 @@ def test_a_full_disk_is_one_line():
         )
     assert done.returncode == 2
     assert done.stderr == "error: the disk is full: free some space, then go on with --resume\n"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["compare", "main", ".", "one", "two", "--out", "x"],
+        ["compare", "main", ".", "--out", "x", "one", "two"],
+        ["compare", "--out", "x", "main", ".", "one", "two"],
+        ["bench", "one", "--out", "x", "two"],
+    ],
+    ids=" ".join,
+)
+def test_names_of_recipes_may_stand_anywhere(words, capsys):
+    assert parse(words).scenario == ["one", "two"]
+    for wrong in ([*words, "--no-such"], ["doctor", "one"]):
+        with pytest.raises(SystemExit) as refused:
+            parse(wrong)
+        assert refused.value.code == 2
+        assert f"unrecognized arguments: {wrong[-1]}" in capsys.readouterr().err
 
 
 WITHOUT_PACKAGES = (("doctor",), ("list",), ("report", "results/local"), ("bench",), ("cluster", "status"))
