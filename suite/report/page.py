@@ -7,6 +7,7 @@ runs nothing. It may import `plan`, `spark`, `machine` and the ground modules.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any, NamedTuple
 import jinja2
 from markupsafe import Markup
 
+from suite.machine.environment import ROOT
 from suite.report import captions, charts, tables
 from suite.report.charts import Chart
 from suite.report.fastest import fastest_ways, in_words
@@ -89,6 +91,7 @@ def page(run: MeasuredRun, drawn: Iterable[Chart], folder: Path) -> str:
         blocks=captions.describe_blocks(run),
         command=run.plan.get("command") or "an unknown command",
         fastest=[in_words(found).partition(": ")[::2] for found in fastest_ways(run)],
+        links=_recipe_links(run, folder.parent),
         changed=changed_recipes(run),
         one_host=run.one_host,
         **_losing(run),
@@ -98,6 +101,14 @@ def page(run: MeasuredRun, drawn: Iterable[Chart], folder: Path) -> str:
         environment=tables.environment_table(run),
         min_blocks=MIN_BLOCKS,
     )
+
+
+def _recipe_links(run: MeasuredRun, directory: Path) -> dict[str, str]:
+    """Where the files of recipes lie, as seen from a run folder of this checkout; elsewhere the page stands alone."""
+    if not directory.resolve().is_relative_to(ROOT):
+        return {}
+    paths = {f"{name}.py": ROOT / about.get("path", "") for name, about in run.plan["scenarios"].items()}
+    return {name: os.path.relpath(path, directory.resolve()) for name, path in paths.items() if path.is_file()}
 
 
 def _losing(run: MeasuredRun) -> dict[str, Any]:

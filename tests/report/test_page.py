@@ -10,6 +10,7 @@ import pytest
 import synthetic
 
 from suite.machine.environment import ROOT
+from suite.report import page as page_module
 from suite.report.captions import setting_words
 from suite.report.fastest import fastest_ways
 from suite.report.findings import changed_recipes, losses
@@ -65,7 +66,7 @@ class Page(HTMLParser):
             self.text += data
         if inside == "caption":
             self.tables[data] = self.tables.pop("")
-        if inside in ("th", "td"):
+        if {"th", "td"} & set(self.open):
             self.row[-1] += data
         if inside in ("h1", "h2", "h3"):
             self.headings[-1] += data
@@ -324,6 +325,17 @@ def test_what_was_not_seen_to_be_parallel_has_no_time_and_says_so(tmp_path):
         unseen = row["Variant"].startswith("All folds") and row["Setting"].startswith("2 threads")
         assert ((row["Warm s"], row["Speedup"]) == ("–", "–")) == unseen
     assert "A cell has no time if it engages fewer slots than it needs" in " ".join(page.text.split())
+
+
+def test_each_row_of_a_run_of_this_checkout_leads_to_its_recipe(tmp_path, monkeypatch):
+    (tmp_path / "scenarios").mkdir()
+    (tmp_path / "scenarios" / "grid_search_single_node.py").touch()
+    monkeypatch.setattr(page_module, "ROOT", tmp_path)
+    page = made(tmp_path / "results" / "mine", only=["svc grid search"])
+    there = [link for link in page.links if not link.startswith("#")]
+    assert set(there) == {"../../scenarios/grid_search_single_node.py"}
+    table = rows(page, "svc grid search: every variant and setting")
+    assert len(there) == sum(row["Recipe"] == "grid_search_single_node.py" for row in table) > 3
 
 
 def test_the_answer_says_what_is_fastest_how_sure_that_is_and_what_to_copy(tmp_path):
