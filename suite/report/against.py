@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ class Pair:
     Attributes
     ----------
     setting : str
-        Parallelism, and where the job differs from the centre.
+        Parallelism, and the values of the factors that are swept.
     ratio : Interval or None
         Time of `point` over that of `reference`, formed within blocks; None where no block has both times.
     """
@@ -116,7 +116,8 @@ def find_contests(run: MeasuredRun, variant: str, directory: Path) -> list[Conte
         recipes = list(dict.fromkeys(_full_name(point) for point in own))
         if len(recipes) > 1:
             raise UsageError(f"{directory} has several variants {variant}: say which, {' or '.join(recipes)}")
-        pairs = [_pair(run, point, other) for other in own for point in points if _comparable(point, other)]
+        swept = {name for point in (*own, *points) for name in run.off_centre(point)}
+        pairs = [_pair(run, point, other, swept) for other in own for point in points if _comparable(point, other)]
         if pairs:
             contests.append(Contest(workload, _title(run, workload, own), pairs))
     if not contests:
@@ -131,9 +132,10 @@ def _comparable(point: Point, reference: Point) -> bool:
     return all(there.get(name, value) == value for name, value in _own_factors(point).items())
 
 
-def _pair(run: MeasuredRun, point: Point, reference: Point) -> Pair:
+def _pair(run: MeasuredRun, point: Point, reference: Point, swept: Set[str]) -> Pair:
     off = {**run.off_centre(reference), **run.off_centre(point)}
-    setting = {name: value for name, value in off.items() if name not in PARALLEL}
+    # At the centre too, a factor that is swept has its value beside it.
+    setting = {name: value for name, value in {**reference.shape, **point.shape}.items() if name in swept}
     parallelism = point.parallelism or reference.parallelism
     if "slots" in off and (point.threads or not parallelism):  # elsewhere the slots are the parallelism
         setting = {"slots": off["slots"], **setting}

@@ -42,11 +42,11 @@ def test_ratios_are_formed_within_blocks_at_every_point_of_the_sweep(tmp_path):
     (table,) = tables(text)
     assert text.startswith("flight demand CV. At the centre: folds 4, candidates 3, days 365, 2 slots.\n")
     assert [dict(row)["setting"] for row in table] == [
-        "parallelism 1",
-        "parallelism 2",
+        "parallelism 1, folds 4",
+        "parallelism 2, folds 4",
         "parallelism 2, folds 8",
         "parallelism 2, folds 12",
-        "parallelism 4",
+        "parallelism 4, folds 4",
     ]
     for row in table:
         assert row[1:] == [
@@ -61,7 +61,7 @@ def test_ratios_are_formed_within_blocks_at_every_point_of_the_sweep(tmp_path):
 def test_of_one_setting_the_table_has_a_row_for_each_variant(tmp_path):
     synthetic.write(tmp_path, change=change, only=["flight demand CV"])
     (contest,) = find_contests(read_run(tmp_path), "pool", tmp_path)
-    at_four = [pair for pair in contest.pairs if pair.setting == "parallelism 4"]
+    at_four = [pair for pair in contest.pairs if pair.setting == "parallelism 4, folds 4"]
     (table,) = tables(tables_against([replace(contest, pairs=at_four)]))
     name = "ratio to: All folds and candidates in one pool"
     assert [dict(row) for row in table] == [
