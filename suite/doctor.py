@@ -19,7 +19,7 @@ from suite.cluster.description import ClusterError
 from suite.cluster.docker_engine import find_engine
 from suite.errors import UsageError
 from suite.machine import environment
-from suite.machine.processes import FOREIGN, WELCOME
+from suite.machine.processes import is_foreign
 from suite.spark.java import SUPPORTED, find_java, system_javas, user_name
 
 Severity = Literal["ok", "note", "wrong"]
@@ -76,7 +76,7 @@ def _surroundings() -> Iterator[Check]:
         yield Check("note", "home", f"{Path.home()} cannot be written", "libraries may want to: set HOME")
     if not temporary.isascii():
         yield Check("note", "temporary", temporary, "where Spark does not start, set TMPDIR to an ASCII name")
-    if ignored := sorted(name for name in os.environ if name not in WELCOME and name.startswith(FOREIGN)):
+    if ignored := sorted(filter(is_foreign, os.environ)):
         yield Check("note", "variables", ", ".join(ignored), "they are not handed to what is measured")
 
 

@@ -155,6 +155,12 @@ def client_environment(variables: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith("COMPOSE_")} | dict(variables)
 
 
+def with_image(engine: Engine, plan: ClusterSpec, log: Path) -> ClusterSpec:
+    """Build our image; the cluster with the id of its own, which is ours or on top of it."""
+    ours = build_image(log)
+    return replace(plan, image=image_on_top(engine, plan.image_name, ours) if plan.image_name else ours)
+
+
 def start_containers(engine: Engine, plan: ClusterSpec, owner: str, log: Path) -> None:
     """Start a cluster, and wait until the master has all workers.
 
@@ -363,8 +369,7 @@ def cluster_up(plan: ClusterSpec | None = None) -> int:
     logs = new_log_folder()
     with only_user_of_kept_cluster():
         print("building the image (minutes the first time, seconds after)", flush=True)
-        ours = build_image(logs / "build.log")
-        plan = replace(plan, image=image_on_top(engine, plan.image_name, ours) if plan.image_name else ours)
+        plan = with_image(engine, plan, logs / "build.log")
         remove_cluster(engine, plan.name)
         print(f"starting a master and {plan.workers} workers", flush=True)
         try:

@@ -46,12 +46,17 @@ WELCOME = frozenset(
 )
 
 
+def is_foreign(name: str) -> bool:
+    """Whether a variable of the environment is meant for other projects, and is kept from our children."""
+    return name not in WELCOME and name.startswith(FOREIGN)
+
+
 def child_environment() -> dict[str, str]:
     """Our environment without what is meant for other projects, for a child process of any kind."""
     kept = {
         name: value
         for name, value in os.environ.items()
-        if name in WELCOME or not name.startswith((*FOREIGN, SCOPE_VARIABLE))
+        if not is_foreign(name) and not name.startswith(SCOPE_VARIABLE)
     }
     # Libraries that look for their settings at home fail where the user has none, as in many containers.
     return {"HOME": tempfile.gettempdir(), **kept}

@@ -116,7 +116,7 @@ def find_contests(run: MeasuredRun, variant: str, directory: Path) -> list[Conte
         recipes = list(dict.fromkeys(_full_name(point) for point in own))
         if len(recipes) > 1:
             raise UsageError(f"{directory} has several variants {variant}: say which, {' or '.join(recipes)}")
-        swept = {name for point in (*own, *points) for name in run.off_centre(point)}
+        swept = {name for point in points for name in run.off_centre(point)}
         pairs = [_pair(run, point, other, swept) for other in own for point in points if _comparable(point, other)]
         if pairs:
             contests.append(Contest(workload, _title(run, workload, own), pairs))

@@ -224,7 +224,7 @@ def _find_scenarios(options: BenchOptions) -> tuple[list[Scenario], dict[str, st
 
 
 def _not_on_request(scenarios: list[Scenario], size: str | None) -> list[Scenario]:
-    """Leave out what measures the machine and what nobody copies, so that ten minutes give intervals for the rest."""
+    """Leave out what measures the machine and what nobody copies, so that ten minutes give more blocks of the rest."""
     kept = [scenario for scenario in scenarios if size == "smoke" or not scenario.on_request]
     return kept or scenarios
 

@@ -26,16 +26,15 @@ from suite.cluster.compose import (
     kept_cluster,
     remove_orphans,
     temporary_cluster,
+    with_image,
 )
 from suite.cluster.description import DEFAULT_MEMORY, ClusterError, wants_encryption
 from suite.cluster.docker_engine import (
     CLIENT_SECONDS,
     NAME_LABEL,
     Engine,
-    build_image,
     call_client,
     find_engine,
-    image_on_top,
     last_line,
     running_client,
 )
@@ -103,12 +102,10 @@ def run_in_containers(
     logs = new_log_folder()
     try:
         print("building the image (minutes the first time, seconds after)", flush=True)
-        ours = build_image(logs / "build.log")
         kept = kept_cluster(engine)
         if kept:
             _check_kept(kept, plan, options)
-        plan = kept or plan
-        plan = replace(plan, image=image_on_top(engine, plan.image_name, ours) if plan.image_name else ours)
+        plan = with_image(engine, kept or plan, logs / "build.log")
         if kept:
             with only_user_of_kept_cluster():
                 print(f"using the cluster that is up, with {plan.workers} workers of {plan.memory}", flush=True)
