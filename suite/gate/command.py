@@ -23,11 +23,10 @@ from typing import Any
 from suite.cluster import preflight
 from suite.cluster.connect import connect
 from suite.errors import UsageError
-from suite.gate.comparison import Comparison, Stage, make_plans
-from suite.gate.gate_zero import Finding
+from suite.gate.comparison import Comparison, Gate, make_plans
 from suite.gate.side_process import SidePlan
 from suite.gate.sides import SIDES, Side, check_out, make_interpreter
-from suite.gate.sign_flip import GATE_BLOCKS, Judgement, flag_slower, judge
+from suite.gate.sign_flip import CONFIRM, SCREEN, Judgement, flag_slower
 from suite.gate.table import markdown_table, terminal_table
 from suite.gate.verdict import decide, recipe_word
 from suite.machine.signals import INTERRUPTED, InterruptError
@@ -70,7 +69,7 @@ def compare(parsed: argparse.Namespace, command_line: str) -> int:
     options = BenchOptions(size=parsed.size or "gate", master=parsed.master, slots=parsed.slots)
     master = check_master(options.master)
     with _open_sides(parsed) as sides:
-        request = replace(make_request(options, master), gate=True, blocks=GATE_BLOCKS)
+        request = replace(make_request(options, master), gate=True, blocks=SCREEN[0].blocks)
         plans = make_plans(sides, request, parsed.scenario or None, master, command_line)
         directory = new_run_folder(parsed.out)
         logs = directory / "logs"
@@ -89,20 +88,15 @@ def compare(parsed: argparse.Namespace, command_line: str) -> int:
 
 def _compare(comparison: Comparison, plans: Mapping[str, SidePlan], seed: int) -> int:
     sides = comparison.sides
-    same_packages = sides["base"].python == sides["head"].python
-    strict = same_packages and sides["base"].conf == sides["head"].conf
     for name in SIDES:
         print(f"{name}: {describe_side(sides[name], plans[name])}")
-    screen = comparison.run(plans, "screen", GATE_BLOCKS)
-    differences = comparison.compare(plans, screen, strict=strict)
-    findings = list(differences.findings)
-    screened = judge(differences.logarithms)
-    flagged = flag_slower(screened)
-    confirm, confirmed = None, dict[str, Judgement]()
-    if flagged and not any(finding.kind == "regression" for finding in findings):
-        confirm, confirmed, more = _confirm(comparison, flagged, strict=strict)
-        findings += [finding for finding in more if finding not in findings]
-    verdict = decide(findings, screened, confirmed)
+    screen, confirm = comparison.look("screen", SCREEN, plans), Gate([], [], {}, {})
+    flagged = flag_slower(screen.judged)
+    if flagged and not any(finding.kind == "regression" for finding in screen.findings):
+        print(f"flagged, so measured again: {', '.join(flagged)}", flush=True)
+        confirm = comparison.look("confirm", CONFIRM, None, flagged)
+    findings = screen.findings + [finding for finding in confirm.findings if finding not in screen.findings]
+    verdict = decide(findings, screen.judged, confirm.judged)
     result = {
         "schema": 1,
         "created": now(),
@@ -110,36 +104,24 @@ def _compare(comparison: Comparison, plans: Mapping[str, SidePlan], seed: int) -
         "verdict": verdict.word,
         "line": verdict.line,
         "exit_code": verdict.exit_code,
-        "strict": strict,
+        "strict": comparison.strict,
         "master": comparison.ready.label or comparison.ready.url,
         "sides": {name: _side_json(sides[name], plans[name]) for name in SIDES},
-        "order": {"seed": seed, "screen": screen.order, "confirm": confirm.order if confirm else []},
+        "order": {"seed": seed, "screen": screen.order, "confirm": confirm.order},
         "findings": [asdict(finding) for finding in findings],
-        "screened": {name: _judgement_json(one) for name, one in screened.items()},
-        "confirmed": {name: _judgement_json(one) for name, one in confirmed.items()},
-        "words": {name: recipe_word(name, screened, confirmed) for name in screened},
-        "differences": differences.logarithms,
-        "times": screen.seconds(),
-        "times_again": confirm.seconds() if confirm else {},
+        "screened": {name: _judgement_json(one) for name, one in screen.judged.items()},
+        "confirmed": {name: _judgement_json(one) for name, one in confirm.judged.items()},
+        "words": {name: recipe_word(name, screen.judged, confirm.judged) for name in screen.judged},
+        "differences": screen.differences,
+        "times": screen.values("seconds"),
+        "times_again": confirm.values("seconds"),
+        "cpu_seconds": screen.values("cpu_seconds"),
+        "cpu_seconds_again": confirm.values("cpu_seconds"),
         "loads": comparison.loads,
-        "warnings": screen.warnings(),
+        "warnings": [warning for stage in screen.stages for warning in stage.warnings()],
     }
     _show(comparison, result)
     return verdict.exit_code
-
-
-def _confirm(
-    comparison: Comparison, flagged: list[str], *, strict: bool
-) -> tuple[Stage, dict[str, Judgement], list[Finding]]:
-    """Run gate 2: new blocks of what was flagged."""
-    print(f"flagged, so measured again: {', '.join(flagged)}", flush=True)
-    # A recipe comes with all its variants; only those that were flagged are judged.
-    names = sorted({name.split(".")[0] for name in flagged})
-    ready, request = comparison.ready, comparison.request
-    plans = make_plans(comparison.sides, request, names, ready.url, comparison.command_line)
-    stage = comparison.run(plans, "confirm", GATE_BLOCKS)
-    again = comparison.compare(plans, stage, strict=strict)
-    return stage, judge({name: d for name, d in again.logarithms.items() if name in flagged}), again.findings
 
 
 def _show(comparison: Comparison, result: Mapping[str, Any]) -> None:

@@ -17,10 +17,12 @@ from typing import Any
 from suite import records, stats
 from suite.cluster.description import Cluster
 from suite.errors import UsageError
-from suite.gate.gate_zero import Differences, SideRecords, compare_records
+from suite.gate.gate_zero import Differences, Finding, SideRecords, compare_records
 from suite.gate.side_process import SidePlan, ask, ask_plan
 from suite.gate.sides import SIDES, Side
+from suite.gate.sign_flip import Judgement, Look, look_by_look
 from suite.machine import environment
+from suite.machine.environment import machine_load
 from suite.machine.interference import OTHERS, STOLEN, settle
 from suite.plan.cells import Request
 from suite.records import Record, write_json
@@ -39,7 +41,7 @@ STEADY = {f"spark.{process}.defaultJavaOptions": STEADY_OPTIONS for process in (
 
 @dataclass(frozen=True)
 class Stage:
-    """The blocks of one gate: where they are, and in which order the sides went in each."""
+    """Some blocks: where they are, and in which order the sides went in each."""
 
     directory: Path
     blocks: int
@@ -49,19 +51,20 @@ class Stage:
         """Read what a side has written."""
         return records.read(self.directory / side / "records.jsonl")
 
-    def seconds(self) -> dict[str, dict[str, list[float]]]:
-        """Return the seconds of each block that has them, by recipe and side."""
+    def values(self, what: str) -> dict[str, dict[str, list[float]]]:
+        """Return "seconds" or the median of "cpu_seconds" of each block that has them, by recipe and side."""
         found: dict[str, dict[str, list[float]]] = {}
         for side in self.order[0]:
             for record in self.records(side):
-                if record.seconds is not None:
-                    found.setdefault(record.name, {}).setdefault(side, []).append(record.seconds)
+                calls = [record.seconds] if what == "seconds" else getattr(record, what)
+                if record.seconds is not None and calls:
+                    found.setdefault(record.name, {}).setdefault(side, []).append(statistics.median(calls))
         return found
 
     def warnings(self) -> list[str]:
         """Say what to know before trusting the times: other programs on the machine, blocks that differ or drift."""
         said = []
-        times = self.seconds()
+        times = self.values("seconds")
         for side in SIDES:
             warned = Counter(
                 (record.name, warning)
@@ -75,6 +78,41 @@ class Stage:
             unsteady = {name: stats.instability(found.get(side, [])) for name, found in times.items()}
             said += [f"{name}, {side}: {'; '.join(notes)}" for name, notes in unsteady.items() if notes]
         return sorted(said)
+
+
+@dataclass(frozen=True)
+class Gate:
+    """What a gate has measured and found.
+
+    Attributes
+    ----------
+    stages : list of Stage
+        The blocks that each look added.
+    findings : list of Finding
+        Of gate 0, on these blocks.
+    judged : dict of str to Judgement
+    differences : dict of str to list of float
+        log(t_head / t_base) of each block.
+    """
+
+    stages: list[Stage]
+    findings: list[Finding]
+    judged: dict[str, Judgement]
+    differences: dict[str, list[float]]
+
+    @property
+    def order(self) -> list[list[str]]:
+        """Who went first in each block."""
+        return [sides for stage in self.stages for sides in stage.order]
+
+    def values(self, what: str) -> dict[str, dict[str, list[float]]]:
+        """Return "seconds" or "cpu_seconds" of each block, by recipe and side."""
+        found: dict[str, dict[str, list[float]]] = {}
+        for stage in self.stages:
+            for name, sides in stage.values(what).items():
+                for side, seconds in sides.items():
+                    found.setdefault(name, {}).setdefault(side, []).extend(seconds)
+        return found
 
 
 @dataclass
@@ -109,31 +147,75 @@ class Comparison:
     coin: random.Random
     loads: list[dict[str, Any]] = field(default_factory=list)
 
-    def run(self, plans: Mapping[str, SidePlan], stage: str, blocks: int) -> Stage:
-        """Run the blocks of a gate; the records of each side are in a run folder of its own.
+    def run(self, plans: Mapping[str, SidePlan], gate: str, before: int, until: int) -> Stage:
+        """Run the blocks of a gate from the number `before` to `until - 1`; each side has a run folder of its own.
 
         In local mode the processes of all sides are there at once. They make their data and their warm-up calls at the
         same time; then they take turns with their timed calls, there and back, A B B A, while the others wait.
         So the calls that are compared lie a second apart, and what slows the machine for longer slows them all (Abedi &
         Brecht 2017). On a cluster, one side follows the other.
         """
-        folder = self.directory / stage
+        folder = self.directory / gate / f"{before + 1}-{until}"
         loops = {name: self.make_loop(name, plan, folder / name) for name, plan in plans.items()}
         # Of two sides in a random order, a fair coin says which goes first.
-        orders = [self.coin.sample(list(plans), len(plans)) for _ in range(blocks)]
+        orders = [self.coin.sample(list(plans), len(plans)) for _ in range(until - before)]
         took: list[float] = []
         for block, order in enumerate(orders):
-            begin, before = time.monotonic(), environment.machine_load()
-            about = f", about {duration(statistics.mean(took) * (blocks - block))} left" if took else ""
-            print(f"{stage} block {block + 1}/{blocks}: {', '.join(order)}{about}", flush=True)
+            begin, at_first = time.monotonic(), machine_load()
+            about = f", about {duration(statistics.mean(took) * (len(orders) - block))} left" if took else ""
+            print(f"{gate} block {before + block + 1}/{until}: {', '.join(order)}{about}", flush=True)
             take_turns([loops[name].run_block(block) for name in order], settle)
             took.append(time.monotonic() - begin)
-            self.loads.append({"stage": stage, "block": block, "before": before, "after": environment.machine_load()})
+            self.loads.append({"gate": gate, "block": before + block, "before": at_first, "after": machine_load()})
         for name, loop in loops.items():
             file = folder / name / "environment.json"
-            facts = json.loads(file.read_text()) | {"after": environment.machine_load(), "drivers": loop.drivers}
+            facts = json.loads(file.read_text()) | {"after": machine_load(), "drivers": loop.drivers}
             write_json(file, facts)
-        return Stage(folder, blocks, orders)
+        return Stage(folder, len(orders), orders)
+
+    def look(
+        self, gate: str, looks: Sequence[Look], first: Mapping[str, SidePlan] | None, names: list[str] | None = None
+    ) -> Gate:
+        """Run a gate: blocks until each look finds everything decided, or something that no time can change.
+
+        Parameters
+        ----------
+        gate : str
+        looks : sequence of Look
+        first : dict of str to SidePlan, or None
+            The plans for the first look, where they are made.
+        names : list of str, optional
+            The recipes to judge, each as `scenario.variant`; by default all.
+        """
+        stages: list[Stage] = []
+        findings: list[Finding] = []
+
+        def measure(wanted: Sequence[str] | None, before: int, until: int) -> Mapping[str, Sequence[float]]:
+            if any(finding.kind == "regression" for finding in findings):
+                return {}
+            if stages:
+                print(f"not decided after {before} blocks: {', '.join(wanted or [])}", flush=True)
+            plans = (first if not stages else None) or self.plan(wanted, until - before)
+            stages.append(self.run(plans, gate, before, until))
+            found = self.compare(plans, stages[-1])
+            findings.extend(finding for finding in found.findings if finding not in findings)
+            return found.logarithms
+
+        judged, differences = look_by_look(looks, measure, names)
+        return Gate(stages, findings, judged, differences)
+
+    def plan(self, recipes: Sequence[str] | None, blocks: int) -> dict[str, SidePlan]:
+        """Plan new blocks of some recipes, each given as `scenario.variant`; a file comes with all its variants."""
+        names = None if recipes is None else sorted({name.split(".")[0] for name in recipes})
+        # Recipes in another order than in the blocks before.
+        request = replace(self.request, blocks=blocks, seed=self.coin.getrandbits(32))
+        return make_plans(self.sides, request, names, self.ready.url, self.command_line)
+
+    @property
+    def strict(self) -> bool:
+        """Whether both sides have the same packages and settings."""
+        base, head = (self.sides[name] for name in SIDES)
+        return base.python == head.python and base.conf == head.conf
 
     def make_loop(self, name: str, plan: SidePlan, folder: Path) -> Loop:
         """Make the loop that runs a side, in a run folder of its own."""
@@ -163,8 +245,8 @@ class Comparison:
         ours = is_local(self.ready.url) or self.ready.workers is not None
         return STEADY if ours else {}
 
-    def compare(self, plans: Mapping[str, SidePlan], stage: Stage, *, strict: bool) -> Differences:
-        """Compare the records of a stage."""
+    def compare(self, plans: Mapping[str, SidePlan], stage: Stage) -> Differences:
+        """Compare the records of some blocks."""
         sides = {name: SideRecords.gather(plan, stage.records(name)) for name, plan in plans.items()}
         files = {Path(file).stem: file for file in plans["head"].files}
 
@@ -173,7 +255,7 @@ class Comparison:
             said: list[str | None] = ask(self.sides["head"].python, "check", {"pairs": pairs})["said"]
             return said
 
-        return compare_records(sides["base"], sides["head"], stage.blocks, complaints, strict=strict)
+        return compare_records(sides["base"], sides["head"], stage.blocks, complaints, strict=self.strict)
 
 
 def make_plans(

@@ -2,9 +2,9 @@
 """`python -m suite prove`: how often the regression gate cries wolf, which slowdowns it sees, what it says when.
 
 *A/A*: base against itself. *Power*: base against itself with real extra work in one recipe, as much as takes 5 to 30 %
-of the time that the recipe takes in the blocks before. Decisions are drawn from the measured blocks (`power`): eight
-for the screen, eight others for the confirmation, with replacement, judged as `compare` judges. `trials` are whole
-comparisons, each of a case in which a gate is easily wrong.
+of the time that the recipe takes in the blocks before. Decisions are drawn from the measured blocks (`power`), with
+replacement, and judged look by look as `compare` judges. `trials` are whole comparisons, each of a case in which a
+gate is easily wrong.
 """
 
 from __future__ import annotations
@@ -22,8 +22,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from threadpoolctl import threadpool_limits
-
 from suite.cluster.connect import existing_cluster
 from suite.errors import UsageError
 from suite.gate.comparison import Comparison, make_plans
@@ -32,8 +30,8 @@ from suite.gate.sides import Side
 from suite.gate.trials import CASES, FOUND, run_trials
 from suite.machine import environment
 from suite.machine.signals import INTERRUPTED, InterruptError
-from suite.plan.cells import Request
-from suite.plan.scenario import SCENARIOS, load_scenario
+from suite.plan.cells import Request, plan_cells
+from suite.plan.scenario import SCENARIOS, discover
 from suite.records import now, write_json
 from suite.spark.java import find_java
 
@@ -82,6 +80,10 @@ def prove(parsed: argparse.Namespace) -> int:
     return int(not holds)
 
 
+LEVELS = (10, 15, 20, 30)  # percent of a variant's time
+UNIT = "sum(number * number for number in range(20_000))"  # real work, a millisecond or two of a core
+
+
 @dataclass(frozen=True)
 class Injection:
     """Extra work in one variant.
@@ -90,35 +92,14 @@ class Injection:
     ----------
     cell : str
         `scenario.variant`.
-    levels : tuple of int
-        Percent of the variant's time.
-    unit : str
-        A statement that does some work with the variant's `data`.
     """
 
     cell: str
-    levels: tuple[int, ...]
-    unit: str
 
     @property
     def scenario(self) -> str:
         """Its file."""
         return self.cell.split(".")[0]
-
-    def cost(self) -> float:
-        """Measure the seconds of one unit on this machine now, with as many threads as the recipes get."""
-        module = load_scenario(SCENARIOS / f"{self.scenario}.py").module
-        if module is None:
-            raise ValueError(f"{self.scenario} has no module")
-        data = module.make_data()
-        work = compile(self.unit, self.cell, "exec")
-        once = []
-        with threadpool_limits(1):
-            for _ in range(30):
-                begin = time.perf_counter()
-                exec(work, {**vars(module), "data": data})  # noqa: S102 - a line of this file
-                once.append(time.perf_counter() - begin)
-        return statistics.median(once)
 
     def write_recipes(self, folder: Path, units: int) -> None:
         """Write a folder of recipes in which this one does so many units more."""
@@ -131,7 +112,7 @@ class Injection:
 def _with_more(data, _as_it_is={name}, **options):
     answer = _as_it_is(data, **options)
     for _ in range({units}):
-        {self.unit}
+        {UNIT}
     return answer
 
 
@@ -140,14 +121,22 @@ def _with_more(data, _as_it_is={name}, **options):
         file.write_text(f"{text}import functools  # noqa: E402\n\n{more}\n\n{main}{rest}")
 
 
-INJECTIONS = (
-    Injection(
-        "grid_search_single_node.loky",
-        (5, 10, 15, 20, 30),
-        'SVC(gamma="auto", C=2).fit(data["X"], data["y"])',
-    ),
-    Injection("udf_inference.map_in_arrow", (20,), 'data["model"].predict(data["train"][:250])'),
-)
+def injections(cores: int) -> list[Injection]:
+    """Return one for each variant that the gate judges."""
+    request = Request("gate", None, None, None, 1, cores, gate=True, seed=0)
+    cells = plan_cells(discover(SCENARIOS)[0], request)
+    return [Injection(name) for name in sorted({cell.name for cell in cells})]
+
+
+def cost_of_unit() -> float:
+    """Measure the seconds of one unit of work on this machine now."""
+    work = compile(UNIT, "a unit of work", "exec")
+    once = []
+    for _ in range(101):
+        begin = time.perf_counter()
+        exec(work)  # noqa: S102 - a line of this file
+        once.append(time.perf_counter() - begin)
+    return statistics.median(once)
 
 
 @dataclass
@@ -170,7 +159,7 @@ class Proof:
                 # All parts in turn, so that an interrupted proof has of each.
                 if self._is_missing(AGAINST_ITSELF, number):
                     self._run(Path(made), AGAINST_ITSELF, number, {"base": SCENARIOS, "head": SCENARIOS}, None)
-                for injection in INJECTIONS if number < slowed else ():
+                for injection in injections(self.cores) if number < slowed else ():
                     if self._is_missing(injection.cell, number):
                         self._run_slowed(Path(made), injection, number)
         facts = environment.describe_environment(self._master, find_java().facts)
@@ -186,7 +175,7 @@ class Proof:
     def _run_slowed(self, made: Path, injection: Injection, number: int) -> None:
         units = units_of(injection, read_blocks(self.folder))
         shutil.rmtree(made / injection.cell, ignore_errors=True)
-        folders = {f"+{level} %": made / injection.cell / str(level) for level in injection.levels}
+        folders = {f"+{level} %": made / injection.cell / str(level) for level in LEVELS}
         for name, folder in folders.items():
             injection.write_recipes(folder, units[name])
         self._run(made, injection.cell, number, {"base": SCENARIOS, **folders}, [injection.scenario], units=units)
@@ -202,8 +191,11 @@ class Proof:
         comparison = Comparison(sides, made / "block", request, ready, find_java(), "prove", 300.0, coin)
         plans = make_plans(sides, request, names, self._master, "prove")
         print(f"block {number + 1}, {part}", flush=True)
-        stage = comparison.run(plans, "times", 1)
-        seconds = {cell: {side: took for side, (took,) in by_side.items()} for cell, by_side in stage.seconds().items()}
+        stage = comparison.run(plans, "times", 0, 1)
+        seconds, cpu = (
+            {cell: {side: took for side, (took,) in by_side.items()} for cell, by_side in stage.values(what).items()}
+            for what in ("seconds", "cpu_seconds")
+        )
         line = {
             "part": part,
             "block": number,
@@ -212,6 +204,7 @@ class Proof:
             "revision": environment.revision(),
             "order": stage.order[0],
             "seconds": seconds,
+            "cpu_seconds": cpu,
             "warnings": stage.warnings(),
             **{when: comparison.loads[0][when] for when in ("before", "after")},
             **more,
@@ -225,5 +218,5 @@ def units_of(injection: Injection, blocks: list[dict[str, Any]]) -> dict[str, in
     """Return the units of work of each level, from the recipe's time in the latest blocks of base against itself."""
     found = [block["seconds"].get(injection.cell, {}) for block in blocks if block["part"] == AGAINST_ITSELF]
     takes = statistics.median([seconds for sides in found for seconds in sides.values()][-16:])
-    cost = injection.cost()
-    return {f"+{level} %": max(1, round(level / 100 * takes / cost)) for level in injection.levels}
+    cost = cost_of_unit()
+    return {f"+{level} %": max(1, round(level / 100 * takes / cost)) for level in LEVELS}

@@ -1,23 +1,48 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whether head is slower, from the times: exact sign flips over blocks, in two gates.
+"""Whether head is slower, from the times: exact sign flips over blocks, in two gates of several looks each.
 
-The shares below are of the 2**8 sign patterns of eight blocks.
+A gate looks at its blocks again and again while they come in, and measures on only what is not decided yet. Each look
+may err, so each has a share of the error that the gate as a whole may make (Pocock, "Group sequential methods in the
+design and analysis of clinical trials", Biometrika 64 (1977)); shares add up, whatever the looks have in common.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from typing import Literal, NamedTuple
 
 import numpy as np
 
-from suite.stats import CONFIDENCE
 
-# "Deciding regression" judges by these; the shares are of the 2**8 sign patterns of eight blocks.
-GATE_BLOCKS = 8  # of each gate
-SCREEN_P = 12 / 256
-CONFIRM_P = 2 / 256
+class Look(NamedTuple):
+    """A look at the first blocks of a gate.
+
+    Attributes
+    ----------
+    blocks : int
+    alarms : float
+        The chance that it flags any recipe where no recipe is slower.
+    errors : float
+        The chance that the upper limit of a recipe's ratio is too low; as much for the lower one.
+    """
+
+    blocks: int
+    alarms: float
+    errors: float
+
+
+# Shares of the 2**blocks sign patterns. Errors add up to less than 5 % on each side. Alarms of the confirmation add up
+# to less than 2 / 256, whatever the screen does; those of the screen, to 1 / 16.
+SCREEN = (
+    Look(6, 1 / 2**6, 1 / 2**6),
+    Look(8, 4 / 2**8, 4 / 2**8),
+    Look(12, 64 / 2**12, 40 / 2**12),
+    Look(16, 1024 / 2**16, 580 / 2**16),
+)
+CONFIRM = (Look(8, 1 / 2**8, 4 / 2**8), Look(12, 8 / 2**12, 60 / 2**12), Look(16, 128 / 2**16, 900 / 2**16))
+CONFIDENCE = 0.90  # of a recipe's interval, over all looks
 SMALLEST_RATIO = 1.10
 RATIO_BOUND = 1.20
 MAX_FLIP_BLOCKS = 16  # 2**16 patterns of 16 signs: a quarter of a second; each further block doubles it
@@ -27,14 +52,35 @@ MAX_FLIP_BLOCKS = 16  # 2**16 patterns of 16 signs: a quarter of a second; each 
 
 
 class Judgement(NamedTuple):
-    """One scenario's head time over base time: geometric ratio, its 95 % interval, and the corrected p."""
+    """One scenario's head time over base time, as a look at it found.
+
+    Attributes
+    ----------
+    ratio : float
+        Geometric mean over the blocks.
+    low, high : float
+        Its interval; 0 and infinity where the blocks are too few for one.
+    p : float
+        Of being slower, corrected for the number of scenarios.
+    slower : bool
+        Whether it is: surely (p), and by enough to matter (ratio).
+    blocks : int
+    """
 
     ratio: float
-    low: float  # 0 where the blocks are too few for an interval
-    high: float  # infinity where they are too few
+    low: float
+    high: float
     p: float
+    slower: bool
+    blocks: int
+
+    @property
+    def decided(self) -> bool:
+        """Whether more blocks are of no use: it is slower, or surely not by as much as matters."""
+        return self.slower or self.high < RATIO_BOUND
 
 
+@lru_cache
 def _patterns(blocks: int) -> np.ndarray:
     """All 2**blocks vectors of 0 and 1, shape (2**blocks, blocks); the first is all zeros."""
     if not 1 <= blocks <= MAX_FLIP_BLOCKS:
@@ -73,25 +119,26 @@ def sign_flip_p(differences: np.ndarray) -> np.ndarray:
     return (means.max(axis=1)[:, None] >= means[0] - 1e-12).mean(axis=0)
 
 
-def shift_interval(differences: Sequence[float], confidence: float = CONFIDENCE) -> tuple[float, float]:
+def shift_interval(differences: Sequence[float], errors: float) -> tuple[float, float]:
     """Interval of the centre of symmetric differences: the shifts a two-sided sign-flip test does not reject.
 
     The 2**B - 1 means of the non-empty subsets of B independent draws, symmetric about a centre, cut the line
     into 2**B pieces, each of which holds the centre with probability 2**-B (Hartigan 1969, typical values).
-    So the k-th smallest and the k-th largest of them enclose it with probability 1 - 2k / 2**B. (-inf, inf)
-    where B is too small for k >= 1.
+    So the k-th smallest and the k-th largest of them enclose it with probability 1 - 2k / 2**B; each limit is wrong
+    with probability k / 2**B, which is `errors` or less. (-inf, inf) where B is too small for k >= 1.
     """
     d = np.asarray(differences, dtype=float)
-    k = math.floor((1 - confidence) / 2 * 2 ** len(d) + 1e-9)
+    k = math.floor(errors * 2 ** len(d) + 1e-9)
     if k < 1:
         return -math.inf, math.inf
     chosen = _patterns(len(d))[1:]
-    means = np.sort(chosen @ d / chosen.sum(axis=1))
-    return float(means[k - 1]), float(means[-k])
+    means = chosen @ d / chosen.sum(axis=1)
+    low, high = np.partition(means, (k - 1, len(means) - k))[[k - 1, -k]]
+    return float(low), float(high)
 
 
-def judge(differences: Mapping[str, Sequence[float]]) -> dict[str, Judgement]:
-    """Ratio, interval and corrected p of each scenario, from its log(t_head / t_base) in each block."""
+def judge(differences: Mapping[str, Sequence[float]], look: Look) -> dict[str, Judgement]:
+    """Judge each scenario, from its log(t_head / t_base) in each block, as a look does."""
     names = list(differences)
     if len({len(differences[name]) for name in names}) > 1:
         raise ValueError("every scenario needs the same blocks")
@@ -100,24 +147,57 @@ def judge(differences: Mapping[str, Sequence[float]]) -> dict[str, Judgement]:
     ps = sign_flip_p(np.array([differences[name] for name in names], dtype=float).T)
     judged = {}
     for name, p in zip(names, ps, strict=True):
-        low, high = shift_interval(differences[name])
-        judged[name] = Judgement(
-            math.exp(math.fsum(differences[name]) / len(differences[name])),
-            math.exp(low),
-            math.exp(high),
-            float(p),
-        )
+        low, high = shift_interval(differences[name], look.errors)
+        blocks = len(differences[name])
+        ratio = math.exp(math.fsum(differences[name]) / blocks)
+        slower = float(p) <= look.alarms and ratio >= SMALLEST_RATIO
+        judged[name] = Judgement(ratio, math.exp(low), math.exp(high), float(p), slower, blocks)
     return judged
 
 
-def slower(judgement: Judgement, p_limit: float) -> bool:
-    """Whether a gate flags it: surely slower (p), and by enough to matter (ratio)."""
-    return judgement.p <= p_limit and judgement.ratio >= SMALLEST_RATIO
+Measure = Callable[[Sequence[str] | None, int, int], Mapping[str, Sequence[float]]]
+
+
+def look_by_look(
+    looks: Sequence[Look], measure: Measure, names: Sequence[str] | None = None
+) -> tuple[dict[str, Judgement], dict[str, list[float]]]:
+    """Measure and judge, look by look, until every scenario is decided or there are no more looks.
+
+    Parameters
+    ----------
+    looks : sequence of Look
+    measure : callable
+        Takes the scenarios to measure (None for all), the number of blocks that there are, and that which there
+        should be. Returns log(t_head / t_base) of the new blocks. A scenario that is not among them is judged no more.
+    names : sequence of str, optional
+        Of the scenarios to judge; by default all.
+
+    Returns
+    -------
+    judged : dict of str to Judgement
+        As the last look at each scenario found.
+    differences : dict of str to list of float
+        Of each block.
+    """
+    judged: dict[str, Judgement] = {}
+    differences: dict[str, list[float]] = {}
+    before = 0
+    for look in looks:
+        new = measure(names, before, look.blocks)
+        names = [name for name in (new if names is None else names) if name in new]
+        for name in names:
+            differences.setdefault(name, []).extend(new[name])
+        judged |= judge({name: differences[name] for name in names}, look)
+        names = [name for name in names if not judged[name].decided]
+        before = look.blocks
+        if not names:
+            break
+    return judged, differences
 
 
 def flag_slower(screened: Mapping[str, Judgement]) -> list[str]:
     """Gate 1: the scenarios that have to be measured again, in new blocks."""
-    return [name for name, judgement in screened.items() if slower(judgement, SCREEN_P)]
+    return [name for name, judgement in screened.items() if judgement.slower]
 
 
 class Weighed(NamedTuple):
@@ -141,9 +221,9 @@ def weigh(screened: Mapping[str, Judgement], confirmed: Mapping[str, Judgement],
     Parameters
     ----------
     screened : mapping of scenario to Judgement
-        From `judge` on the first blocks, all scenarios.
+        From the looks at the first blocks, all scenarios.
     confirmed : mapping of scenario to Judgement
-        From `judge` on new blocks of the scenarios that `flag_slower` names.
+        From the looks at new blocks of the scenarios that `flag_slower` names.
     bound : float, default=1.20
         A pass says that every ratio lies below it.
 
@@ -155,7 +235,7 @@ def weigh(screened: Mapping[str, Judgement], confirmed: Mapping[str, Judgement],
     if not screened:
         raise ValueError("no scenario was compared, so there is no verdict")
     flagged = flag_slower(screened)
-    slow = [name for name in flagged if name in confirmed and slower(confirmed[name], CONFIRM_P)]
+    slow = [name for name in flagged if name in confirmed and confirmed[name].slower]
     lost = [name for name in flagged if name not in confirmed]
     # What was flagged is judged by its new blocks alone: the old ones were chosen for being slow. "All ratios
     # lie below" needs no correction for their number: it is wrong only where one of the intervals is (an

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from suite.gate.sides import SIDES
-from suite.gate.sign_flip import RATIO_BOUND
+from suite.gate.sign_flip import CONFIDENCE, RATIO_BOUND
 
 
 def _table_rows(result: Mapping[str, Any]) -> list[list[str]]:
@@ -20,13 +20,15 @@ def _table_rows(result: Mapping[str, Any]) -> list[list[str]]:
         times = [f"{statistics.median(measured[which]):.3g}" for which in SIDES]
         low, high = (one[limit] for limit in ("low", "high"))
         limits = "–" if low is None or high is None else f"{low:.2f} to {high:.2f}"
-        rows.append([name, *times, f"{one['ratio']:.2f}", limits, f"{one['p']:.3f}", result["words"][name]])
+        rows.append(
+            [name, str(one["blocks"]), *times, f"{one['ratio']:.2f}", limits, f"{one['p']:.3f}", result["words"][name]]
+        )
     for finding in result["findings"]:
-        rows.append([finding["name"], "", "", "", "", "", f"{finding['kind']}: {finding['text']}"])
+        rows.append([finding["name"], *[""] * (len(HEADERS) - 2), f"{finding['kind']}: {finding['text']}"])
     return rows
 
 
-HEADERS = ["recipe", "base s", "head s", "head / base", "95 %", "p", ""]
+HEADERS = ["recipe", "blocks", "base s", "head s", "head / base", f"{CONFIDENCE:.0%}".replace("%", " %"), "p", ""]
 
 
 def markdown_table(result: Mapping[str, Any]) -> str:
@@ -38,10 +40,14 @@ def markdown_table(result: Mapping[str, Any]) -> str:
         f"- {result['master']}; {len(result['order']['screen'])} blocks, each side in fresh processes, in random order",
         "",
     ]
-    lines += ["| " + " | ".join(HEADERS) + " |", "| --- | ---: | ---: | ---: | ---: | ---: | --- |"]
+    lines += ["| " + " | ".join(HEADERS) + " |", "| --- | ---: | ---: | ---: | ---: | ---: | ---: | --- |"]
     lines += ["| " + " | ".join(map(_escape, row)) + " |" for row in _table_rows(result)]
     lines += ["", *(f"> {_escape(warning)}" for warning in result["warnings"])]
-    lines += ["", f"`p` is corrected for the number of recipes; an interval below {RATIO_BOUND:.2f} is a pass."]
+    lines += [
+        "",
+        f"`p` is corrected for the number of recipes; an interval below {RATIO_BOUND:.2f} is a pass. Intervals hold for"
+        " all looks together: no more blocks are run of what is decided.",
+    ]
     return "\n".join(lines) + "\n"
 
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from suite.gate.gate_zero import Finding
-from suite.gate.sign_flip import CONFIRM_P, RATIO_BOUND, Judgement, slower, weigh
+from suite.gate.sign_flip import RATIO_BOUND, Judgement, weigh
 
 EXIT_CODES = {"pass": 0, "regression": 3, "inconclusive": 4}
 
@@ -81,7 +81,7 @@ def recipe_word(name: str, screened: Mapping[str, Judgement], confirmed: Mapping
     below = confirmed.get(name, screened[name]).high < RATIO_BOUND
     if name not in confirmed:
         return "ok" if below else "unclear"
-    if slower(confirmed[name], CONFIRM_P):
+    if confirmed[name].slower:
         return "slower, confirmed"
     return "flagged, not confirmed" + ("" if below else ": unclear")
 

@@ -18,6 +18,7 @@ from suite.gate import command
 from suite.gate import comparison as comparison_module
 from suite.gate.comparison import Comparison, make_plans
 from suite.gate.sides import Side, check_out, make_interpreter
+from suite.gate.sign_flip import Look
 from suite.machine.environment import ROOT
 from suite.machine.signals import InterruptError
 from suite.plan.cells import GATE_CALLS, Request
@@ -41,7 +42,7 @@ def git(folder, *words):
 @pytest.fixture
 def recipes(tmp_path, monkeypatch):
     """A repository with one recipe, committed."""
-    monkeypatch.setattr(command, "GATE_BLOCKS", 1)
+    monkeypatch.setattr(command, "SCREEN", (Look(1, 0, 0),))
     folder = tmp_path / "project" / "recipes"
     folder.mkdir(parents=True)
     (folder / "gated.py").write_text(RECIPE)
@@ -86,11 +87,24 @@ def test_a_changed_size_is_no_change_of_the_job(recipes, tmp_path):
     for side in ("base", "head"):
         (record,) = [
             json.loads(line)
-            for line in (tmp_path / "out" / "screen" / side / "records.jsonl").read_text().splitlines()
+            for line in (tmp_path / "out" / "screen" / "1-1" / side / "records.jsonl").read_text().splitlines()
             if '"gated"' in line
         ]
         assert record["factors"]["rows"] == 30
         assert record["status"] == "ok"
+
+
+def test_what_is_not_decided_gets_more_blocks(recipes, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(command, "SCREEN", (Look(1, 0, 0), Look(2, 0, 0)))
+    verdict = run(recipes, tmp_path / "out", "main", ".")
+    assert sorted(folder.name for folder in (tmp_path / "out" / "screen").iterdir()) == ["1-1", "2-2"]
+    assert verdict["screened"]["gated.many"]["blocks"] == 2
+    for what in ("times", "cpu_seconds"):
+        assert {side: len(values) for side, values in verdict[what]["gated.many"].items()} == {"base": 2, "head": 2}
+    assert len(verdict["order"]["screen"]) == 2
+    said = capsys.readouterr().out
+    assert "not decided after 1 blocks: gated.many" in said
+    assert "screen block 2/2" in said
 
 
 def test_a_recipe_that_broke_and_one_that_went(recipes, tmp_path):
@@ -187,7 +201,7 @@ def test_both_sides_take_turns_with_timed_calls_there_and_back(recipes, tmp_path
     assert sorted(calls[:2]) == ["base", "head"]
     assert calls[2:] == [first, second, second, first]
     for side in ("base", "head"):
-        (line,) = (tmp_path / "out" / "screen" / side / "records.jsonl").read_text().splitlines()
+        (line,) = (tmp_path / "out" / "screen" / "1-1" / side / "records.jsonl").read_text().splitlines()
         record = json.loads(line)
         assert len(record["warm_seconds"]) == GATE_CALLS == 2
         assert record["seconds"] == pytest.approx(sum(record["warm_seconds"]) / 2)

@@ -48,10 +48,16 @@ def test_both_sides_of_each_case_are_recipes_that_differ_as_they_should(name, tm
     assert set(case.expected) <= {"pass", "regression", "inconclusive"}
 
 
-@pytest.mark.parametrize("injection", prove.INJECTIONS, ids=lambda injection: injection.cell)
-def test_extra_work_changes_neither_the_signature_nor_the_label(injection, tmp_path):
-    scenario, variant = injection.cell.split(".")
-    injection.write_recipes(tmp_path / "slower", 3)
+def test_every_recipe_that_the_gate_judges_gets_extra_work():
+    cells = [injection.cell for injection in prove.injections(2)]
+    assert {"grid_search_single_node.loky", "grid_search_spark_backend.spark_pool", "time_series_cv.pool"} < set(cells)
+    assert {"one_pass_time_series_cv.one_pass", "udf_inference.map_in_arrow"} < set(cells)
+
+
+@pytest.mark.parametrize("cell", ["grid_search_single_node.loky", "udf_inference.map_in_arrow"])
+def test_extra_work_changes_neither_the_signature_nor_the_label(cell, tmp_path):
+    scenario, variant = cell.split(".")
+    prove.Injection(cell).write_recipes(tmp_path / "slower", 3)
     found = []
     for folder in (prove.SCENARIOS, tmp_path / "slower"):
         with alone(scenario):
@@ -65,9 +71,8 @@ def test_extra_work_changes_neither_the_signature_nor_the_label(injection, tmp_p
 
 def test_extra_work_is_as_much_as_takes_a_share_of_the_recipes_time(monkeypatch):
     lines = [{"part": "A/A", "seconds": {"a.pool": {"base": 1.0, "head": 1.02}}}] * 3
-    injection = prove.Injection("a.pool", (5, 20), "pass")
-    monkeypatch.setattr(prove.Injection, "cost", lambda self: 0.01)
-    assert prove.units_of(injection, lines) == {"+5 %": 5, "+20 %": 20}
+    monkeypatch.setattr(prove, "cost_of_unit", lambda: 0.01)
+    assert prove.units_of(prove.Injection("a.pool"), lines) == {"+10 %": 10, "+15 %": 15, "+20 %": 20, "+30 %": 30}
 
 
 def blocks(part, sides, number, rng):
@@ -100,6 +105,7 @@ def test_decisions_on_made_up_blocks(tmp_path, capsys):
     proof = json.loads((tmp_path / "proof.json").read_text())
     assert proof["A/A"]["blocks"] == 40
     assert proof["A/A"]["regression"] == 0
+    assert proof["shifted"]["a.pool"]["regression"] >= 0.95
     assert proof["power"]["b.pool"]["+20 %"]["regression"] >= 0.95
     assert proof["power"]["b.pool"]["+5 %"]["regression"] <= 0.05
     assert (tmp_path / "power.png").stat().st_size > 0
@@ -107,7 +113,9 @@ def test_decisions_on_made_up_blocks(tmp_path, capsys):
     # A proof that does not hold says so.
     proof["A/A"]["regression"] = 0.02
     assert not power.tell_proof(proof)
-    proof["A/A"]["regression"] = 0.0
+    proof["A/A"] |= {"regression": 0.0, "inconclusive": 0.05}
+    assert not power.tell_proof(proof)
+    proof["A/A"]["inconclusive"] = 0.0
     proof["power"]["b.pool"]["+20 %"]["regression"] = 0.9
     assert not power.tell_proof(proof)
     proof["power"] = {}

@@ -6,7 +6,7 @@ import math
 import pytest
 
 from suite.gate.gate_zero import Finding, SideRecords, compare_records
-from suite.gate.sign_flip import Judgement, flag_slower, judge
+from suite.gate.sign_flip import SCREEN, Judgement, flag_slower, judge
 from suite.gate.verdict import decide
 from suite.records import Record
 
@@ -154,9 +154,9 @@ def test_unequal_environments_are_named_under_one_lock():
 
 # --- the verdict
 
-QUIET = Judgement(1.01, 0.97, 1.05, 0.4)
-WIDE = Judgement(1.05, 0.90, 1.31, 0.3)
-SLOW = Judgement(1.22, 1.15, 1.30, 1 / 256)
+QUIET = Judgement(1.01, 0.97, 1.05, 0.4, False, 8)
+WIDE = Judgement(1.05, 0.90, 1.31, 0.3, False, 8)
+SLOW = Judgement(1.22, 1.15, 1.30, 1 / 256, True, 8)
 
 
 def test_pass_says_what_it_means():
@@ -195,7 +195,7 @@ def test_a_busy_neighbour_and_going_first_do_not_look_like_a_slowdown():
     second = [2.1 - each for each in first]
     base = side(a_of_pool=records([n * f for n, f in zip(neighbour, first, strict=True)]))
     head = side(a_of_pool=records([n * s for n, s in zip(neighbour, second, strict=True)]))
-    screened = judge(gate0(base, head).logarithms)
+    screened = judge(gate0(base, head).logarithms, SCREEN[1])
     assert flag_slower(screened) == []
     assert decide([], screened).word == "pass"
 
@@ -203,4 +203,4 @@ def test_a_busy_neighbour_and_going_first_do_not_look_like_a_slowdown():
 def test_a_faster_serial_base_case_is_no_business_of_the_gate():
     # Judged is the parallel time, never the speedup over a base case: that one is not even run.
     base, head = side(a_of_pool=records(2.0)), side(a_of_pool=records(2.0))
-    assert decide([], judge(gate0(base, head).logarithms)).word == "pass"
+    assert decide([], judge(gate0(base, head).logarithms, SCREEN[1])).word == "pass"
