@@ -58,6 +58,7 @@ from pyspark.ml.util import (
 )
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
+from pyspark.sql.types import DataType
 from pyspark.sql.utils import is_remote
 from time_series_folds import (
     ANCHORS,
@@ -106,18 +107,24 @@ def quoted(name: str) -> str:
 
 def column_named(data: DataFrame, name: str) -> Column:
     """Return the column of that very name, dots and all, or else what Spark's syntax means by it."""
+    return column_and_type(data, name)[0]
+
+
+def column_and_type(data: DataFrame, name: str) -> tuple[Column, DataType]:
+    """Return what `column_named` does, and its type."""
     column = F.col(quoted(name) if name in data.columns else name)
+    if name in data.columns and [each.lower() for each in data.columns].count(name.lower()) == 1:
+        return column, data.schema[name].dataType  # the frame knows its schema: Spark takes 10 ms to analyse a query
     try:
-        data.select(column).schema  # noqa: B018 - resolves the name, over Spark Connect too
+        return column, data.select(column).schema[0].dataType
     except AnalysisException as error:
         raise ValueError(f"the data have no column {name!r}: they have {', '.join(data.columns)}") from error
-    return column
 
 
 def time_column(data: DataFrame, name: str) -> tuple[Column, str]:
     """Return the time column and the name of its type; refuse what is no time."""
-    column = column_named(data, name)
-    dtype = data.select(column).schema[0].dataType.typeName()
+    column, kind = column_and_type(data, name)
+    dtype = kind.typeName()
     if dtype not in (*NUMBERS, "date", "timestamp", "timestamp_ntz"):
         raise ValueError(f"the time column is of type {dtype}: cast it to timestamp, date, long or double")
     return column, dtype

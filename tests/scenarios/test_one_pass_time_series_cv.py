@@ -244,6 +244,12 @@ def test_one_pass_is_one_job_of_one_stage(data, jobs, settings, expected):
     assert (found, stages) == (expected, expected)
 
 
+def test_vectors_travel_as_arrays(data):
+    """Batches of vectors take Spark the longer to size up, after each row, the more rows they have."""
+    rows = recipe.Scan(data, LinearRegression(), RegressionEvaluator())._rows(F.col("day"))
+    assert [field.dataType.simpleString() for field in rows.schema] == ["date", "double", "array<double>"]
+
+
 def test_rows_are_read_once(spark, data):
     read = spark.sparkContext.accumulator(0)
 
