@@ -237,8 +237,8 @@ class Plan:
     fitted : estimator
     names : tuple of str
         Feature columns of the frame, in the model's order.
-    columns : list of Column
-        What is sent for each of them.
+    casts : list of str or None
+        What each of them is cast to on its way: a type in SQL, "array" for an ML vector, None where it goes as it is.
     output : str
     type : DataType
         Of the new column.
@@ -248,13 +248,37 @@ class Plan:
 
     fitted: Any
     names: tuple[str, ...]
-    columns: list[Column]
+    casts: list[str | None]
     output: str
     type: spark_types.DataType
     method: str
     unshipped: Scorer
     broadcast: Callable[[], Any]
     metadata: dict[str, str] = field(default_factory=dict)
+
+    @cached_property
+    def columns(self) -> list[Column | str]:
+        """What is sent for each feature column.
+
+        Names stay names where they can: PySpark takes milliseconds to make a column of one, to note where it was made.
+        """
+        found: list[Column | str] = []
+        for name, cast in zip(self.names, self.casts, strict=True):
+            if cast is None:
+                found.append(quoted(name))
+            else:
+                found.append(vector_to_array(named(name)) if cast == "array" else named(name).cast(cast))
+        return found
+
+    @property
+    def packed(self) -> list[Column | str]:
+        """What is sent where workers take Arrow: numbers as one array, and else `columns`.
+
+        Spark asks each column of a batch for its size, after each row that it adds to it.
+        """
+        if len(self.names) > 1 and all(pa.types.is_float64(kind) for kind in self.unshipped.inputs):
+            return [functions.array(*self.columns)]
+        return self.columns
 
     @cached_property
     def scorer(self) -> Scorer:
@@ -295,7 +319,7 @@ def plan_scoring(
     def broadcast() -> Any:
         return model if isinstance(model, Broadcast) else session.sparkContext.broadcast(Shipped(fitted))
 
-    return Plan(fitted, names, [column for column, _ in sent], name, kind, method, scorer, broadcast)
+    return Plan(fitted, names, [cast for cast, _ in sent], name, kind, method, scorer, broadcast)
 
 
 def load_model(path: str | Path) -> tuple[Any, str]:
@@ -309,7 +333,12 @@ def load_model(path: str | Path) -> tuple[Any, str]:
 
 def named(name: str) -> Column:
     """Return a column by its name, in which any character may be."""
-    return functions.col("`" + name.replace("`", "``") + "`")
+    return functions.col(quoted(name))
+
+
+def quoted(name: str) -> str:
+    """Return a name as SQL takes it, whatever characters are in it."""
+    return "`" + name.replace("`", "``") + "`"
 
 
 def feature_columns(frame: DataFrame, model: Any, features: Features) -> tuple[str, ...]:
@@ -372,30 +401,30 @@ def kind_wanted_by_part(step: ColumnTransformer, name: str, place: int) -> str:
     return "any"
 
 
-def sent_as(column: spark_types.StructField, kind: str, model: Any) -> tuple[Column, pa.DataType]:
-    """Return what is sent to Python for a column, and its Arrow type there.
+def sent_as(column: spark_types.StructField, kind: str, model: Any) -> tuple[str | None, pa.DataType]:
+    """Return what a column is cast to before it is sent to Python (see `Plan`), and its Arrow type there.
 
     Numbers go as doubles. A column goes as it is where the model takes text, and where a step that this file does not
     know may take anything.
     """
-    found, itself = column.dataType, named(column.name)
+    found = column.dataType
     number = isinstance(found, (spark_types.NumericType, spark_types.BooleanType))
     if isinstance(found, VectorUDT):
-        return vector_to_array(itself), pa.list_(pa.float64())
+        return "array", pa.list_(pa.float64())
     if isinstance(found, spark_types.ArrayType) and isinstance(found.elementType, spark_types.NumericType):
-        return itself.cast("array<double>"), pa.list_(pa.float64())
+        return "array<double>", pa.list_(pa.float64())
     if isinstance(found, spark_types.DoubleType) and kind in ("number", "any"):
-        return itself, pa.float64()
+        return None, pa.float64()
     by_name = hasattr(model, "feature_names_in_")
     whole = isinstance(found, (spark_types.IntegralType, spark_types.BooleanType))
     if kind == "any" and (not number or (whole and by_name)):
-        return itself, to_arrow_type(found)
+        return None, to_arrow_type(found)
     if kind in ("text", "documents") and isinstance(found, spark_types.StringType):
-        return itself, pa.string()
+        return None, pa.string()
     if kind in ("text", "documents") or not number:
         takes = "numbers" if kind == "number" else "text"
         raise TypeError(f"column {column.name!r} is {found.simpleString()}: {type(model).__name__} takes {takes} there")
-    return itself.cast("double"), pa.float64()
+    return "double", pa.float64()
 
 
 def answer_type(scorer: Scorer) -> pa.DataType:
@@ -510,7 +539,7 @@ def score_by_arrow_udf(frame: DataFrame, model: Any, features: Features = None, 
         for batch in batches:
             yield scorer(*(batch if isinstance(batch, tuple) else (batch,)))
 
-    return added(frame, plan, predict(*plan.columns))
+    return added(frame, plan, predict(*plan.packed))
 
 
 def score_by_map_in_pandas(
@@ -522,7 +551,10 @@ def score_by_map_in_pandas(
     scorer, count, names = plan.scorer, len(kept), schema.names
     # pandas has no null in a column of integers. Those that a double cannot hold travel as decimals.
     whole = [isinstance(one.dataType, spark_types.LongType) for one in schema][:count]
-    sent = [column.cast("decimal(20,0)") if long else column for column, long in zip(kept, whole, strict=True)]
+    sent = [
+        functions.col(column).cast("decimal(20,0)") if long else column
+        for column, long in zip(kept, whole, strict=True)
+    ]
     back = spark_types.StructType(
         [
             spark_types.StructField(f.name, spark_types.DecimalType(20, 0)) if w else f
@@ -536,7 +568,7 @@ def score_by_map_in_pandas(
             answers = scorer(*columns[count:]).to_pandas()
             yield pd.concat([*columns[:count], answers], axis=1, keys=names)
 
-    mapped = frame.select(*numbered([*sent, *plan.columns])).mapInPandas(predict, back)
+    mapped = numbered(frame.select(*sent, *plan.columns)).mapInPandas(predict, back)
     return mapped.select(*(named(one.name).cast(one.dataType).alias(one.name, metadata=one.metadata) for one in schema))
 
 
@@ -556,12 +588,12 @@ def score_by_map_in_arrow(
             answers = scorer(*batch.columns[count:])
             yield pa.RecordBatch.from_arrays([*batch.columns[:count], answers], names)
 
-    return frame.select(*numbered([*kept, *plan.columns])).mapInArrow(predict, schema)
+    return numbered(frame.select(*kept, *plan.packed)).mapInArrow(predict, schema)
 
 
 def kept_columns(
     frame: DataFrame, plan: Plan, keep: str | Sequence[str] | None
-) -> tuple[list[Column], spark_types.StructType]:
+) -> tuple[list[str], spark_types.StructType]:
     """Return the columns that pass through Python and come back, and the schema of the result."""
     asked = frame.columns if keep is None else [keep] if isinstance(keep, str) else keep
     names = [unquoted(name) if name not in frame.columns else name for name in asked]
@@ -577,14 +609,14 @@ def kept_columns(
             ) from error
         if isinstance(one.dataType, spark_types.UserDefinedType):
             raise TypeError(f"column {one.name!r} is {one.dataType.simpleString()}, and only UDFs can keep it")
-    return [named(name) for name in names], spark_types.StructType(
+    return [quoted(name) for name in names], spark_types.StructType(
         [*fields, spark_types.StructField(plan.output, plan.type, True, plan.metadata)]
     )
 
 
-def numbered(columns: Sequence[Column]) -> list[Column]:
+def numbered(frame: DataFrame) -> DataFrame:
     """Give columns names that differ: one may be sent twice, to the model and to be kept."""
-    return [column.alias(f"_{number}") for number, column in enumerate(columns)]
+    return frame.toDF(*(f"_{number}" for number in range(len(frame.columns))))
 
 
 PREDICT_BATCH_TYPES = (spark_types.IntegralType, spark_types.FractionalType, spark_types.StringType)
@@ -740,7 +772,7 @@ def is_linear(model: Any, method: str) -> bool:
 
 def scaled(plan: Plan) -> tuple[Any, list[Column]]:
     """Return the model at the end, and its inputs; each is scaled as scikit-learn does it, to lose no digit."""
-    model, inputs = plan.fitted, plan.columns
+    model, inputs = plan.fitted, [functions.col(x) if isinstance(x, str) else x for x in plan.columns]
     if not isinstance(model, Pipeline):
         return model, inputs
     scaler = model.steps[0][1] if len(model.steps) == 2 else None
@@ -874,6 +906,7 @@ MODELS = {
 FEATURES = [f"x{i}" for i in range(20)]
 BATCH = 10_000  # rows that the base case scores at once, as many as an Arrow batch has
 BLOCKS = 100  # the rows are cut into so many equal blocks, and an answer counts the labels of each
+SHUFFLED = "spark.sql.shuffle.partitions"
 PREFIX = 50  # the row UDF scores a fiftieth of the rows: the first two blocks
 
 
@@ -982,13 +1015,17 @@ def on_cluster(
 ) -> dict[str, Any]:
     """Score a frame and count its labels on the cluster; only the counts come back to the driver."""
     model = spark.sparkContext.broadcast(Shipped(data["model"]))
+    # Scoring is what counts. Spark's 200 files in each task, for a hundred sums, would take as long as a light model.
+    shuffled = spark.conf.get(SHUFFLED)
+    spark.conf.set(SHUFFLED, spark.sparkContext.defaultParallelism)
     try:
         block = functions.floor(functions.col("id") / (data["rows"] // BLOCKS)).alias("block")
         counts = functions.sum("label"), functions.sum(functions.expr("label * id"))
-        found = way(frame, model, data["features"], **options).groupBy(block).agg(*counts).orderBy("block").collect()
+        found = way(frame, model, data["features"], **options).groupBy(block).agg(*counts).collect()
     finally:
+        spark.conf.set(SHUFFLED, str(shuffled))
         model.destroy()
-    return answer_of(rows, [(count, total) for _, count, total in found])
+    return answer_of(rows, [(count, total) for _, count, total in sorted(found)])
 
 
 def score_by_best_way(frame: DataFrame, model: Any, features: Sequence[str]) -> DataFrame:

@@ -375,6 +375,14 @@ def test_a_model_from_disk_must_be_of_this_version(
         recipe.score(frame, other_version, features=NAMES)
 
 
+def test_numbers_travel_as_one_array(frame: DataFrame) -> None:
+    """Spark asks each column of a batch for its size, after each row."""
+    plan = recipe.plan_scoring(frame, SVC().fit(X, SIGN), NAMES)
+    assert [kind for _, kind in frame.select(*plan.packed).dtypes] == ["array<double>"]
+    assert len(frame.select(*plan.columns).columns) == len(NAMES)
+    assert recipe.plan_scoring(frame, SVC().fit(X[:, :1], SIGN), NAMES[:1]).packed == [f"`{NAMES[0]}`"]
+
+
 def test_a_worker_of_another_version_stops_the_job(frame: DataFrame, monkeypatch: pytest.MonkeyPatch) -> None:
     here = sklearn.__version__
     plan = recipe.plan_scoring(frame, SVC().fit(X, SIGN), NAMES)
