@@ -8,7 +8,7 @@
 
 The least that any method has to do which looks at all rows is to read them. Beside that stand the moments of each day,
 which one_pass_time_series_cv.py works from, and its whole search. All three say what the rows sum up to, so that none
-can leave out a row.
+can leave out a row. It needs its siblings one_pass_time_series_cv.py, time_series_cv.py and time_series_cv_pool.py.
 
 Run it alone:  python one_pass_limit.py
 """
