@@ -781,8 +781,8 @@ class Scan:
             F.col(estimator.getLabelCol()),
             column_and_type(dataset, estimator.getFeaturesCol()),
         )
-        # As arrays. Spark asks a batch for its size after each row, which takes a batch of vectors the longer the more
-        # rows it has: a million vectors of 12 features took 9 s so, where as many arrays take 1 s.
+        # As arrays: Spark asks a batch for its size after each row, which takes a batch of vectors the longer the more
+        # rows it has.
         vectors = F.when(self.features.isNotNull(), vector_to_array(self.features))
         self.columns = [label.cast("double"), vectors, *(F.col(name).cast("double") for name in weights)]
         self.dataset = dataset
