@@ -205,7 +205,7 @@ def _add_compare(commands: Commands) -> None:
         "compare",
         help="whether one revision, set of packages or Spark setting is slower than another",
         description="Runs base and head side by side on this machine, block by block in random order, and says whether "
-        "head is slower: a verdict, a table, and an exit code for CI. Some twelve minutes on two cores, and longer where "
+        "head is slower: a verdict, a table, and an exit code for CI. Some twelve minutes on two cores, longer where "
         "something is measured again.",
         epilog="Examples: `compare main .` (these files against a branch), `compare . . --base-lock old.txt "
         "--head-lock new.txt` (two sets of packages), `compare . . --head-conf spark.sql.shuffle.partitions=8`, "

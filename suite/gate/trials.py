@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Whole comparisons of cases in which a gate is easily wrong, each with the verdict that is right.
 
-Each is a real `python -m suite compare`: two revisions of a small recipe, six blocks or more and, where something is flagged,
-eight more.
+Each is a real `python -m suite compare`: two revisions of a small recipe, six blocks or more and, where something is
+flagged, eight or more of it again.
 """
 
 from __future__ import annotations
