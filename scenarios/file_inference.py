@@ -168,7 +168,7 @@ def run_map_in_arrow(data: dict[str, Any], *, spark: SparkSession) -> dict[str, 
 
 
 def run_best_way(data: dict[str, Any], *, spark: SparkSession) -> dict[str, Any]:
-    """Read by Spark, as score() picks."""
+    """As score() picks."""
     return on_cluster(data, spark, score_by_best_way, data["frame"], data["rows"])
 
 

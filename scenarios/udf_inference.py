@@ -11,7 +11,8 @@ the driver, before any job. It picks a way; each way is also a small function of
 - A linear model, a scaled one or a small tree becomes an SQL expression: no row leaves the JVM.
 - `arrow_udf` and `pandas_udf` send the features alone to Python, and can stand wherever a column can.
 - `mapInArrow` and `mapInPandas` send whole rows there and back.
-- Of rows in Parquet files, workers can read the columns themselves: no row passes through the JVM on its way in.
+- Of rows in Parquet files, workers can read the columns themselves: no row passes through the JVM on its way in. It is
+  picked where the frame is such files as they stand, of numbers and text, and Spark's workers read them from a folder.
 - A row-at-a-time UDF pays scikit-learn's fixed cost of a call for every single row. That makes it dozens of times
   slower, and this file has it only to show that.
 
@@ -51,6 +52,7 @@ from pyspark.sql import Column, DataFrame, functions
 from pyspark.sql import types as spark_types
 from pyspark.sql.functions import pandas_udf, udf
 from pyspark.sql.pandas.types import from_arrow_type, to_arrow_type
+from pyspark.sql.utils import is_remote
 from sklearn.base import is_regressor
 from sklearn.compose import ColumnTransformer
 from sklearn.exceptions import InconsistentVersionWarning
@@ -108,7 +110,7 @@ def score(
         model without the method, a way that cannot apply it.
     """
     plan = plan_scoring(frame, model, features, method=method, output=output)
-    way, why = (way, "named by the caller") if way else best_way(plan)
+    way, why = (way, "named by the caller") if way else best_way(frame, plan)
     if way not in WAYS:
         raise ValueError(f"way={way!r}: choose one of {', '.join(WAYS)}")
     plan.metadata = {"way": way, "why": why}
@@ -272,7 +274,7 @@ class Plan:
 
     @property
     def packed(self) -> list[Column | str]:
-        """What is sent where workers take Arrow: numbers as one array, and else `columns`.
+        """What `mapInArrow` sends: numbers as one array, and else `columns`.
 
         Spark asks each column of a batch for its size, after each row that it adds to it.
         """
@@ -539,7 +541,7 @@ def score_by_arrow_udf(frame: DataFrame, model: Any, features: Features = None, 
         for batch in batches:
             yield scorer(*(batch if isinstance(batch, tuple) else (batch,)))
 
-    return added(frame, plan, predict(*plan.packed))
+    return added(frame, plan, predict(*plan.columns))
 
 
 def score_by_map_in_pandas(
@@ -670,7 +672,8 @@ def score_by_files(
     def read(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         mine = [group for batch in batches for task in batch.column(0).to_pylist() for group in tasks[task]]
         for batch in batches_of(mine, columns):
-            answers = scorer(*(batch.column(name).cast(kind) for name, kind in zip(inputs, scorer.inputs, strict=True)))
+            sent = zip(inputs, scorer.inputs, strict=True)
+            answers = scorer(*(batch.column(name).cast(kind, safe=False) for name, kind in sent))
             back = [batch.column(name).cast(kind) for name, kind in zip(names, kinds, strict=False)]
             yield pa.RecordBatch.from_arrays([*back, answers], names)
 
@@ -685,9 +688,7 @@ def row_groups(frame: DataFrame, columns: set[str]) -> list[tuple[int, str, int]
     ValueError
         Where the frame is anything but Parquet files as they stand, or the files lack a column.
     """
-    relation = frame._jdf.queryExecution().analyzed()
-    bare = relation.getClass().getSimpleName() == "LogicalRelation" and hasattr(relation.relation(), "fileFormat")
-    if not bare or relation.relation().fileFormat().toString() != "Parquet":
+    if parquet_relation(frame) is None:
         raise ValueError("files: the frame has to be spark.read.parquet(...), without a filter or a select")
     found = []
     for address in sorted(frame.inputFiles()):
@@ -697,6 +698,50 @@ def row_groups(frame: DataFrame, columns: set[str]) -> list[tuple[int, str, int]
                 raise ValueError(f"files: {address} has no column {lacking}, such as those in the names of folders")
             found += [(file.metadata.row_group(i).num_rows, address, i) for i in range(file.num_row_groups)]
     return found
+
+
+PARQUET = "org.apache.spark.sql.execution.datasources.parquet.ParquetFileFormat"
+
+
+def parquet_relation(frame: DataFrame) -> Any:
+    """Return what Spark knows of a frame that is Parquet files as they stand, or None.
+
+    Tables of Delta and the like have a class of their own, and leave out some rows of their files.
+    """
+    relation = frame._jdf.queryExecution().analyzed()
+    if relation.getClass().getSimpleName() != "LogicalRelation" or not hasattr(relation.relation(), "fileFormat"):
+        return None
+    return relation.relation() if relation.relation().fileFormat().getClass().getName() == PARQUET else None
+
+
+MOST_FILES = 1000  # whose row groups the driver looks up without being asked to
+PLAIN = (
+    spark_types.IntegralType,
+    spark_types.FloatType,
+    spark_types.DoubleType,
+    spark_types.BooleanType,
+    spark_types.StringType,
+)
+
+
+def are_plain_files(frame: DataFrame) -> bool:
+    """Say whether workers surely read from a frame's files what Spark reads from them.
+
+    They are Parquet and not many, in a folder that Spark's own workers read too, without columns in the names of
+    folders, and of types that Spark and Arrow mean the same by.
+    """
+    if is_remote() or (relation := parquet_relation(frame)) is None:
+        return False
+    kept = frame.storageLevel  # what is cached need not be what the files have by now
+    moving = frame.sparkSession.conf.get("spark.dynamicAllocation.enabled", "false") == "true"  # slots are not known
+    if moving or kept.useMemory or kept.useDisk or relation.partitionSchema().length():
+        return False
+    addresses = frame.inputFiles()
+    return (
+        all(isinstance(one.dataType, PLAIN) for one in frame.schema)
+        and 0 < len(addresses) <= MOST_FILES
+        and all(address.startswith("file:") for address in addresses)
+    )
 
 
 def deal(groups: Sequence[tuple[int, str, int]], slots: int) -> list[list[tuple[str, int]]]:
@@ -865,13 +910,15 @@ WAYS: dict[str, Callable[..., DataFrame]] = {
 MOST_TERMS = 100  # of a sum, or leaves of a tree: Java compiles no method of more than 8,000 bytes, and interprets it
 
 
-def best_way(plan: Plan) -> tuple[str, str]:
+def best_way(frame: DataFrame, plan: Plan) -> tuple[str, str]:
     """Pick a way, and say why in a sentence."""
     if why_no_sql(plan) is None:
         last = plan.fitted.steps[-1][1] if isinstance(plan.fitted, Pipeline) else plan.fitted
         terms = last.get_n_leaves() if isinstance(last, TREES) else last.coef_.size
         if terms <= MOST_TERMS:
             return "sql", f"{type(last).__name__} is an expression of {terms} terms: no row leaves the JVM"
+    if are_plain_files(frame):
+        return "files", "the frame is Parquet files as they stand: workers read them, and no row comes from the JVM"
     if arrow_udf is not None:
         return "arrow_udf", "only the features go to Python, in Arrow batches; the other columns stay in the JVM"
     return "pandas_udf", "only the features go to Python; this Spark has no arrow_udf"
