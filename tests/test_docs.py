@@ -247,9 +247,21 @@ def test_figures_of_the_gates_proof_are_those_of_its_files():
     proof = json.loads((ROOT / "results" / "gate" / "proof.json").read_text())
     null = proof["A/A"]
     assert f"{null['blocks']} blocks of base against itself" in WORDS
-    assert f"{100 * null['regression']:.2f} % false alarms" in WORDS
-    for levels in proof["power"].values():
-        assert f"{100 * levels['+20 %']['regression']:.1f} %" in WORDS
+    alarms = f"({100 * null['low']:.2f} to {100 * null['high']:.2f}; by the test's construction at most"
+    assert f"{100 * null['regression']:.2f} % false alarms {alarms} {100 * proof['alarms_at_most']:.2f} %)" in WORDS
+    assert f"{100 * null['pass']:.1f} % pass, {100 * null['inconclusive']:.1f} % inconclusive." in WORDS
+    assert f"{null['decisions']:,} for each figure" in WORDS
+    for cell, one in proof["shifted"].items():
+        assert f"| `{cell}` | {shares(one)} |" in TEXT
+    for cell, levels in proof["power"].items():
+        for side, one in levels.items():
+            assert f"| `{cell}` {side} | {100 * one['measured']:+.0f} % | {shares(one)} |" in TEXT
+
+
+def shares(one):
+    """How a row of the gate's proof tells what was decided."""
+    caught = f"{100 * one['regression']:.1f} % ({100 * one['low']:.1f} to {100 * one['high']:.1f})"
+    return f"{caught} | {100 * one['pass']:.1f} % | {100 * one['inconclusive']:.1f} %"
 
 
 def test_what_was_withdrawn_from_the_run_on_containers_is_what_was_not_shown_to_be_parallel():
