@@ -777,14 +777,12 @@ class Scan:
 
     def __init__(self, dataset: DataFrame, estimator: LinearRegression, evaluator: RegressionEvaluator) -> None:
         weights = filter(None, dict.fromkeys([_weight_column(estimator), _weight_column(evaluator)]))
-        label, (self.features, kind) = (
-            F.col(estimator.getLabelCol()),
-            column_and_type(dataset, estimator.getFeaturesCol()),
-        )
+        label = F.col(estimator.getLabelCol()).cast("double")
+        self.features, kind = column_and_type(dataset, estimator.getFeaturesCol())
         # As arrays: Spark asks a batch for its size after each row, which takes a batch of vectors the longer the more
         # rows it has.
         vectors = F.when(self.features.isNotNull(), vector_to_array(self.features))
-        self.columns = [label.cast("double"), vectors, *(F.col(name).cast("double") for name in weights)]
+        self.columns = [label, vectors, *(F.col(name).cast("double") for name in weights)]
         self.dataset = dataset
         if not isinstance(kind, VectorUDT):
             raise ValueError(f"the column {estimator.getFeaturesCol()} does not hold vectors: use VectorAssembler")

@@ -1062,7 +1062,7 @@ def on_cluster(
 ) -> dict[str, Any]:
     """Score a frame and count its labels on the cluster; only the counts come back to the driver."""
     model = spark.sparkContext.broadcast(Shipped(data["model"]))
-    # Scoring is what counts. Spark's 200 files in each task, for a hundred sums, would take as long as a light model.
+    # Scoring is what counts: a hundred sums need not go into 200 files, as many as Spark writes in each task.
     shuffled = spark.conf.get(SHUFFLED)
     spark.conf.set(SHUFFLED, spark.sparkContext.defaultParallelism)
     try:

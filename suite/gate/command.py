@@ -90,7 +90,7 @@ def _compare(comparison: Comparison, plans: Mapping[str, SidePlan], seed: int) -
     sides = comparison.sides
     for name in SIDES:
         print(f"{name}: {describe_side(sides[name], plans[name])}")
-    screen, confirm = comparison.look("screen", SCREEN, plans), Gate([], [], {}, {})
+    screen, confirm = comparison.look("screen", SCREEN, plans), Gate([])
     flagged = flag_slower(screen.judged)
     if flagged and not any(finding.kind == "regression" for finding in screen.findings):
         print(f"flagged, so measured again: {', '.join(flagged)}", flush=True)
@@ -118,7 +118,7 @@ def _compare(comparison: Comparison, plans: Mapping[str, SidePlan], seed: int) -
         "cpu_seconds": screen.values("cpu_seconds"),
         "cpu_seconds_again": confirm.values("cpu_seconds"),
         "loads": comparison.loads,
-        "warnings": [warning for stage in screen.stages for warning in stage.warnings()],
+        "warnings": screen.warnings(),
     }
     _show(comparison, result)
     return verdict.exit_code

@@ -41,20 +41,60 @@ STEADY = {f"spark.{process}.defaultJavaOptions": STEADY_OPTIONS for process in (
 
 @dataclass(frozen=True)
 class Stage:
-    """Some blocks: where they are, and in which order the sides went in each."""
+    """The blocks that a look adds to its gate.
+
+    Attributes
+    ----------
+    directory : Path
+        With a run folder for each side.
+    before : int
+        Blocks of the gate that came before.
+    order : list of list of str
+        In which order the sides went in each block.
+    """
 
     directory: Path
-    blocks: int
+    before: int
     order: list[list[str]]
 
     def records(self, side: str) -> list[Record]:
-        """Read what a side has written."""
-        return records.read(self.directory / side / "records.jsonl")
+        """Read what a side has written, with the numbers that the blocks have in the gate."""
+        written = records.read(self.directory / side / "records.jsonl")
+        return [replace(record, block=record.block + self.before) for record in written]
+
+
+@dataclass(frozen=True)
+class Gate:
+    """What a gate has measured and found.
+
+    Attributes
+    ----------
+    stages : list of Stage
+    findings : list of Finding
+        Of gate 0, on all blocks.
+    judged : dict of str to Judgement
+    differences : dict of str to list of float
+        log(t_head / t_base) of each block.
+    """
+
+    stages: list[Stage]
+    findings: list[Finding] = field(default_factory=list)
+    judged: dict[str, Judgement] = field(default_factory=dict)
+    differences: dict[str, list[float]] = field(default_factory=dict)
+
+    @property
+    def order(self) -> list[list[str]]:
+        """In which order the sides went in each block."""
+        return [sides for stage in self.stages for sides in stage.order]
+
+    def records(self, side: str) -> list[Record]:
+        """Read what a side has written in all blocks."""
+        return [record for stage in self.stages for record in stage.records(side)]
 
     def values(self, what: str) -> dict[str, dict[str, list[float]]]:
         """Return "seconds" or the median of "cpu_seconds" of each block that has them, by recipe and side."""
         found: dict[str, dict[str, list[float]]] = {}
-        for side in self.order[0]:
+        for side in self.order[0] if self.stages else ():
             for record in self.records(side):
                 calls = [record.seconds] if what == "seconds" else getattr(record, what)
                 if record.seconds is not None and calls:
@@ -66,53 +106,20 @@ class Stage:
         said = []
         times = self.values("seconds")
         for side in SIDES:
+            measured = self.records(side)
             warned = Counter(
                 (record.name, warning)
-                for record in self.records(side)
+                for record in measured
                 for warning in record.warnings
                 if warning in (OTHERS, STOLEN)
             )
+            blocks = Counter(record.name for record in measured)
             said += [
-                f"{name}, {side}: {warning} ({n} of {self.blocks} blocks)" for (name, warning), n in warned.items()
+                f"{name}, {side}: {warning} ({n} of {blocks[name]} blocks)" for (name, warning), n in warned.items()
             ]
             unsteady = {name: stats.instability(found.get(side, [])) for name, found in times.items()}
             said += [f"{name}, {side}: {'; '.join(notes)}" for name, notes in unsteady.items() if notes]
         return sorted(said)
-
-
-@dataclass(frozen=True)
-class Gate:
-    """What a gate has measured and found.
-
-    Attributes
-    ----------
-    stages : list of Stage
-        The blocks that each look added.
-    findings : list of Finding
-        Of gate 0, on these blocks.
-    judged : dict of str to Judgement
-    differences : dict of str to list of float
-        log(t_head / t_base) of each block.
-    """
-
-    stages: list[Stage]
-    findings: list[Finding]
-    judged: dict[str, Judgement]
-    differences: dict[str, list[float]]
-
-    @property
-    def order(self) -> list[list[str]]:
-        """Who went first in each block."""
-        return [sides for stage in self.stages for sides in stage.order]
-
-    def values(self, what: str) -> dict[str, dict[str, list[float]]]:
-        """Return "seconds" or "cpu_seconds" of each block, by recipe and side."""
-        found: dict[str, dict[str, list[float]]] = {}
-        for stage in self.stages:
-            for name, sides in stage.values(what).items():
-                for side, seconds in sides.items():
-                    found.setdefault(name, {}).setdefault(side, []).extend(seconds)
-        return found
 
 
 @dataclass
@@ -171,7 +178,7 @@ class Comparison:
             file = folder / name / "environment.json"
             facts = json.loads(file.read_text()) | {"after": machine_load(), "drivers": loop.drivers}
             write_json(file, facts)
-        return Stage(folder, len(orders), orders)
+        return Stage(folder, before, orders)
 
     def look(
         self, gate: str, looks: Sequence[Look], first: Mapping[str, SidePlan] | None, names: list[str] | None = None
@@ -187,22 +194,24 @@ class Comparison:
         names : list of str, optional
             The recipes to judge, each as `scenario.variant`; by default all.
         """
-        stages: list[Stage] = []
-        findings: list[Finding] = []
+        measured = Gate([])
 
-        def measure(wanted: Sequence[str] | None, before: int, until: int) -> Mapping[str, Sequence[float]]:
-            if any(finding.kind == "regression" for finding in findings):
+        def measure(wanted: Sequence[str] | None, until: int) -> Mapping[str, Sequence[float]]:
+            if any(finding.kind == "regression" for finding in measured.findings):
                 return {}
-            if stages:
+            before = len(measured.order)
+            if before:
                 print(f"not decided after {before} blocks: {', '.join(wanted or [])}", flush=True)
-            plans = (first if not stages else None) or self.plan(wanted, until - before)
-            stages.append(self.run(plans, gate, before, until))
-            found = self.compare(plans, stages[-1])
-            findings.extend(finding for finding in found.findings if finding not in findings)
+            plans = first if first and not before else self.plan(wanted, until - before)
+            measured.stages.append(self.run(plans, gate, before, until))
+            found = self.compare(plans, measured)
+            # What was found on some of the blocks need not hold on all of them.
+            again = {cell.name for plan in plans.values() for cell in plan.cells} | {one.name for one in found.findings}
+            measured.findings[:] = [one for one in measured.findings if one.name not in again] + found.findings
             return found.logarithms
 
         judged, differences = look_by_look(looks, measure, names)
-        return Gate(stages, findings, judged, differences)
+        return replace(measured, judged=judged, differences=differences)
 
     def plan(self, recipes: Sequence[str] | None, blocks: int) -> dict[str, SidePlan]:
         """Plan new blocks of some recipes, each given as `scenario.variant`; a file comes with all its variants."""
@@ -245,9 +254,9 @@ class Comparison:
         ours = is_local(self.ready.url) or self.ready.workers is not None
         return STEADY if ours else {}
 
-    def compare(self, plans: Mapping[str, SidePlan], stage: Stage) -> Differences:
-        """Compare the records of some blocks."""
-        sides = {name: SideRecords.gather(plan, stage.records(name)) for name, plan in plans.items()}
+    def compare(self, plans: Mapping[str, SidePlan], measured: Gate) -> Differences:
+        """Compare what is in the latest plans by all blocks of a gate: what varies, varies over many of them."""
+        sides = {name: SideRecords.gather(plan, measured.records(name)) for name, plan in plans.items()}
         files = {Path(file).stem: file for file in plans["head"].files}
 
         def complaints(triples: Sequence[tuple[str, Any, Any]]) -> list[str | None]:
@@ -255,7 +264,7 @@ class Comparison:
             said: list[str | None] = ask(self.sides["head"].python, "check", {"pairs": pairs})["said"]
             return said
 
-        return compare_records(sides["base"], sides["head"], stage.blocks, complaints, strict=self.strict)
+        return compare_records(sides["base"], sides["head"], len(measured.order), complaints, strict=self.strict)
 
 
 def make_plans(

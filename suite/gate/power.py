@@ -12,7 +12,7 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 
-from suite.gate.sign_flip import CONFIRM, RATIO_BOUND, SCREEN, flag_slower, look_by_look, weigh
+from suite.gate.sign_flip import CONFIRM, RATIO_BOUND, SCREEN, Measure, flag_slower, look_by_look, weigh
 from suite.records import write_json
 from suite.report.plotting import COLOURS, fixed_style
 
@@ -39,16 +39,24 @@ def block_logarithms(lines: list[dict[str, Any]], part: str, head: str) -> dict[
 def draw_decision(table: Table, rng: np.random.Generator, cell: str = "", injected: np.ndarray | None = None) -> str:
     """Decide once, on blocks drawn from those measured; `injected` takes the place of the recipe `cell`."""
 
-    def drawn(_: Sequence[str] | None, before: int, until: int) -> dict[str, list[float]]:
-        picked = rng.integers(len(next(iter(table.values()))), size=until - before)
-        found = {name: values[picked].tolist() for name, values in table.items()}
-        if injected is not None:
-            found[cell] = injected[rng.integers(len(injected), size=until - before)].tolist()
-        return found
+    def drawing() -> Measure:
+        drawn: dict[str, list[float]] = {name: [] for name in table}
 
-    screened, _ = look_by_look(SCREEN, drawn)
+        def draw(_: Sequence[str] | None, blocks: int) -> dict[str, list[float]]:
+            more = blocks - len(next(iter(drawn.values())))
+            picked = rng.integers(len(next(iter(table.values()))), size=more)
+            new = {name: values[picked] for name, values in table.items()}
+            if injected is not None:
+                new[cell] = injected[rng.integers(len(injected), size=more)]
+            for name, values in new.items():
+                drawn[name] += values.tolist()
+            return drawn
+
+        return draw
+
+    screened, _ = look_by_look(SCREEN, drawing())
     flagged = flag_slower(screened)
-    confirmed, _ = look_by_look(CONFIRM, drawn, flagged) if flagged else ({}, {})
+    confirmed, _ = look_by_look(CONFIRM, drawing(), flagged) if flagged else ({}, {})
     return weigh(screened, confirmed).word
 
 

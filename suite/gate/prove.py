@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """`python -m suite prove`: how often the regression gate cries wolf, which slowdowns it sees, what it says when.
 
-*A/A*: base against itself. *Power*: base against itself with real extra work in one recipe, as much as takes 5 to 30 %
+*A/A*: base against itself. *Power*: base against itself with real extra work in one recipe, as much as takes 10 to 30 %
 of the time that the recipe takes in the blocks before. Decisions are drawn from the measured blocks (`power`), with
 replacement, and judged look by look as `compare` judges. `trials` are whole comparisons, each of a case in which a
 gate is easily wrong.
@@ -24,7 +24,7 @@ from typing import Any
 
 from suite.cluster.connect import existing_cluster
 from suite.errors import UsageError
-from suite.gate.comparison import Comparison, make_plans
+from suite.gate.comparison import Comparison, Gate, make_plans
 from suite.gate.power import AGAINST_ITSELF, TIMES, decide_often, read_blocks
 from suite.gate.sides import Side
 from suite.gate.trials import CASES, FOUND, run_trials
@@ -154,12 +154,13 @@ class Proof:
 
     def measure(self, blocks: int, slowed: int) -> None:
         """Add blocks until there are so many of base against itself, and so many of base against slower ones."""
+        slower = injections(self.cores)
         with tempfile.TemporaryDirectory(prefix="foldout-prove-") as made:
             for number in range(blocks):
                 # All parts in turn, so that an interrupted proof has of each.
                 if self._is_missing(AGAINST_ITSELF, number):
                     self._run(Path(made), AGAINST_ITSELF, number, {"base": SCENARIOS, "head": SCENARIOS}, None)
-                for injection in injections(self.cores) if number < slowed else ():
+                for injection in slower if number < slowed else ():
                     if self._is_missing(injection.cell, number):
                         self._run_slowed(Path(made), injection, number)
         facts = environment.describe_environment(self._master, find_java().facts)
@@ -191,9 +192,9 @@ class Proof:
         comparison = Comparison(sides, made / "block", request, ready, find_java(), "prove", 300.0, coin)
         plans = make_plans(sides, request, names, self._master, "prove")
         print(f"block {number + 1}, {part}", flush=True)
-        stage = comparison.run(plans, "times", 0, 1)
+        measured = Gate([comparison.run(plans, "times", 0, 1)])
         seconds, cpu = (
-            {cell: {side: took for side, (took,) in by_side.items()} for cell, by_side in stage.values(what).items()}
+            {cell: {side: took for side, (took,) in by_side.items()} for cell, by_side in measured.values(what).items()}
             for what in ("seconds", "cpu_seconds")
         )
         line = {
@@ -202,10 +203,10 @@ class Proof:
             "at": now(),
             "machine": f"{self.cores} cores, {environment.cpu_name()}",
             "revision": environment.revision(),
-            "order": stage.order[0],
+            "order": measured.order[0],
             "seconds": seconds,
             "cpu_seconds": cpu,
-            "warnings": stage.warnings(),
+            "warnings": measured.warnings(),
             **{when: comparison.loads[0][when] for when in ("before", "after")},
             **more,
         }

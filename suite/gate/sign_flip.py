@@ -155,7 +155,7 @@ def judge(differences: Mapping[str, Sequence[float]], look: Look) -> dict[str, J
     return judged
 
 
-Measure = Callable[[Sequence[str] | None, int, int], Mapping[str, Sequence[float]]]
+Measure = Callable[[Sequence[str] | None, int], Mapping[str, Sequence[float]]]
 
 
 def look_by_look(
@@ -167,8 +167,8 @@ def look_by_look(
     ----------
     looks : sequence of Look
     measure : callable
-        Takes the scenarios to measure (None for all), the number of blocks that there are, and that which there
-        should be. Returns log(t_head / t_base) of the new blocks. A scenario that is not among them is judged no more.
+        Takes the scenarios to measure (None for all), and how many blocks there should be. Returns
+        log(t_head / t_base) of all these blocks. A scenario that is not among them is judged no more.
     names : sequence of str, optional
         Of the scenarios to judge; by default all.
 
@@ -181,15 +181,12 @@ def look_by_look(
     """
     judged: dict[str, Judgement] = {}
     differences: dict[str, list[float]] = {}
-    before = 0
     for look in looks:
-        new = measure(names, before, look.blocks)
-        names = [name for name in (new if names is None else names) if name in new]
-        for name in names:
-            differences.setdefault(name, []).extend(new[name])
-        judged |= judge({name: differences[name] for name in names}, look)
-        names = [name for name in names if not judged[name].decided]
-        before = look.blocks
+        found = measure(names, look.blocks)
+        looked_at = {name: list(found[name]) for name in (found if names is None else names) if name in found}
+        differences |= looked_at
+        judged |= judge(looked_at, look)
+        names = [name for name in looked_at if not judged[name].decided]
         if not names:
             break
     return judged, differences

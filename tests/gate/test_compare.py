@@ -179,12 +179,12 @@ def test_the_same_lock_means_the_same_interpreter(tmp_path):
     assert make_interpreter(None) == make_interpreter(same) == sys.executable
 
 
-def noting(recipes, monkeypatch, file):
+def noting(recipes, monkeypatch, file, recipe=RECIPE):
     """Two revisions of the recipe, whose calls write down who they are."""
     monkeypatch.setenv("CALLS", str(file))
     for side in ("base", "head"):
         noted = f'    with open(__import__("os").environ["CALLS"], "a") as file:\n        file.write("{side}\\n")\n'
-        text = RECIPE.replace('    """Many at once"""\n', f'    """Many at once"""\n{noted}')
+        text = recipe.replace('    """Many at once"""\n', f'    """Many at once"""\n{noted}').replace("SIDE", side)
         (recipes / "gated.py").write_text(text)
         if side == "base":
             git(recipes, "commit", "-qam", "noting")
@@ -222,6 +222,27 @@ def test_the_optimizing_compiler_stays_off_where_a_side_says_nothing_else(recipe
     assert conf["base"]["spark.driver.defaultJavaOptions"] == steady
     assert conf["base"]["spark.executor.defaultJavaOptions"] == steady
     assert conf["head"]["spark.driver.defaultJavaOptions"] == "-Xint"
+
+
+VARYING = RECIPE.replace("assert answer == reference", 'assert answer["total"] == reference["total"]').replace(
+    """    \"\"\"Many at once\"\"\"
+    return {"total": total(data)}
+""",
+    """    \"\"\"Many at once\"\"\"
+    with open(__import__("os").environ["CALLS"]) as file:
+        block = (file.read().split().count("SIDE") - 1) // 3
+    return {"total": total(data), "varies": block * {"base": 1, "head": 2}["SIDE"]}
+""",
+)
+
+
+def test_what_varies_from_block_to_block_varies_over_all_blocks_of_a_gate(recipes, tmp_path, monkeypatch):
+    """The few blocks of a later look may agree with one another and differ between the sides: that says nothing."""
+    monkeypatch.setattr(command, "SCREEN", (Look(1, 0, 0), Look(2, 0, 0)))
+    noting(recipes, monkeypatch, tmp_path / "calls", VARYING)
+    verdict = run(recipes, tmp_path / "out", "main", ".")
+    assert verdict["findings"] == []
+    assert verdict["screened"]["gated.many"]["blocks"] == 2
 
 
 DEATHS = {

@@ -201,12 +201,12 @@ def test_what_is_decided_leaves_and_the_rest_goes_on():
     blocks = {"calm": steady(1.0), "slow": steady(1.3), "noisy": noisy, "fails": noisy}
     asked = []
 
-    def measure(names, before, until):
-        asked.append((names, before, until))
-        return {name: blocks[name][before:until] for name in names or blocks if before == 0 or name != "fails"}
+    def measure(names, until):
+        asked.append((names, until))
+        return {name: blocks[name][:until] for name in names or blocks if until == 6 or name != "fails"}
 
     judged, differences = look_by_look(SCREEN[:2], measure)
-    assert asked == [(None, 0, 6), (["noisy", "fails"], 6, 8)]
+    assert asked == [(None, 6), (["noisy", "fails"], 8)]
     assert {name: one.blocks for name, one in judged.items()} == {"calm": 6, "slow": 6, "noisy": 8, "fails": 6}
     assert flag_slower(judged) == ["slow"]
     assert differences["noisy"] == noisy
@@ -217,13 +217,14 @@ def test_what_is_decided_leaves_and_the_rest_goes_on():
 
 
 def decide(rng, slowdown, sd, scenarios=5):
-    def measure(names, before, until):
-        asked = range(scenarios) if names is None else names
-        return {n: rng.normal(math.log(slowdown) if n == 0 else 0.0, sd, until - before).tolist() for n in asked}
+    def measuring():
+        blocks = rng.normal(0, sd, (scenarios, SCREEN[-1].blocks))
+        blocks[0] += math.log(slowdown)
+        return lambda names, until: {n: blocks[n, :until] for n in (range(scenarios) if names is None else names)}
 
-    screened, _ = look_by_look(SCREEN, measure)
+    screened, _ = look_by_look(SCREEN, measuring())
     again = flag_slower(screened)
-    return word(screened, look_by_look(CONFIRM, measure, again)[0] if again else {})
+    return word(screened, look_by_look(CONFIRM, measuring(), again)[0] if again else {})
 
 
 def test_power_and_false_alarms_on_simulated_blocks():
