@@ -17,9 +17,10 @@ for folder in (ROOT, SCENARIOS):
         sys.path.insert(0, str(folder))
 
 from suite.spark.java import find_java  # noqa: E402 - found on the path that was just set
+from tests.spark_start import quick_java  # noqa: E402
 
 # Tests that start Spark by themselves get the Java that the suite would take, whatever the machine has.
-os.environ["JAVA_HOME"] = str(find_java().home)
+os.environ["JAVA_HOME"] = str(quick_java(find_java().home))
 
 # Spark would start whatever `python3` is first on the PATH, which may have other packages or none.
 os.environ.setdefault("PYSPARK_PYTHON", sys.executable)

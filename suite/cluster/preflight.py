@@ -372,6 +372,9 @@ def check_from_stdin() -> None:
     conf |= {"spark.eventLog.enabled": "false", **executor_conf(conf, asked["slots"])}
     # Who waits for executors, and says why they do not come, is `check`; Spark itself would wait a minute in silence.
     conf["spark.scheduler.minRegisteredResourcesRatio"] = "0.0"
+    # Nothing is timed here, and the JVMs end after one job: the compiler that takes the least will do.
+    for name in ("spark.driver.extraJavaOptions", "spark.executor.extraJavaOptions"):
+        conf[name] = f"{conf.get(name, '')} -XX:TieredStopAtLevel=1".lstrip()
     spark = session.start_session(conf, [])
     cores = int(conf.get("spark.executor.cores", 0))
     result: dict[str, Any]

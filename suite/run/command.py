@@ -27,7 +27,6 @@ from suite.plan.cells import Cell, Request, ValidateError, plan_cells
 from suite.plan.scenario import SCENARIOS, Scenario, discover, load_scenarios
 from suite.records import write_json
 from suite.report import export
-from suite.report.page import write_report
 from suite.report.points import read_run, write_caveats
 from suite.report.terminal import summary
 from suite.run.in_container import run_in_containers
@@ -117,10 +116,11 @@ def _plan_of(
     if options.seed is None:
         # The same order in every run would repeat what the order does, not average it.
         options.seed = earlier["seed"] if earlier else secrets.randbits(31)
-    scenarios, broken = _find_scenarios(options)
+    # First what is known at once: the recipes import their libraries, which takes seconds.
     master = check_master(options.master)
     check_cluster_options(options, master)
     request = make_request(options, master)
+    scenarios, broken = _find_scenarios(options)
     cells, scenarios = _plan_what_can_be(scenarios, request, broken)
     if earlier and directory:
         check_same_plan(directory, earlier, scenarios, cells)
@@ -194,6 +194,8 @@ def resume_command(directory: Path) -> str:
 
 def write_results(directory: Path) -> int:
     """Write export, charts and report of a run, print its summary, and return its exit code."""
+    from suite.report.page import write_report  # takes a second, and a usage error or a dead cluster needs no charts
+
     write_caveats(directory)
     export.write_export(directory)
     write_report(directory)

@@ -15,7 +15,7 @@ def total(numbers: list[int]) -> int:
 # --- benchmark: delete from here on when copying ------------------------
 SIZES = {
     "smoke": {"rows": (10, 20), "pause": 0.02},
-    "ci": {"rows": 10, "pause": 1.0},
+    "ci": {"rows": 10, "pause": 0.5},
     "full": {"rows": 5000, "pause": 0},
 }
 

@@ -66,9 +66,10 @@ def interpreter(recipe: Path, environments: dict, folder: Path) -> str:
         constraints = folder / "constraints.txt"
         lines = [line.split(" \\")[0] for line in locked.read_text().splitlines() if line[:1].isalnum()]
         constraints.write_text("\n".join(lines) + "\n")
-        subprocess.run(
-            ["uv", "pip", "install", "-q", "--compile-bytecode", "-p", python, "-c", constraints, *needed], check=True
-        )
+        install = ["uv", "pip", "install", "-q", "-p", python, "-c", constraints, *needed]
+        # What this environment has is in uv's cache, so most need no index, which may be slow and build PySpark anew.
+        if subprocess.run([*install, "--offline"], check=False, capture_output=True).returncode:
+            subprocess.run(install, check=True)
         environments[needed] = str(python)
     return environments[needed]
 
