@@ -47,7 +47,7 @@ exec "{java}" {options} "$@"
 
 
 def class_archive(java: Path, folder: Path) -> Path | None:
-    """Return the archive of Spark's classes for a Java executable, made where it is missing; None where it cannot be."""
+    """Return the archive of Spark's classes for a Java, made where it is missing; None where it cannot be made."""
     archive = folder / "spark.jsa"
     if archive.exists():
         return archive
