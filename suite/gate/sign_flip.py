@@ -42,7 +42,7 @@ SCREEN = (
     Look(16, 1024 / 2**16, 580 / 2**16),
 )
 CONFIRM = (Look(8, 1 / 2**8, 4 / 2**8), Look(12, 8 / 2**12, 60 / 2**12), Look(16, 128 / 2**16, 900 / 2**16))
-CONFIDENCE = 0.90  # of a recipe's interval, over all looks
+RATIO_CONFIDENCE = 0.90  # of a recipe's interval, over all looks
 SMALLEST_RATIO = 1.10
 RATIO_BOUND = 1.20
 MAX_FLIP_BLOCKS = 16  # 2**16 patterns of 16 signs: a quarter of a second; each further block doubles it

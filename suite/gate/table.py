@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from suite.gate.sides import SIDES
-from suite.gate.sign_flip import CONFIDENCE, RATIO_BOUND
+from suite.gate.sign_flip import RATIO_BOUND, RATIO_CONFIDENCE
 
 
 def _table_rows(result: Mapping[str, Any]) -> list[list[str]]:
@@ -28,7 +28,7 @@ def _table_rows(result: Mapping[str, Any]) -> list[list[str]]:
     return rows
 
 
-HEADERS = ["recipe", "blocks", "base s", "head s", "head / base", f"{CONFIDENCE:.0%}".replace("%", " %"), "p", ""]
+HEADERS = ["recipe", "blocks", "base s", "head s", "head / base", f"{RATIO_CONFIDENCE:.0%}".replace("%", " %"), "p", ""]
 
 
 def markdown_table(result: Mapping[str, Any]) -> str:

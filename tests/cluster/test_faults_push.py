@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Faults on real containers: four on every push, the others of this file at night.
+"""Faults on real containers: three on every push, the others of this file at night.
 
 A run on a broken cluster has to do one of two things. It finishes with the answers of a sound cluster, and its time is
 withdrawn; or it ends within a bound, with one message that names the cause. Nothing may be left behind: the `bench`
@@ -99,6 +99,7 @@ def test_another_python_in_a_worker(bench, other_python):
     assert not run.out.exists()
 
 
+@pytest.mark.slow
 def test_a_task_that_hangs(bench):
     run = bench(str(RECIPES / "hanging.py"), "--timeout", "50")
     assert run.end() == 1

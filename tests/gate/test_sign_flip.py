@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from suite.gate.sign_flip import (
-    CONFIDENCE,
     CONFIRM,
+    RATIO_CONFIDENCE,
     SCREEN,
     Look,
     flag_slower,
@@ -178,7 +178,7 @@ def test_verdict_needs_something_to_judge_and_all_that_was_flagged():
 def test_looks_spend_no_more_error_than_the_gates_may_make():
     for looks in (SCREEN, CONFIRM):
         assert [look.blocks for look in looks] == sorted({look.blocks for look in looks})
-        assert sum(look.errors for look in looks) <= (1 - CONFIDENCE) / 2
+        assert sum(look.errors for look in looks) <= (1 - RATIO_CONFIDENCE) / 2
     assert sum(look.alarms for look in CONFIRM) <= 2 / 256
 
 

@@ -332,7 +332,11 @@ def test_ctrl_c_while_spark_runs_leaves_no_jvm(bench):
         ("serial", ()),
         ("loky", ("--parallelism", "2")),
         pytest.param("spark", ("--slots", "2"), marks=pytest.mark.spark),
-        pytest.param("spark", ("--master", "standalone", "--workers", "2", "--slots", "2"), marks=pytest.mark.spark),
+        pytest.param(
+            "spark",
+            ("--master", "standalone", "--workers", "2", "--slots", "2"),
+            marks=[pytest.mark.spark, pytest.mark.slow],
+        ),
     ],
     ids=["serial", "loky", "Spark local", "standalone"],
 )

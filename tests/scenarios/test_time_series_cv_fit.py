@@ -507,8 +507,10 @@ def rare(spark, *positive):
     return VectorAssembler(inputCols=["x"], outputCol="features").transform(rows.coalesce(1))
 
 
-@pytest.mark.parametrize("metric", ["areaUnderROC", "areaUnderPR"])
-@pytest.mark.parametrize(("positive", "label"), [((3, 7, 20, 56), "0.0"), ((3, 7, *range(40, 55), 56), "1.0")])
+@pytest.mark.parametrize(
+    ("positive", "label", "metric"),
+    [((3, 7, 20, 56), "0.0", "areaUnderROC"), ((3, 7, *range(40, 55), 56), "1.0", "areaUnderPR")],
+)
 def test_folds_of_one_class_have_no_metric(spark, metric, positive, label):
     frame = rare(spark, *positive)
     evaluator = BinaryClassificationEvaluator(metricName=metric)

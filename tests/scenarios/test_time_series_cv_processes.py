@@ -85,6 +85,7 @@ LOAD = """
 IMPORT = "    from time_series_cv import TimeSeriesCrossValidator, TimeSeriesCrossValidatorModel\n"
 
 
+@pytest.mark.slow
 def test_saved_and_loaded_by_a_script_and_by_an_import(tmp_path):
     """Classes pasted into a script are called __main__.X. Either loads what the other saved, if it has these names."""
     recipe, folds = (path.read_text().split(MARKER)[0] for path in (RECIPE, FOLDS))
