@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import math
 import statistics
 import time
 from collections.abc import Callable
@@ -28,6 +29,8 @@ from suite.spark.event_log import Engaged, EventLog
 
 WARM_SECONDS = 1.0  # that the untimed calls of a pass take together at least, in a run that is not just a smoke test
 MOST_WARM_CALLS = 5
+# After a minute without work Spark ends its Python workers, and the next call waits until new ones have imported all.
+IDLE_SECONDS = 50.0
 
 
 @dataclass
@@ -46,6 +49,10 @@ class Seen:
         In order, each once.
     spent : dict of str to float
         As in `Record`.
+    quickest : float
+        Seconds of its shortest call.
+    left_at : float
+        When its last call ended.
     """
 
     answers: list[Any] = field(default_factory=list)
@@ -54,6 +61,12 @@ class Seen:
     cpu: list[float] = field(default_factory=list)
     warnings: dict[str, None] = field(default_factory=dict)
     spent: dict[str, float] = field(default_factory=dict)
+    quickest: float = math.inf
+    left_at: float = math.inf
+
+    def was_forgotten(self) -> bool:
+        """Whether its workers may be gone, which a call as short as this one would be measured by."""
+        return self.quickest < WARM_SECONDS and time.perf_counter() - self.left_at > IDLE_SECONDS
 
 
 def _warm_up(watch: CallWatch, seconds: float, calls: int) -> None:
@@ -150,8 +163,10 @@ class CellRunner:
         data_ready()
         ready = time.perf_counter()
         seen = self._seen.setdefault(cell.id, Seen())
-        # Workers that are kept from call to call are gone after each visit, and one call starts them again.
-        untimed = int(visit.warm_up or scenario.keeps_workers)
+        # Workers that are kept from call to call are gone after each visit, and one call starts them again. Sides that
+        # take turns make the same calls at the same time.
+        forgotten = seen.was_forgotten() and not self.assignment.turns
+        untimed = int(visit.warm_up or scenario.keeps_workers or forgotten)
         finding = untimed and self.references.lacks(cell)
         rounds = max(2 if finding else 1, untimed + visit.timed)
         watch = CallWatch(lambda: variant.function(**arguments), self.spark, self.events, turn, visit.timed)
@@ -166,6 +181,7 @@ class CellRunner:
         finally:
             scenario.release()
         watch.after_last_call()
+        seen.quickest, seen.left_at = min(seen.quickest, *seconds), time.perf_counter()
         # Where sides take turns, they make their first calls at the same time.
         if first and not self.assignment.turns:
             seen.cold = seconds[0]
