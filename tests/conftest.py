@@ -2,6 +2,7 @@
 """What all tests share: one Spark session, the scenarios on the path, and a settled environment."""
 
 import os
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,7 +21,7 @@ from suite.spark.java import find_java  # noqa: E402 - found on the path that wa
 from tests.spark_start import quick_java  # noqa: E402
 
 # Tests that start Spark by themselves get the Java that the suite would take, whatever the machine has.
-os.environ["JAVA_HOME"] = str(quick_java(find_java().home))
+os.environ["JAVA_HOME"] = str(find_java().home)
 
 # Spark would start whatever `python3` is first on the PATH, which may have other packages or none.
 os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
@@ -30,6 +31,16 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Examples are judged by their answers; a busy machine is no reason to fail. In CI they are the same every time.
 settings.register_profile("foldout", deadline=None, derandomize=os.environ.get("CI") == "true")
 settings.load_profile("foldout")
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Where a test that was chosen starts Spark, make its JVMs start sooner."""
+    if not any(item.get_closest_marker("spark") for item in session.items):
+        return
+    try:
+        os.environ["JAVA_HOME"] = str(quick_java(Path(os.environ["JAVA_HOME"])))
+    except (OSError, subprocess.SubprocessError) as error:
+        session.config.issue_config_time_warning(UserWarning(f"Spark starts slowly in these tests: {error}"), 2)
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Lets Spark's JVMs start in a third of their CPU time, for tests: they need answers, and start some hundred JVMs.
+"""Lets Spark's JVMs start sooner in tests, which need answers and start many of them.
 
 Two things make a JVM cheap to start. It compiles with the quick compiler alone and collects garbage in one thread; and
 it maps Spark's classes from an archive (AppCDS, JEP 310 and 350) instead of reading and checking them from jars.
@@ -8,11 +8,16 @@ it maps Spark's classes from an archive (AppCDS, JEP 310 and 350) instead of rea
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
-QUICK = "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=240m -XX:+UseSerialGC"
+import pyspark
+
+from suite.spark.java import QUICK_COMPILER, write_executable
+
+QUICK = f"{QUICK_COMPILER} -XX:+UseSerialGC"
 
 # Loads what most tests load. The archive holds the classes that this has used when it ends.
 TRAINING = """
@@ -40,51 +45,44 @@ java.stdin.close()
 java.wait()
 """
 
-
 LAUNCHER = """#!/bin/sh
-exec "{java}" {options} "$@"
+exec {java} {options} "$@"
 """
 
 
-def class_archive(java: Path, folder: Path) -> Path | None:
-    """Return the archive of Spark's classes for a Java, made where it is missing; None where it cannot be made."""
-    archive = folder / "spark.jsa"
-    if archive.exists():
-        return archive
-    draft = folder / f"spark.{os.getpid()}.jsa"
-    environment = {
-        **os.environ,
-        "JAVA_HOME": str(java.parent.parent),
-        "SPARK_SUBMIT_OPTS": f"{QUICK} -Xlog:disable -XX:ArchiveClassesAtExit={draft}",
-    }
+def make_archive(java: Path, archive: Path) -> None:
+    """Write Spark's classes, as this Java keeps them in memory, to an archive."""
+    draft = archive.with_suffix(f".{os.getpid()}")
+    options = f"{QUICK} -Xlog:disable -XX:ArchiveClassesAtExit={draft}"
+    environment = {**os.environ, "JAVA_HOME": str(java.parent.parent), "SPARK_SUBMIT_OPTS": options}
     try:
         subprocess.run([sys.executable, "-c", TRAINING], env=environment, check=True, capture_output=True, timeout=300)
         draft.replace(archive)  # two test runs that start together each see a whole file
-    except (OSError, subprocess.SubprocessError):
+    finally:
         draft.unlink(missing_ok=True)
-        return None
-    return archive
 
 
 def quick_java(home: Path) -> Path:
-    """Return a `JAVA_HOME` whose `java` is that of another, with options that let it start quickly.
+    """Return a `JAVA_HOME` whose `java` is that of another, with options that let it start sooner.
 
-    It lies beside the environment's own files: its archive serves these jars alone, and goes when they go.
+    It lies beside the environment's own files: its archive serves these jars alone, and goes when they go. The archive
+    is made where there is none, or Java or PySpark is newer.
+
+    Raises
+    ------
+    OSError, subprocess.SubprocessError
+        It cannot be written, or Spark does not start.
     """
-    if home.parent.name == "foldout-tests":
-        return home
     java = (home / "bin" / "java").resolve()
     quick = Path(sys.prefix) / "share" / "foldout-tests" / java.parent.parent.name
-    launcher = quick / "bin" / "java"
-    launcher.parent.mkdir(parents=True, exist_ok=True)
-    options = QUICK
-    if archive := class_archive(java, quick):
-        # An archive that does not fit (other jars, another Java) is left alone without a word.
-        options += f" -XX:SharedArchiveFile='{archive}' -Xlog:disable"
-    text = LAUNCHER.format(java=java, options=options)
-    if not launcher.exists() or launcher.read_text() != text:
-        draft = launcher.with_name(f"java.{os.getpid()}")
-        draft.write_text(text)
-        draft.chmod(0o755)
-        draft.replace(launcher)
+    if home == quick:  # in a test run that a test starts
+        return home
+    quick.mkdir(parents=True, exist_ok=True)
+    archive = quick / "spark.jsa"
+    newest = max(path.stat().st_ctime for path in (java, Path(pyspark.__file__).with_name("jars")))
+    if not archive.exists() or archive.stat().st_mtime < newest:
+        make_archive(java, archive)
+    # Should it not fit all the same, Java leaves it alone without a word.
+    options = f"{QUICK} -XX:SharedArchiveFile={shlex.quote(str(archive))} -Xlog:disable"
+    write_executable(quick / "bin" / "java", LAUNCHER.format(java=shlex.quote(str(java)), options=options))
     return quick

@@ -23,7 +23,7 @@ from suite.machine.environment import ROOT
 from suite.machine.pipes import LineReader, write_all
 from suite.machine.processes import child_environment, open_scope
 from suite.spark import session
-from suite.spark.java import Java
+from suite.spark.java import QUICK_CONF, Java
 from suite.spark.session import is_local
 
 if TYPE_CHECKING:
@@ -317,7 +317,10 @@ def run_preflight(cluster: Cluster, slots: int, java: Java, log: Path) -> list[N
         See `check`; or the driver ended or hung.
     """
     executor_conf(cluster.conf, slots)
-    asked = {"url": cluster.url, "conf": cluster.conf, "slots": slots}
+    # Nothing is timed, and the JVMs end after one job. A cluster that is not ours may have Java options of its own in
+    # its defaults, which these would replace.
+    quick = {} if cluster.workers is None else QUICK_CONF
+    asked = {"url": cluster.url, "conf": {**quick, **cluster.conf}, "slots": slots}
     log.parent.mkdir(parents=True, exist_ok=True)
     with open_scope() as scope, log.open("wb") as errors:
         process = scope.start(
@@ -372,9 +375,6 @@ def check_from_stdin() -> None:
     conf |= {"spark.eventLog.enabled": "false", **executor_conf(conf, asked["slots"])}
     # Who waits for executors, and says why they do not come, is `check`; Spark itself would wait a minute in silence.
     conf["spark.scheduler.minRegisteredResourcesRatio"] = "0.0"
-    # Nothing is timed here, and the JVMs end after one job: the compiler that takes the least will do.
-    for name in ("spark.driver.extraJavaOptions", "spark.executor.extraJavaOptions"):
-        conf[name] = f"{conf.get(name, '')} -XX:TieredStopAtLevel=1".lstrip()
     spark = session.start_session(conf, [])
     cores = int(conf.get("spark.executor.cores", 0))
     result: dict[str, Any]

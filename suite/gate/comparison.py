@@ -29,14 +29,8 @@ from suite.records import Record, write_json
 from suite.run.loop import Loop, PlannedRun
 from suite.run.progress import duration
 from suite.run.turns import take_turns
-from suite.spark.java import Java
+from suite.spark.java import QUICK_CONF, Java
 from suite.spark.session import is_local
-
-# On two cores a JVM's optimizing compiler takes more time than the recipes and is busy for minutes; which half of the
-# code it is through with at a timed call is chance. So it stays off on both sides, unless the user says otherwise. Then
-# Java sets 48 MB aside for compiled code in place of 240; a process with all recipes fills them and slows down.
-STEADY_OPTIONS = "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=240m"
-STEADY = {f"spark.{process}.defaultJavaOptions": STEADY_OPTIONS for process in ("driver", "executor")}
 
 
 @dataclass(frozen=True)
@@ -250,9 +244,12 @@ class Comparison:
         return Loop(run, lambda _: None)
 
     def _steady(self) -> Mapping[str, str]:
-        # A cluster that is not ours may have Java options of its own in its defaults, which these would replace.
+        # On two cores a JVM's optimizing compiler takes more time than the recipes and is busy for minutes; which half
+        # of the code it is through with at a timed call is chance. So it stays off on both sides, unless the user says
+        # otherwise. A cluster that is not ours may have Java options of its own in its defaults, which these would
+        # replace.
         ours = is_local(self.ready.url) or self.ready.workers is not None
-        return STEADY if ours else {}
+        return QUICK_CONF if ours else {}
 
     def compare(self, plans: Mapping[str, SidePlan], measured: Gate) -> Differences:
         """Compare what is in the latest plans by all blocks of a gate: what varies, varies over many of them."""

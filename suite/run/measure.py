@@ -163,10 +163,8 @@ class CellRunner:
         data_ready()
         ready = time.perf_counter()
         seen = self._seen.setdefault(cell.id, Seen())
-        # Workers that are kept from call to call are gone after each visit, and one call starts them again. Sides that
-        # take turns make the same calls at the same time.
-        forgotten = seen.was_forgotten() and not self.assignment.turns
-        untimed = int(visit.warm_up or scenario.keeps_workers or forgotten)
+        # Workers that are kept from call to call are gone after each visit, and one call starts them again.
+        untimed = int(visit.warm_up or scenario.keeps_workers or seen.was_forgotten())
         finding = untimed and self.references.lacks(cell)
         rounds = max(2 if finding else 1, untimed + visit.timed)
         watch = CallWatch(lambda: variant.function(**arguments), self.spark, self.events, turn, visit.timed)

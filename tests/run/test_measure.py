@@ -49,23 +49,22 @@ class Pedantic:
 
 
 @pytest.mark.parametrize(
-    ("pause", "idle", "turns", "expected"),
+    ("pause", "idle", "expected"),
     [
-        (0.3, 1e9, False, [4, 1, 1]),
-        (0.3, -1.0, False, [4, 2, 2]),  # it has waited for long: called once before it is timed
-        (1.1, -1.0, False, [2, 1, 1]),  # what starts anew is small beside a call of a second
-        (0.3, -1.0, True, [4, 1, 1]),  # the other side would not make that call
+        (0.3, 1e9, [4, 1, 1]),
+        (0.3, -1.0, [4, 2, 2]),  # it has waited for long: called once before it is timed
+        (1.1, -1.0, [2, 1, 1]),  # what starts anew is small beside a call of a second
     ],
 )
 def test_a_short_variant_that_has_waited_is_called_once_untimed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pause: float, idle: float, turns: bool, expected: list[int]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pause: float, idle: float, expected: list[int]
 ) -> None:
     monkeypatch.setattr(measure, "IDLE_SECONDS", idle)
     path = tmp_path / f"{tmp_path.name}.py"  # each case is a module of its own
     path.write_text(RECIPE.replace("PAUSE", str(pause)))
     request = Request(size="ci", slots=None, parallelism=None, folds=None, blocks=1, cores=1)
     cells = plan_cells([load_scenario(path)], request)
-    assignment = Assignment("b0", "run", str(tmp_path), "local[1]", {}, [str(path)], cells, 0, turns=turns)
+    assignment = Assignment("b0", "run", str(tmp_path), "local[1]", {}, [str(path)], cells, 0)
     runner = measure.CellRunner(assignment)
     (variant,) = runner.scenarios[path.stem].variants
     made = variant.function.__globals__["CALLS"]
