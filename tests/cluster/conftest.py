@@ -104,6 +104,10 @@ class Bench:
         """What it has printed so far."""
         return self.log.read_text(errors="replace")
 
+    def error_lines(self) -> list[str]:
+        """Return the lines of what it has printed that tell of an error."""
+        return [line for line in self.said.splitlines() if line.startswith("error: ")]
+
     def until(self, what: str, look: Callable[[], Any], seconds: float = 420.0) -> Any:
         """Wait, while the bench runs, until `look` returns something true, and return that."""
         deadline = time.monotonic() + seconds

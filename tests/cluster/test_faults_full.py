@@ -1,7 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The other faults on real containers, tested at night. test_faults_push.py says what each run has to do."""
 
+import signal
 import socket
+import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -123,3 +126,89 @@ def test_a_second_cluster_beside_the_first(bench):
     assert first.name != second.name
     for run in (first, second):
         assert run.records()["shuffled"]["answer"] == totals()
+
+
+def test_a_driver_that_executors_cannot_reach(bench):
+    # This address is from a block that is reserved for documentation, so no network routes it.
+    run = bench(STEADY, FOLDOUT_ADDRESS="203.0.113.7")
+    assert run.end() == 2
+    (line,) = run.error_lines()
+    assert "executors cannot reach the driver at 203.0.113.7:" in line
+    assert not run.out.exists()
+
+
+@pytest.fixture
+def other_python(image, tmp_path):
+    """A compose file that gives the workers another Python at the same path. Its image is removed afterwards."""
+    tag = "foldout:other-python"
+    recipe = f"""
+        FROM {image}
+        USER root
+        RUN rm /opt/venv/bin/python \\
+            && printf '#!/bin/sh\\nexec /usr/bin/python3 "$@"\\n' > /opt/venv/bin/python \\
+            && chmod 755 /opt/venv/bin/python
+        USER spark
+        ENTRYPOINT ["/opt/venv/bin/python3.11", "/opt/foldout/docker/entrypoint"]
+    """
+    subprocess.run(["docker", "build", "--force-rm", "-t", tag, "-"], input=recipe, text=True, check=True, timeout=300)
+    file = tmp_path / "other.yaml"
+    file.write_text(f"services: {{worker: {{image: '{tag}'}}}}\n")
+    yield str(file)
+    subprocess.run(["docker", "rmi", "-f", tag], check=True, timeout=60)
+
+
+def test_another_python_in_a_worker(bench, other_python):
+    run = bench(STEADY, FOLDOUT_COMPOSE=other_python)
+    assert run.end() == 2
+    (line,) = run.error_lines()
+    assert "the executors differ from the driver in numpy, scikit-learn, pandas, pyarrow, joblib" in line
+    table = run.said[run.said.index(line) :].splitlines()[1:]
+    assert "numpy*" in table[0]
+    assert table[1].startswith("driver ")
+    assert all("missing" in row for row in table[2:4])
+    assert not run.out.exists()
+
+
+def test_a_task_that_hangs(bench):
+    run = bench(str(RECIPES / "hanging.py"), "--timeout", "50")
+    assert run.end() == 1
+    records = run.records()
+    assert len(records) == run.planned() == 2
+    assert records["hanging"]["status"] == "timeout"
+    assert "50 s" in records["hanging"]["reason"]
+    # The other variant ran before it or after it, and got slots of its own.
+    assert records["sound"]["status"] == "ok"
+    assert records["sound"]["answer"] == {"total": 190}
+
+
+def test_interrupted_while_building(bench):
+    run = bench(STEADY)
+    run.until("the build", lambda: "building the image" in run.said)
+    time.sleep(0.5)
+    run.signal(signal.SIGINT)
+    assert run.end(60) == 130
+    assert not run.out.exists()
+
+
+def test_interrupted_while_starting(bench):
+    run = bench(STEADY)
+    run.until("a container", lambda: run.container("master"))
+    run.signal(signal.SIGINT)
+    assert run.end(120) == 130
+    assert not run.out.exists()
+
+
+def test_interrupted_while_collecting(bench, engine):
+    run = bench(STEADY)
+
+    def is_over():
+        containers = {compose.container_state(one)[0]: one for one in engine.containers(run.name)}
+        return "bench" in containers and containers["bench"]["State"]["Status"] == "exited"
+
+    run.until("the end", is_over)
+    run.signal(signal.SIGINT)
+    # It is too late to lose anything: all that was measured is copied out.
+    assert run.end(120) in (0, 130)
+    assert {record["status"] for record in run.records().values()} == {"ok"}
+    assert run.records()["shuffled"]["answer"] == totals()
+    assert (run.out / "report.html").exists()

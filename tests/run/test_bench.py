@@ -279,7 +279,14 @@ def test_every_way_to_misbehave_on_spark_gets_its_record(bench):
 
 @pytest.mark.parametrize(
     ("moment", "number"),
-    [("start", signal.SIGINT), ("cell", signal.SIGINT), ("later", signal.SIGINT), ("cell", signal.SIGTERM)],
+    [
+        ("start", signal.SIGINT),
+        ("cell", signal.SIGINT),
+        ("later", signal.SIGINT),
+        ("cell", signal.SIGTERM),
+        pytest.param("start", signal.SIGTERM, marks=pytest.mark.slow),
+        pytest.param("later", signal.SIGTERM, marks=pytest.mark.slow),
+    ],
 )
 def test_a_signal_at_any_point_leaves_records_and_a_run_that_resumes(bench, tame, moment, number):
     words = (str(tame), "--size", "ci", "--blocks", "2")

@@ -507,9 +507,17 @@ def rare(spark, *positive):
     return VectorAssembler(inputCols=["x"], outputCol="features").transform(rows.coalesce(1))
 
 
+FEW, MANY = ((3, 7, 20, 56), "0.0"), ((3, 7, *range(40, 55), 56), "1.0")
+
+
 @pytest.mark.parametrize(
     ("positive", "label", "metric"),
-    [((3, 7, 20, 56), "0.0", "areaUnderROC"), ((3, 7, *range(40, 55), 56), "1.0", "areaUnderPR")],
+    [
+        (*FEW, "areaUnderROC"),
+        (*MANY, "areaUnderPR"),
+        pytest.param(*FEW, "areaUnderPR", marks=pytest.mark.slow),
+        pytest.param(*MANY, "areaUnderROC", marks=pytest.mark.slow),
+    ],
 )
 def test_folds_of_one_class_have_no_metric(spark, metric, positive, label):
     frame = rare(spark, *positive)
