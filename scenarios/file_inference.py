@@ -44,7 +44,7 @@ def score_files(
     features : sequence of str
         Columns, in the model's order.
     keep : str
-        A column of numbers, such as a key, to return beside the answers.
+        A column, such as a key, to return beside the answers.
     processes : int
 
     Returns
@@ -56,7 +56,7 @@ def score_files(
     for file in files:
         about = pq.read_metadata(file)
         sizes = [about.row_group(number).num_rows for number in range(about.num_row_groups)]
-        groups += [(rows, str(file), number) for number, rows in enumerate(sizes) if rows]
+        groups += [(rows, str(Path(file).absolute()), number) for number, rows in enumerate(sizes) if rows]
     with parallel_config("loky", n_jobs=processes, inner_max_num_threads=1):
         found: list[tuple[np.ndarray, np.ndarray]] = Parallel()(
             delayed(_score_groups)(mine, model, list(features), keep) for mine in deal(groups, processes)
@@ -69,9 +69,17 @@ def _score_groups(
 ) -> tuple[np.ndarray, np.ndarray]:
     kept, answers = [], []
     for batch in batches_of(groups, [keep, *features]):
-        kept.append(batch.column(keep).to_numpy())
-        answers.append(model.predict(np.column_stack([batch.column(name).to_numpy() for name in features])))
+        kept.append(_as_kept(batch.column(keep)))
+        columns = [batch.column(name).to_numpy(zero_copy_only=False) for name in features]
+        answers.append(model.predict(np.column_stack(columns)))
     return np.concatenate(kept), np.concatenate(answers)
+
+
+def _as_kept(column: pa.Array) -> np.ndarray:
+    """Return a key in numpy, where it is: integers with a null stay integers, beside None."""
+    if column.null_count and pa.types.is_integer(column.type):
+        return np.array(column.to_pylist(), dtype=object)
+    return column.to_numpy(zero_copy_only=False)
 
 
 # --- benchmark: delete from here on when copying ------------------------
@@ -133,11 +141,15 @@ def prepare(data: dict[str, Any], *, spark: SparkSession) -> dict[str, Any]:
     return {**data, "frame": spark.read.parquet(data["folder"].name)}
 
 
+def files_of(data: dict[str, Any]) -> list[Path]:
+    """Return the Parquet files."""
+    return sorted(Path(data["folder"].name).glob("*.parquet"))
+
+
 def without_spark(data: dict[str, Any], processes: int) -> dict[str, Any]:
     """Score the files and count the labels of each block of rows, as `udf_inference.on_cluster` does."""
     rows = data["rows"]
-    files = sorted(Path(data["folder"].name).glob("*.parquet"))
-    parts = score_files(files, data["model"], data["features"], keep="id", processes=processes)
+    parts = score_files(files_of(data), data["model"], data["features"], keep="id", processes=processes)
     counts = np.zeros((BLOCKS, 2), dtype=np.int64)
     for ids, labels in parts:
         block = ids // (rows // BLOCKS)

@@ -21,12 +21,14 @@ Run it alone:  python grid_search_spark_backend.py
 from __future__ import annotations
 
 import atexit
+import errno
 import fcntl
 import hmac
 import io
 import itertools
 import os
 import pickle
+import resource
 import secrets
 import select
 import shutil
@@ -36,19 +38,20 @@ import struct
 import sys
 import threading
 import time
+import traceback
 import warnings
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future
-from contextlib import nullcontext, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from functools import cache, partial
 from multiprocessing.connection import Connection, answer_challenge, deliver_challenge
 from multiprocessing.context import AuthenticationError
 from multiprocessing.pool import ExceptionWithTraceback  # type: ignore[attr-defined]  # the stubs lack it
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from joblib.parallel import (
@@ -58,13 +61,17 @@ from joblib.parallel import (
     SequentialBackend,
     register_parallel_backend,
 )
-from py4j.protocol import Py4JJavaError
-from pyspark import SparkContext, cloudpickle
+from pyspark import cloudpickle
 from pyspark.resource import ResourceProfile, ResourceProfileBuilder, TaskResourceRequests
 from pyspark.sql.utils import is_remote
 
+if TYPE_CHECKING:  # the package pyspark-client has neither this class nor py4j, and is to hear why it will not do
+    from pyspark import SparkContext
+
 IDLE_SECONDS = 3.0  # a task without work stays this long, unless another Spark job waits: then a tenth of a second
-TRIES = 3  # of a batch whose worker dies, and of Spark jobs that fail
+TRIES = 3  # of a batch whose worker dies, and of Spark jobs that fail while nothing gets done
+EXECUTOR_SECONDS = 30.0  # wait so long for executors that a session's settings promise, once
+NO_MEANS = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}  # connections fail for want of these, not alone
 SMALL = 1024  # bytes; smaller arrays always travel with their batch
 NEED = b"need "
 DROP = b"drop "
@@ -76,6 +83,9 @@ CHUNK = 1 << 22  # bytes of one message of a shared object, so that neither side
 # joblib gives these to every backend.
 OPTIONS = {"context", "max_nbytes", "mmap_mode", "prefer", "require", "temp_folder", "verbose"}
 PROCESS = os.getpid()
+# Of each session: one profile for each kind of needs, and how many tasks n_jobs=-1 is at least.
+PROFILES: weakref.WeakKeyDictionary[SparkContext, dict[tuple, ResourceProfile]] = weakref.WeakKeyDictionary()
+LEAST: weakref.WeakKeyDictionary[SparkContext, int] = weakref.WeakKeyDictionary()
 # What a Spark job inherits from the thread that starts it, here from the thread that calls joblib.
 PROPERTIES = ("spark.jobGroup.id", "spark.job.description", "spark.scheduler.pool", "spark.job.tags")
 
@@ -85,6 +95,12 @@ cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
 def register_spark_pool() -> None:
     """Make `joblib.parallel_config("spark-pool")` known: the slots of the running Spark session, by default all.
+
+    `n_jobs=-1` is the slots of now, once the executors have come that the session's settings promise; with dynamic
+    allocation at least 2, so give `n_jobs` the number that the cluster is to grow to. One task runs in this process,
+    as joblib does, unless it has needs of its own. Two calls at once do not share a full cluster: Spark starts the
+    tasks of the second when those of the first leave. Warnings of workers are shown when the call ends.
+    `temp_folder` is ignored: shared data lie in Spark's own folders.
 
     `parallel_config` also takes `num_cpus_per_task` and `num_gpus_per_task`, for calls that need more than a task of
     the session has. Spark can do that on standalone, YARN and Kubernetes clusters (stage-level scheduling), not in
@@ -116,6 +132,7 @@ class SparkPoolBackend(AutoBatchingMixin, ParallelBackendBase):
     supports_inner_max_num_threads = True
     default_n_jobs = -1
     parallel: Any = None
+    _open = False
     _pool: Pool | None = None
 
     def __init__(self, num_cpus_per_task: int | None = None, num_gpus_per_task: int | None = None, **options: Any):
@@ -125,21 +142,28 @@ class SparkPoolBackend(AutoBatchingMixin, ParallelBackendBase):
 
     def effective_n_jobs(self, n_jobs: int | None) -> int:
         """Count the tasks: more than slots wait for slots to come, -1 is all slots, -2 all but one; unset is -1."""
+        count = self._count_tasks(n_jobs)
+        # With 1, joblib would run the calls in this process, which has not what they need.
+        return max(count, 2) if self.needs else count
+
+    def _count_tasks(self, n_jobs: int | None) -> int:
         if n_jobs == 0:
             raise ValueError("n_jobs == 0 in Parallel has no meaning")
         if n_jobs is None:
             n_jobs = -1
         if n_jobs > 0 and not self.needs:
             return n_jobs
-        slots = count_slots(spark_context(), self.needs)
-        return n_jobs if n_jobs > 0 else max(slots + 1 + n_jobs, 1)
+        context = spark_context()
+        least = least_tasks(context) if n_jobs < 0 else 1
+        slots = count_slots(context, self.needs)
+        return n_jobs if n_jobs > 0 else max(slots + 1 + n_jobs, least)
 
     def configure(self, n_jobs: int = 1, parallel: Any = None, **options: Any) -> int:
         """Get ready for the calls of `parallel`."""
-        count = self.effective_n_jobs(n_jobs)
+        count = self._count_tasks(n_jobs)
         if count == 1 and not self.needs:
             raise FallbackToBackend(SequentialBackend(nesting_level=self.nesting_level))
-        if self._pool is not None and parallel is not self.parallel:
+        if self._open and parallel is not self.parallel:
             # Calls in the block of one `parallel_config` share its backend. Where one has not ended (a generator not
             # yet used up), the next gets a backend of its own.
             other = type(self)(nesting_level=self.nesting_level, inner_max_num_threads=self.inner_max_num_threads)
@@ -148,18 +172,21 @@ class SparkPoolBackend(AutoBatchingMixin, ParallelBackendBase):
         unknown = {*options, *getattr(self, "backend_kwargs", ())} - OPTIONS
         if unknown:
             raise TypeError(f"spark-pool has no option {', '.join(sorted(unknown))}")
-        self.parallel, self._options = parallel, options
         mmap_mode = options.get("mmap_mode")
         if mmap_mode not in (None, "r", "c"):
             raise ValueError(f"mmap_mode={mmap_mode!r}: workers on other machines cannot write to it, give 'r' or 'c'")
-        self._pool = Pool.take(spark_context(), self.needs)
-        self._pool.shared.max_nbytes, self._pool.shared.mmap_mode = options.get("max_nbytes"), mmap_mode
-        self._pool.begin(count, self.inner_max_num_threads or self.needs.get("cpus"))
+        spark_context()  # says what is missing before the first call is made ready
+        self.parallel, self._open, self._count = parallel, True, count
+        self._max_nbytes, self._mmap_mode = options.get("max_nbytes"), mmap_mode
         return max(count, 2)  # with 1, joblib would run the calls in this process
 
     def submit(self, func: Callable[[], list], callback: Callable | None = None) -> Future:
         """Queue a batch of calls."""
-        assert self._pool is not None
+        if self._pool is None:
+            # Not before: of what fails between `configure` and here joblib tells no backend, and it would stay busy.
+            self._pool = Pool.take(spark_context(), self.needs)
+            self._pool.shared.max_nbytes, self._pool.shared.mmap_mode = self._max_nbytes, self._mmap_mode
+            self._pool.begin(self._count, self.inner_max_num_threads or self.needs.get("cpus"))
         future = self._pool.submit(func)
         if callback is not None:
             future.add_done_callback(callback)
@@ -178,18 +205,18 @@ class SparkPoolBackend(AutoBatchingMixin, ParallelBackendBase):
 
     def terminate(self) -> None:
         """Leave the tasks to the next call, if one comes soon."""
+        self._open = False
         if self._pool is not None:
             self._pool.rest()
             self._pool = None
         self.reset_batch_stats()
 
     def abort_everything(self, ensure_ready: bool = True) -> None:
-        """Cancel what runs."""
+        """Cancel what runs; a next call of the same `parallel` takes a pool of its own."""
         if self._pool is not None:
             self._pool.kill()
+            self._pool.end_call()
             self._pool = None
-        if ensure_ready:
-            self.configure(n_jobs=self.parallel.n_jobs, parallel=self.parallel, **self._options)
 
 
 def spark_context() -> SparkContext:
@@ -201,10 +228,44 @@ def spark_context() -> SparkContext:
         )
     if os.getpid() != PROCESS:
         raise RuntimeError("spark-pool: this process was forked from the one that runs Spark, and cannot use it")
+    from pyspark import SparkContext
+
     context = SparkContext._active_spark_context
     if context is None or context._jsc is None:
         raise RuntimeError("spark-pool: no Spark session is running, start one with SparkSession.builder.getOrCreate()")
     return context
+
+
+def least_tasks(context: SparkContext) -> int:
+    """Wait once for the executors that a session promises; give what -1 is at least: 2 where others may come later."""
+    if context not in LEAST:
+        missing = "" if is_local(context) else missing_executors(context)
+        LEAST[context] = 2 if missing else 1
+        if missing:
+            warnings.warn(f"spark-pool: {missing}", stacklevel=2)
+    return LEAST[context]
+
+
+def missing_executors(context: SparkContext) -> str:
+    """Say why -1 may be fewer tasks than the cluster could run."""
+    if grows(context):
+        return (
+            "n_jobs=-1 is the slots of now, or 2, and dynamic allocation adds executors for tasks that wait: give"
+            " n_jobs the number of tasks that the cluster is to grow to"
+        )
+    get = context.getConf().get
+    promised = int(get("spark.executor.instances") or 0)
+    if not promised and get("spark.cores.max") and get("spark.executor.cores"):
+        promised = int(get("spark.cores.max") or 0) // int(get("spark.executor.cores") or 1)
+    infos, deadline = context._jsc.sc().statusTracker().getExecutorInfos, time.monotonic() + EXECUTOR_SECONDS
+    while (there := len(infos()) - 1) < promised and time.monotonic() < deadline:  # the driver is one of them
+        time.sleep(0.1)
+    if there >= promised:
+        return ""
+    return (
+        f"{there} of the {promised} executors that the session's settings promise are there after"
+        f" {EXECUTOR_SECONDS:g} seconds: n_jobs=-1 is the slots of now, or 2"
+    )
 
 
 def count_slots(context: SparkContext, needs: Mapping[str, int] | None = None) -> int:
@@ -213,7 +274,8 @@ def count_slots(context: SparkContext, needs: Mapping[str, int] | None = None) -
     slots: int = scala.maxNumConcurrentTasks(scala.resourceProfileManager().resourceProfileFromId(0))
     if slots and profile is not None:
         slots = scala.maxNumConcurrentTasks(profile._java_resource_profile)
-        if not slots:
+        # With dynamic allocation Spark starts executors of their own for such tasks, once they wait.
+        if not slots and not grows(context):
             raise RuntimeError(f"spark-pool: no executor has what a task needs: {needs}")
     return slots or 2
 
@@ -222,18 +284,40 @@ def make_profile(context: SparkContext, needs: Mapping[str, int] | None) -> Reso
     """Make what tells Spark what each task needs; None where that is what tasks of the session have."""
     if not needs:
         return None
-    if str(context.master).partition("[")[0] == "local":
+    if is_local(context):
         raise RuntimeError("spark-pool: Spark's local mode gives each task one core: no num_cpus_per_task, no GPUs")
-    requests = TaskResourceRequests()
-    for name, count in needs.items():
-        requests = requests.cpus(count) if name == "cpus" else requests.resource(name, count)
-    profile = ResourceProfileBuilder().require(requests).build
-    try:
-        context._jsc.sc().resourceProfileManager().addResourceProfile(profile._java_resource_profile)
-    except Py4JJavaError as error:
-        reason = error.java_exception.getMessage()
-        raise RuntimeError(f"spark-pool: Spark refuses tasks that need {dict(needs)}: {reason}") from None
-    return profile
+    # The same one each time: with dynamic allocation an executor serves no profile but its own.
+    known, kind = PROFILES.setdefault(context, {}), tuple(sorted(needs.items()))
+    if kind not in known:
+        from py4j.protocol import Py4JJavaError
+
+        requests = TaskResourceRequests()
+        for name, count in needs.items():
+            requests = requests.cpus(count) if name == "cpus" else requests.resource(name, count)
+        profile = ResourceProfileBuilder().require(requests).build
+        try:
+            context._jsc.sc().resourceProfileManager().addResourceProfile(profile._java_resource_profile)
+        except Py4JJavaError as error:
+            reason = error.java_exception.getMessage()
+            raise RuntimeError(f"spark-pool: Spark refuses tasks that need {dict(needs)}: {reason}") from None
+        known[kind] = profile
+        if grows(context):
+            warnings.warn(
+                f"spark-pool: with dynamic allocation tasks that need {dict(needs)} get executors of their own; where"
+                " others hold the cores, these have to be idle for spark.dynamicAllocation.executorIdleTimeout first",
+                stacklevel=2,
+            )
+    return known[kind]
+
+
+def is_local(context: SparkContext) -> bool:
+    """True where driver and executor are one process."""
+    return str(context.master).partition("[")[0] == "local"
+
+
+def grows(context: SparkContext) -> bool:
+    """True where Spark starts executors for tasks that wait, and ends idle ones (dynamic allocation)."""
+    return context._jsc.sc().executorAllocationManager().isDefined()
 
 
 # --- in this process ---
@@ -268,6 +352,7 @@ class Job:
         self.left: set[int] = set()
         self.links: set[Link] = set()
         self.connected = False
+        self.blamed = False  # a batch is known that took a worker with it
 
 
 class Pool:
@@ -336,12 +421,14 @@ class Pool:
     def end_call(self) -> None:
         """Free what the call shared; show its warnings, each of them once."""
         self.shared.clear()
-        shown, self.warnings = self.warnings, {}
-        for warning in shown:
+        with self.changed:
+            shown, self.warnings = self.warnings, {}
+        for text, category, *place in shown:
             try:
-                warnings.warn_explicit(*warning)
-            except Warning:  # a filter of "error" must not make a failure of work that is done
-                warnings.showwarning(*warning)
+                # Made without its `__init__`, which may want other arguments.
+                warnings.warn_explicit(category.__new__(category, text), category, *place)
+            except Exception:  # noqa: BLE001 - a filter of "error" must not make a failure of work that is done
+                warnings.showwarning(text, category, *place)
 
     def rest(self) -> None:
         """Wait for the next call, for a short while."""
@@ -370,11 +457,22 @@ class Pool:
     def _keep(self) -> None:
         """Let workers in until nobody needs the pool; then tidy up."""
         while not self._is_over():
-            with suppress(OSError):  # mostly TimeoutError
+            try:
                 link = Link(self.listener.accept()[0])
+                link.give_up_sending_after(seconds=120)
                 self.links.add(link)
                 self._start_thread(self._serve, link)
                 continue
+            except OSError as error:  # mostly TimeoutError
+                if error.errno in NO_MEANS:
+                    self._give_up(
+                        RuntimeError(
+                            f"spark-pool: this process cannot take the connection of a worker: {error}. Each takes two"
+                            f" open files (of {resource.getrlimit(resource.RLIMIT_NOFILE)[0]}, see ulimit -n): raise"
+                            " the limit or give a smaller n_jobs"
+                        )
+                    )
+                    time.sleep(0.1)  # the connection still waits, and accept() would fail again at once
             if self.idle and not self.waiting and count_jobs(self.context) > len(self.jobs):
                 self.hurry()
         self.listener.close()
@@ -389,6 +487,14 @@ class Pool:
             shutil.rmtree(folder, ignore_errors=True)
         with self.lock:
             self.known.remove(self)
+
+    def _give_up(self, error: Exception) -> None:
+        """Let nobody wait for tasks that cannot run; workers that are there end what they are at."""
+        with self.changed:
+            self.error = self.error or error
+            abandoned, self.waiting = list(self.waiting), deque()
+        for batch in abandoned:
+            batch.future.set_exception(self.error)
 
     def _is_over(self) -> bool:
         with self.lock:
@@ -445,20 +551,18 @@ class Pool:
 
     def _close_job(self, job: Job, problem: Any) -> None:
         """Start other tasks where they failed, unless that is hopeless: then nobody may wait for them."""
-        abandoned: list[Batch] = []
         with self.changed:
             del self.jobs[job.number]
             for link in job.links:  # Spark ends these too, two seconds later
                 link.hang_up()
+            error = None
             if problem is not None and not self.stopped:
-                self.failures += 1
-                self.error = self.error or self._hopeless(job, problem)
-            if self.error is not None:
-                abandoned, self.waiting = list(self.waiting), deque()
-            elif self.waiting:
+                self.failures += not job.blamed  # a batch that kills is given up when it has killed `TRIES` times
+                error = self._hopeless(job, problem)
+            if error is None and self.error is None and self.waiting:
                 self._start_missing_tasks()
-        for batch in abandoned:
-            batch.future.set_exception(self.error)
+        if error is not None:
+            self._give_up(error)
 
     def _hopeless(self, job: Job, problem: Any) -> Exception | None:
         error: Exception | None = None
@@ -508,15 +612,20 @@ class Pool:
         """
         with self.changed:
             self.workers.add(link)
-        told, answered = 0, deque[tuple[Batch, bytes]]()
+        with self.shared.news() as dropped:
+            self._feed_batches(link, job, seat, dropped)
+        link.send_bytes(b"")
+        link.recv_bytes()  # the worker hangs up first
+
+    def _feed_batches(self, link: Link, job: Job, seat: int, dropped: list[str]) -> None:
+        answered = deque[tuple[Batch, bytes]]()
         while (batch := self._next_batch(link, job, seat, wait=not answered)) is not None or answered:
             message = None if batch is None else self._message(batch)
             try:
                 if message is not None:
-                    dropped = self.shared.dropped[told:]
-                    told += len(dropped)
-                    if dropped:
-                        link.send_bytes(DROP + " ".join(dropped).encode())
+                    if names := dropped[:]:
+                        del dropped[: len(names)]  # others may have come meanwhile, at the end
+                        link.send_bytes(DROP + " ".join(names).encode())
                     link.send_bytes(message)
                 while answered:
                     self._settle(*answered.popleft())
@@ -530,8 +639,6 @@ class Pool:
                     self._lose(batch, job)
                 raise
             del batch, message
-        link.send_bytes(b"")
-        link.recv_bytes()  # the worker hangs up first
 
     def _message(self, batch: Batch) -> bytes | None:
         """Pickle a batch, unless that is done; None where it cannot be."""
@@ -588,6 +695,7 @@ class Pool:
         except Exception as error:  # noqa: BLE001 - of a class that only the workers can import
             done, value, warned = False, error, []
         with self.changed:
+            self.failures = 0
             self.warnings.update(dict.fromkeys(warned))
         # Outside the lock: joblib's callback submits the next batch.
         if done:
@@ -598,7 +706,9 @@ class Pool:
     def _lose(self, batch: Batch, job: Job) -> None:
         """Queue a batch again whose worker died, unless it is likely the batch that kills."""
         with self.changed:
-            batch.losses += job.number in self.jobs  # else Spark had already ended the worker together with others
+            if job.number in self.jobs:  # else Spark had already ended the worker together with others
+                batch.losses += 1
+                job.blamed = True
             error = self.error
             if error is None and batch.losses < TRIES:
                 self.waiting.appendleft(batch)
@@ -619,7 +729,7 @@ def listen(context: SparkContext) -> tuple[socket.socket, tuple[str, int]]:
     conf = context.getConf()
     host = str(conf.get("spark.driver.host")).strip("[]")
     bind = str(conf.get("spark.driver.bindAddress", host)).strip("[]")
-    if str(context.master).partition("[")[0] == "local":
+    if is_local(context):
         host = bind = "127.0.0.1"
     family, *_, address = socket.getaddrinfo(bind, 0, type=socket.SOCK_STREAM)[0]
     listener = socket.create_server(address[:2], family=family, backlog=1024)
@@ -630,7 +740,8 @@ def listen(context: SparkContext) -> tuple[socket.socket, tuple[str, int]]:
 def encrypts(context: SparkContext) -> bool:
     """True where Spark encrypts what travels between its processes."""
     settings = ("spark.network.crypto.enabled", "spark.ssl.rpc.enabled", "spark.authenticate.enableSaslEncryption")
-    wanted = any(context.getConf().get(name, "false") == "true" for name in settings)
+    get = context.getConf().get
+    wanted = any(str(get(name, "false")).strip().lower() == "true" for name in settings)  # as Spark reads it
     try:
         return wanted and bool(tls_context(server_side=True))
     except ssl.SSLError as error:
@@ -674,7 +785,7 @@ class Shared:
         self.numbers = itertools.count()
         self.entries: dict[int, Entry] = {}
         self.named: dict[str, Entry] = {}
-        self.dropped: list[str] = []
+        self.followers: list[list[str]] = []
         self.max_nbytes: int | None = None  # these two are joblib's settings for a call
         self.mmap_mode: str | None = None
 
@@ -722,7 +833,8 @@ class Shared:
             entry = self.entries.pop(key, None)
             if entry is not None and entry.pid is not None:
                 self.named.pop(entry.pid["name"])
-                self.dropped.append(entry.pid["name"])
+                for names in self.followers:
+                    names.append(entry.pid["name"])
 
     def raw(self, name: str) -> memoryview:
         """Give the bytes that travel."""
@@ -732,6 +844,18 @@ class Shared:
         array = entry.alive()
         # By way of bytes: dates, for one, have no buffer of their own.
         return np.ascontiguousarray(array.T if array.flags.fnc else array).reshape(-1).view(np.uint8).data
+
+    @contextmanager
+    def news(self) -> Iterator[list[str]]:
+        """Give what fills with the names that are forgotten meanwhile."""
+        names: list[str] = []
+        with self.lock:
+            self.followers.append(names)
+        try:
+            yield names
+        finally:
+            with self.lock:
+                self.followers = [other for other in self.followers if other is not names]
 
     def clear(self) -> None:
         """Forget all; workers hear of it with the next batch, or when they leave."""
@@ -818,6 +942,14 @@ class Link(Connection):
     def give_up_after(self, seconds: int) -> None:
         """Let reading fail after so many seconds; 0 is never."""
         self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", seconds, 0))
+
+    def give_up_sending_after(self, seconds: int) -> None:
+        """End the connection where the other side takes nothing for so long: TCP alone tries for a quarter of an hour.
+
+        For the driver alone. A worker's results may have to wait, for a driver that is at the user's own code.
+        """
+        if hasattr(socket, "TCP_USER_TIMEOUT"):
+            self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 1000 * seconds)
 
     def hang_up(self) -> None:
         """End the connection for both sides, whichever thread is reading."""
@@ -914,10 +1046,12 @@ def portable(error: BaseException) -> Any:
     """Wrap an exception so that it arrives with its traceback, as the cause that multiprocessing gives it."""
     sent = ExceptionWithTraceback(error, error.__traceback__)
     # Some cannot be made again by a call with their `args`, and some hold what cannot be pickled.
-    for sent.exc in (error, Dismantled(error), RuntimeError(f"{type(error).__name__}: {error}")):
+    for sent.exc in (error, Dismantled(error)):
         with suppress(Exception):
             pickle.loads(cloudpickle.dumps(sent))
-            break
+            return sent
+    # Not `str`, which may fail too.
+    sent.exc = RuntimeError("".join(traceback.format_exception_only(error)).strip())
     return sent
 
 
@@ -993,12 +1127,28 @@ class Store:
         with (self.folder / "fetching").open("a") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             if not path.exists():
-                self.link.send_bytes(NEED + name.encode())
-                with part.open("wb") as file:
-                    while chunk := self.link.recv_bytes():
-                        file.write(chunk)
+                try:
+                    with part.open("wb") as file:
+                        self._receive(name, file)
+                except OSError as error:
+                    where = f"{self.folder} on {socket.gethostname()}"
+                    error.add_note(f"Shared data of spark-pool go to {where}, a folder of spark.local.dir.")
+                    part.unlink(missing_ok=True)
+                    raise
                 part.replace(path)
         return path
+
+    def _receive(self, name: str, file: Any) -> None:
+        self.link.send_bytes(NEED + name.encode())
+        problem = None
+        while chunk := self.link.recv_bytes():
+            try:
+                if problem is None:
+                    file.write(chunk)
+            except OSError as error:
+                problem = error  # a full disk; the rest must be received, or it would be taken for the next batch
+        if problem is not None:
+            raise problem
 
 
 class NamedUnpickler(pickle.Unpickler):

@@ -26,7 +26,6 @@ Run it alone:  python one_pass_per_series.py
 
 from __future__ import annotations
 
-import math
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -35,11 +34,16 @@ import numpy as np
 import pyarrow as pa
 from one_pass_time_series_cv import (
     MAX_CONDITION,
+    MAX_FEATURES,
+    MOMENT_BYTES,
     Errors,
     Keys,
     OnePassTimeSeriesCrossValidator,
     Scan,
     Search,
+    UnsuitableError,
+    _best,
+    _checked_candidates,
     complaint_of,
     cross_validate,
     errors_by_prediction,
@@ -57,7 +61,8 @@ from pyspark.sql import DataFrame
 from pyspark.sql.pandas.types import from_arrow_schema
 from pyspark.sql.types import StructType
 
-cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers need not have this file
+for _name in (__name__, _best.__module__):  # workers need not have these files
+    cloudpickle.register_pickle_by_value(sys.modules[_name])
 
 
 def fit_each_series(cv: OnePassTimeSeriesCrossValidator, data: DataFrame, by: Sequence[str]) -> DataFrame:
@@ -66,7 +71,9 @@ def fit_each_series(cv: OnePassTimeSeriesCrossValidator, data: DataFrame, by: Se
     Parameters
     ----------
     cv : OnePassTimeSeriesCrossValidator
-        Estimator, candidates, evaluator and folds. All series share the calendar of the whole data.
+        Estimator, candidates, evaluator and folds, `foldWeights` and `refit`. All series share the calendar of the
+        whole data. Of `refit="last"` a series has the last of the folds that it has rows for. Other settings, such as
+        `parallelism`, do not matter; `collectSubModels` is refused.
     data : DataFrame
     by : sequence of str
         Names of the columns that tell the series apart.
@@ -77,7 +84,7 @@ def fit_each_series(cv: OnePassTimeSeriesCrossValidator, data: DataFrame, by: Se
         The columns `by`, and for each series: `bestIndex`, the number of its best candidate; `avgMetrics`, the mean
         metric of each candidate over the folds in which the series has rows to train on and to validate, NaN where a
         matrix has a condition number above MAX_CONDITION; `folds`, how many these are; `rows`; `coefficients` and
-        `intercept` of the best candidate fitted to all rows; and `problem`, null or why there is no model. It is
+        `intercept` of the best candidate fitted as `refit` says; and `problem`, null or why there is no model. It is
         computed when it is used: cache or write it to use it twice.
 
     Raises
@@ -86,22 +93,28 @@ def fit_each_series(cv: OnePassTimeSeriesCrossValidator, data: DataFrame, by: Se
         The estimator, the grid or the evaluator need more than moments, no column tells the series apart, or it has a
         name of the result.
     """
-    estimator, evaluator = cv.getOrDefault("estimator"), cv.getOrDefault("evaluator")
-    candidates = cv.getOrDefault("estimatorParamMaps")
-    reason = why_not(estimator, candidates, evaluator) if candidates else "there are no candidates"
-    if reason:
-        raise ValueError(f"moments do not suffice: {reason}. Fit the series one by one with TimeSeriesCrossValidator")
+    estimator: Any = cv.getEstimator()
+    evaluator: Any = cv.getEvaluator()
+    candidates = _checked_candidates(cv.getEstimatorParamMaps())
+    if cv.getCollectSubModels():
+        raise ValueError("the models of folds are not kept for series: leave out collectSubModels")
     if not by:
         raise ValueError("by is empty: name the columns that tell the series apart")
     if taken := [name for name in by if name.lower() in map(str.lower, TYPES)]:
         raise ValueError(f"the result has a column of its own named {taken[0]!r}: rename that of the data")
-    scan, search = Scan(data, estimator, evaluator), make_search(estimator, candidates, evaluator)
+    try:
+        if reason := why_not(estimator, candidates, evaluator):
+            raise UnsuitableError(reason)
+        search, scan = make_search(estimator, candidates, evaluator), Scan(data, estimator, evaluator)
+    except UnsuitableError as error:
+        text = f"moments do not suffice: {error}. Fit the series one by one with TimeSeriesCrossValidator"
+        raise ValueError(text) from error
     when, keys, _, ends = cv.windows_in_keys(scan)
-    larger = evaluator.isLargerBetter()
+    rules = evaluator.isLargerBetter(), cv.getOrDefault("foldWeights"), cv.getOrDefault("refit")
 
     def of_series(table: pa.Table) -> pa.Table:
         values = table.slice(0, 1).select(table.column_names[: len(by)])
-        found = fit_series(table.select(table.column_names[len(by) :]), keys, ends, search, larger)
+        found = fit_series(table.select(table.column_names[len(by) :]), keys, ends, search, *rules)
         for name, value in found.items():
             values = values.append_column(name, pa.array([value], TYPES[name]))
         return values
@@ -127,7 +140,15 @@ TYPES = {  # of the columns that the result has besides those of `by`
 }
 
 
-def fit_series(table: pa.Table, keys: Keys, ends: np.ndarray, search: Search, larger_better: bool) -> dict[str, Any]:
+def fit_series(
+    table: pa.Table,
+    keys: Keys,
+    ends: np.ndarray,
+    search: Search,
+    larger_better: bool,
+    fold_weights: str = "equal",
+    refit: str = "all",
+) -> dict[str, Any]:
     """Search the candidates of one series.
 
     Parameters
@@ -139,6 +160,8 @@ def fit_series(table: pa.Table, keys: Keys, ends: np.ndarray, search: Search, la
         The windows in keys.
     search : Search
     larger_better : bool
+    fold_weights : {"equal", "rows"}
+    refit : {"all", "last", "none"}
 
     Returns
     -------
@@ -148,36 +171,49 @@ def fit_series(table: pa.Table, keys: Keys, ends: np.ndarray, search: Search, la
     nothing = {"bestIndex": None, "avgMetrics": None, "folds": 0, "coefficients": None, "intercept": None}
     result: dict[str, Any] = {**nothing, "rows": table.num_rows, "problem": None}
     batches = table.to_batches()
-    blocks, account = sum_up(batches, keys, search.weightings, math.inf)
+    blocks, account = sum_up(batches, keys, search.weightings, MOMENT_BYTES)
     if complaint := complaint_of(account):
         return {**result, "problem": complaint}
-    assert blocks is not None
+    if blocks is None:
+        return {**result, "problem": f"more than MAX_FEATURES={MAX_FEATURES} features, or MOMENT_BYTES={MOMENT_BYTES}"}
     train, validation = blocks.moments[search.train], blocks.moments[search.validation]
-    usable = [fold for fold, counts in enumerate(rows_of_windows(blocks, ends)) if all(counts)]
+    counts = np.array(rows_of_windows(blocks, ends))
+    usable = np.flatnonzero(counts.all(axis=1))
+    if not len(usable):
+        return {**result, "problem": "no fold has rows to train on and to validate"}
     sides = [
         list(window_moments(blocks.keys, moments, ends[usable, at : at + 2]))
         for moments, at in ((train, 0), (validation, 2))
     ]
-    pairs = [pair for pair in zip(*sides, strict=True) if all(side.weight[0] > 0 for side in pair)]
-    if len(pairs) < len(usable):
+    pairs = list(zip(*sides, strict=True))
+    if not all(side.weight[0] > 0 for pair in pairs for side in pair):
         return {**result, "problem": "a fold has only rows of weight 0"}
-    if not pairs:
-        return {**result, "problem": "no fold has rows to train on and to validate"}
     outcome = cross_validate(pairs, search)
     metrics, safe = outcome.metrics, (outcome.condition <= MAX_CONDITION).all(axis=0)
     if not outcome.sure[:, safe].all():
         errors = errors_by_prediction(batches, keys, ends[usable, 2:], search, outcome)
         metrics = metrics_of(Errors(*errors), outcome.weights, outcome.totals, search.metric)
-    averages = np.where(safe, metrics.mean(axis=0), np.nan)
+    weights = counts[usable, 1] if fold_weights == "rows" else None
+    averages = np.where(safe, np.average(metrics, axis=0, weights=weights), np.nan)
     result |= {"folds": len(usable), "avgMetrics": averages.tolist()}
+    if not safe.any():
+        problem = f"condition numbers up to {outcome.condition.max():.1e}: raise regParam, or leave columns out"
+        flat = np.array([side.scatter[0, -1, -1] == 0 for side in sides[0]])
+        if np.isinf(outcome.condition[flat]).any():
+            problem = "the label is constant in train rows: Spark fits no penalty then, unless there is an intercept"
+        return {**result, "problem": problem}
     if np.isnan(averages).all():
-        worst = outcome.condition.max()
-        return {**result, "problem": f"condition numbers up to {worst:.1e}: raise regParam, or leave columns out"}
-    best = int((np.nanargmax if larger_better else np.nanargmin)(averages))
-    coefficients, intercept, condition = fit_one(merge(train), search.settings[best])
-    if condition > MAX_CONDITION:
-        return {**result, "problem": f"the condition number of all rows is {condition:.1e}"}
-    return {**result, "bestIndex": best, "coefficients": coefficients.tolist(), "intercept": intercept}
+        problem = f"the metric {search.metric} is NaN: r2 divides by the variance of the labels of a fold"
+        return {**result, "problem": problem}
+    result["bestIndex"] = best = _best(averages.tolist(), larger_better)
+    if refit == "none":
+        return result
+    coefficients, intercept, condition = fit_one(
+        merge(train) if refit == "all" else sides[0][-1], search.settings[best]
+    )
+    if not condition <= MAX_CONDITION:
+        return {**result, "bestIndex": None, "problem": f"the condition number of all rows is {condition:.1e}"}
+    return {**result, "coefficients": coefficients.tolist(), "intercept": intercept}
 
 
 # --- benchmark: delete from here on when copying ------------------------

@@ -59,7 +59,6 @@ from time_series_cv import (
     TimeSeriesCrossValidator,
     TimeSeriesCrossValidatorModel,
     Window,
-    _best,
     _instant,
     _literal,
     _tagged_jobs,
@@ -74,11 +73,15 @@ from time_series_cv import (
     time_column,
     unit_for,
 )
+from time_series_cv import _best as _best  # siblings of this file take both from here
+from time_series_cv import _checked_candidates as _checked_candidates
 
 MAX_CONDITION = 1e8  # of a penalised moment matrix. Rounding, 1e-16, then moves its coefficients by 1e-8 at most.
 MIN_SHARE = 1e-6  # least share of an error in the sizes of what it is added up from. Below, too few digits are left.
 MOMENT_BYTES = 2**30  # what the moments of all tasks together may take on the driver
-CHUNK_BYTES = 2**26  # of rows that a worker handles at a time, and of matrices that the driver does
+CHUNK_BYTES = 2**26  # of rows in no order that a worker handles at a time, and of matrices that the driver does
+ROWS_PER_KEY = 32  # rows in no order wait for others where a key has fewer of them: each key costs some microseconds
+MAX_FEATURES = 4096  # above, Spark's LinearRegression takes another solver, which scales x and y in another way
 
 _log = logging.getLogger(__name__)
 cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers need not have this file
@@ -88,7 +91,8 @@ cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers need not 
 #
 # Of rows z = (x, y), about their own mean. Sums of raw squares would lose all digits of a column such as 1e8 + noise.
 # A mean is kept as one of the rows plus a small shift, two doubles in place of one, for the same reason; and so a
-# column that is constant in a window has a variance of exactly 0 there.
+# column that is constant in a window has a variance of exactly 0 there. Values whose squares are infinite are no error
+# here: a fit to them has an infinite condition number.
 # ----------------------------------------------------------------------------------------------------------
 
 
@@ -126,21 +130,38 @@ def concatenate(parts: Sequence[Moments]) -> Moments:
 
 
 def merge(groups: Moments) -> Moments:
-    """Return the moments of all groups taken together, as one group.
+    """Return the moments of all groups taken together, as one group."""
+    return merge_by_key(np.zeros(len(groups.weight), dtype=np.int64), groups)[1]
+
+
+def merge_by_key(keys: np.ndarray, groups: Moments) -> tuple[np.ndarray, Moments]:
+    """Merge groups that have the same key; the keys come back in ascending order.
 
     The scatter is that within the groups plus that between them, which no digits cancel in: Chan, Golub & LeVeque,
     "Algorithms for computing the sample variance", The American Statistician 37 (1983), formula 2.1.
     """
-    if len(groups.weight) == 1:
-        return groups
-    groups = groups.take(groups.weight > 0) if np.any(groups.weight > 0) else groups.take(slice(0, 1))
-    point = groups.point[0]
-    means = groups.point - point + groups.shift
-    weight = groups.weight.sum()
-    mean = groups.weight @ means / (weight or 1.0)
-    means -= mean
-    scatter = groups.scatter.sum(axis=0) + (means.T * groups.weight) @ means
-    return Moments(np.array([weight]), groups.squares.sum(keepdims=True), point[None], mean[None], scatter[None])
+    if np.any(keys[1:] < keys[:-1]) or not groups.weight.all():
+        order = np.lexsort((groups.weight == 0, keys))  # of groups of weight 0 the point means nothing: never first
+        keys, groups = keys[order], groups.take(order)
+    starts = _starts(keys)
+    if len(starts) == len(keys):
+        return keys, groups
+    sizes = np.diff(starts, append=len(keys))
+    point = groups.point[starts]
+    with np.errstate(over="ignore", invalid="ignore"):
+        means = groups.point - np.repeat(point, sizes, axis=0) + groups.shift
+        means[groups.weight == 0] = 0.0
+        weight, squares, sums, scatter = (
+            np.add.reduceat(part, starts)
+            for part in (groups.weight, groups.squares, means * groups.weight[:, None], groups.scatter)
+        )
+        shift = sums / np.where(weight == 0, 1.0, weight)[:, None]
+        means -= np.repeat(shift, sizes, axis=0)
+        weighted = means * groups.weight[:, None]
+        for number, (start, size) in enumerate(zip(starts.tolist(), sizes.tolist(), strict=True)):
+            if size > 1:
+                scatter[number] += weighted[start : start + size].T @ means[start : start + size]
+    return keys[starts], Moments(weight, squares, point, shift, scatter)
 
 
 def moments_by_key(keys: np.ndarray, rows: np.ndarray, weights: np.ndarray | None) -> tuple[np.ndarray, Moments]:
@@ -155,29 +176,38 @@ def moments_by_key(keys: np.ndarray, rows: np.ndarray, weights: np.ndarray | Non
     """
     if weights is not None and not weights.all():
         keys, rows, weights = (array[weights > 0] for array in (keys, rows, weights))
-    order = np.argsort(keys, kind="stable")
-    keys, rows = keys[order], rows[order]
-    starts = np.flatnonzero(np.diff(keys, prepend=keys[:1] - 1))
+    keys, rows, weights = in_order(keys, rows, weights)
+    starts = _starts(keys)
     sizes = np.diff(starts, append=len(keys))
-    weight = np.ones(len(keys)) if weights is None else weights[order]
-    totals, squares = (np.add.reduceat(w, starts) if len(starts) else np.zeros(0) for w in (weight, weight**2))
+    totals = squares = sizes.astype(float)
+    every = np.ones(len(keys)) if weights is None else weights
+    if weights is not None and len(starts):
+        totals, squares = (np.add.reduceat(w, starts) for w in (weights, weights**2))
     point = rows[starts]
-    rows = rows - np.repeat(point, sizes, axis=0)
-    sums = np.add.reduceat(rows * weight[:, None], starts) if len(starts) else point
-    means = sums / totals[:, None]
-    rows -= np.repeat(means, sizes, axis=0)
-    weighted = rows if weights is None else rows * weight[:, None]
-    scatter = np.empty((len(starts), rows.shape[1], rows.shape[1]))
-    for number, (start, size) in enumerate(zip(starts, sizes, strict=True)):
-        np.matmul(weighted[start : start + size].T, rows[start : start + size], out=scatter[number])
-    return keys[starts], Moments(totals, squares, point, means, scatter)
+    shift, scatter = np.empty_like(point), np.empty((*point.shape, point.shape[1]))
+    with np.errstate(over="ignore", invalid="ignore"):
+        # The rows of a key are few enough to stay in the processor's cache from one line to the next.
+        for number, (start, size) in enumerate(zip(starts.tolist(), sizes.tolist(), strict=True)):
+            part, weight = rows[start : start + size] - point[number], every[start : start + size]
+            shift[number] = weight @ part / totals[number]
+            part -= shift[number]
+            np.matmul(part.T if weights is None else part.T * weight, part, out=scatter[number])
+    return keys[starts], Moments(totals, squares, point, shift, scatter)
 
 
-def merge_by_key(keys: np.ndarray, groups: Moments) -> tuple[np.ndarray, Moments]:
-    """Merge groups that have the same key; the keys come back in ascending order."""
-    order = np.argsort(keys, kind="stable")
-    distinct, starts = np.unique(keys[order], return_index=True)
-    return distinct, concatenate([merge(groups.take(part)) for part in np.split(order, starts[1:])])
+def _starts(keys: np.ndarray) -> np.ndarray:
+    """Return where a key begins that differs from the one before; keys are in order."""
+    return np.flatnonzero(np.diff(keys, prepend=keys[:1] - 1))
+
+
+def in_order(keys: np.ndarray, *others: np.ndarray | None) -> list[Any]:
+    """Return keys in ascending order, and other arrays (or None) in the same order."""
+    if not np.any(keys[1:] < keys[:-1]):
+        return [keys, *others]
+    places = keys - keys.min()
+    # Numbers of sixteen bits are sorted by their digits, in a tenth of the time.
+    order = np.argsort(places.astype(np.uint16) if places.max() < 2**16 else places, kind="stable")
+    return [None if array is None else array.take(order, axis=0) for array in (keys, *others)]
 
 
 # ----------------------------------------------------------------------------------------------------------
@@ -201,7 +231,8 @@ def fit_settings(train: Moments, settings: Sequence[Setting]) -> tuple[np.ndarra
     -------
     coefficients : ndarray of shape (k, settings, d - 1)
     condition : ndarray of shape (k, settings)
-        Condition number of the matrix that was solved; infinite where no solution was found, or Spark refuses to fit.
+        Condition number of the matrix that was solved; infinite where no solution was found, where the moments are too
+        large for a double, or where Spark refuses to fit.
 
     Notes
     -----
@@ -211,6 +242,13 @@ def fit_settings(train: Moments, settings: Sequence[Setting]) -> tuple[np.ndarra
     w**2 / 2), with w divided by std(x) in it without `standardization`. A column that is constant gets 0. Source:
     org.apache.spark.ml.optim.WeightedLeastSquares of Spark 4.0.
     """
+    infinite = ~np.isfinite(train.scatter).all(axis=(1, 2))
+    if infinite.any():  # solved as if it were some other matrix: eigh refuses infinity
+        train = train._replace(
+            scatter=np.where(infinite[:, None, None], np.eye(train.shift.shape[1]), train.scatter),
+            shift=np.where(infinite[:, None], 0.0, train.shift),
+            point=np.where(infinite[:, None], 0.0, train.point),
+        )
     width = train.shift.shape[1] - 1
     shape = len(train.weight), len(settings)
     coefficients, condition = np.zeros((*shape, width)), np.ones(shape)
@@ -234,10 +272,13 @@ def fit_settings(train: Moments, settings: Sequence[Setting]) -> tuple[np.ndarra
             for i, solution, number in zip(chosen, *found, strict=True):
                 coefficients[:, i] = np.where(constant, 0.0, solution * scale[:, -1:] / scale[:, :-1])
                 condition[:, i] = number
-        # A constant y: Spark fits the mean alone. Without an intercept it scales by the mean, or refuses: not done.
+        # A constant y: Spark fits the mean alone. Without an intercept it fits as always, but refuses a penalty.
+        alone = flat & (intercept | (means[:, -1] == 0))
         for i in [i for i, s in enumerate(settings) if s.fitIntercept == intercept]:
-            coefficients[flat, i] = 0.0
-            condition[flat, i] = np.where(intercept | (means[flat, -1] == 0), 1.0, np.inf)
+            coefficients[alone, i] = 0.0
+            condition[alone, i] = 1.0
+            condition[flat & ~alone & (settings[i].regParam > 0), i] = np.inf
+    condition[infinite] = np.inf
     return coefficients, condition
 
 
@@ -457,7 +498,7 @@ class Keys(NamedTuple):
             return when
         if self.kind == "date":
             return (when - _EPOCH.date()).days
-        return (when - (_EPOCH if when.tzinfo is None else _EPOCH.astimezone(when.tzinfo))) // timedelta(microseconds=1)
+        return (when - _EPOCH) // timedelta(microseconds=1)
 
     def time(self, stored: int) -> Any:
         """Return a stored time as a date, a datetime without a zone, or a number."""
@@ -488,20 +529,8 @@ class Found(NamedTuple):
     full: bool
 
 
-def arrays_to_matrix(arrays: pa.ListArray) -> list[np.ndarray]:
-    """Return arrays of numbers, none of them null, as matrices, a row for each array.
-
-    There is one matrix, unless the arrays are of different sizes.
-    """
-    lengths = pc.list_value_length(arrays).to_numpy()
-    if (lengths != lengths[0]).any():
-        return [np.zeros((1, width)) for width in set(lengths.tolist())]
-    return [arrays.flatten().to_numpy().reshape(len(lengths), -1)]
-
-
-def _joined(parts: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    keys, rows, weights = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
-    return keys, rows, weights
+def _joined(parts: Sequence[tuple[np.ndarray, ...]]) -> tuple[np.ndarray, ...]:
+    return tuple(np.concatenate(arrays) for arrays in zip(*parts, strict=True)) if len(parts) > 1 else parts[0]
 
 
 class _Reader:
@@ -513,21 +542,29 @@ class _Reader:
         self.features: set[int] = set()
         self.ends: list[Any] = []
 
-    def chunks(self, batches: Iterable[pa.RecordBatch]) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-        """Yield keys, rows (x, y) and weights of some rows at a time; nothing more once a problem was found."""
-        kept: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+    def chunks(self, batches: Iterable[pa.RecordBatch]) -> Iterator[list[np.ndarray]]:
+        """Yield keys in order, rows (x, y) and weights of some rows at a time; nothing more once there is a problem.
+
+        A batch at a time, so that Spark makes the next one meanwhile, and the processor's cache has this one. Only
+        where the keys of a batch are many and in no order, several are handled together.
+        """
+        kept: list[tuple[np.ndarray, ...]] = []
         for batch in batches:
             part = self.read(batch)
             if part is None:
                 continue
+            keys = part[0]
+            if np.all(keys[1:] >= keys[:-1]) or len(keys) > ROWS_PER_KEY * np.ptp(keys):
+                yield in_order(*part)
+                continue
             kept.append(part)
             if sum(rows.nbytes for _, rows, _ in kept) > CHUNK_BYTES:
-                yield _joined(kept)
+                yield in_order(*_joined(kept))
                 kept = []
         if kept:
-            yield _joined(kept)
+            yield in_order(*_joined(kept))
 
-    def read(self, batch: pa.RecordBatch) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
+    def read(self, batch: pa.RecordBatch) -> tuple[np.ndarray, ...] | None:
         """Return keys, rows and weights, or None where a problem was found in this batch or an earlier one."""
         if not batch.num_rows:
             return None
@@ -538,17 +575,20 @@ class _Reader:
         self.problems += nulls
         if any(nulls):
             return None
-        when, y = times.to_numpy(), label.to_numpy()
-        matrices = arrays_to_matrix(features)
-        self.features |= {matrix.shape[1] for matrix in matrices}
+        when, y, x = times.to_numpy(), label.to_numpy(), features.flatten().to_numpy()
+        lengths = np.diff(features.offsets.to_numpy())
+        self.features |= set(np.unique(lengths).tolist())
         w = np.stack([weight.to_numpy() for weight in weights]) if weights else np.zeros((0, len(y)))
         bad_weights = int((~(np.isfinite(w) & (w >= 0))).any(axis=0).sum())
-        bad_vectors = int((~np.isfinite(matrices[0]).all(axis=1)).sum())
+        bad = ~np.isfinite(x)
+        bad_vectors = len(np.unique(np.repeat(np.arange(len(y)), lengths)[bad])) if bad.any() else 0
         self.problems += [int(np.isnan(when).sum()), int((~np.isfinite(y)).sum()), bad_vectors, bad_weights]
         self.ends = [min([*self.ends, when.min().item()]), max([*self.ends, when.max().item()])]
         if self.problems.any() or len(self.features) > 1:
             return None
-        return self.keys.of(when), np.column_stack([matrices[0], y]), w.T
+        rows = np.empty((len(y), lengths[0] + 1))
+        rows[:, :-1], rows[:, -1] = x.reshape(len(y), -1), y
+        return self.keys.of(when), rows, w.T
 
     def found(self, full: bool) -> Found:
         """Return the account of all batches."""
@@ -563,17 +603,23 @@ def sum_up(
     A weighting is the number of a column of weights, or None where each row counts as one.
     """
     reader = _Reader(keys)
-    blocks: Blocks | None = None
-    full = False
+    parts: list[Blocks] = []
+    full, allowed = False, float(CHUNK_BYTES)
     for key, rows, weights in reader.chunks(batches):
-        distinct, counts = np.unique(key, return_counts=True)
-        full = full or moment_bytes(len(distinct), rows.shape[1], len(weightings)) > most_bytes
+        starts, bytes_of_key = _starts(key), moment_bytes(1, rows.shape[1], len(weightings))
+        full = full or rows.shape[1] > MAX_FEATURES + 1 or len(starts) * bytes_of_key > most_bytes
         if full:
+            parts = []
             continue
         each = [moments_by_key(key, rows, None if way is None else weights[:, way]) for way in weightings]
-        new = Blocks(distinct, counts, [_at(distinct, *found) for found in each])
-        blocks = merge_blocks([blocks, new] if blocks else [new])
-        full = moment_bytes(len(blocks.keys), rows.shape[1], len(weightings)) > most_bytes
+        distinct, counts = key[starts], np.diff(starts, append=len(key))
+        parts.append(Blocks(distinct, counts, [_at(distinct, *found) for found in each]))
+        if sum(len(part.keys) for part in parts) * bytes_of_key > allowed:  # many of them may be for the same keys
+            parts = [merge_blocks(parts)]
+            full = (kept := len(parts[0].keys) * bytes_of_key) > most_bytes
+            allowed = CHUNK_BYTES + 2 * kept
+    blocks = merge_blocks(parts) if parts and not full else None
+    full = full or (blocks is not None and len(blocks.keys) * bytes_of_key > most_bytes)
     return (None if full else blocks), reader.found(full)
 
 
@@ -598,8 +644,6 @@ def merge_blocks(parts: Sequence[Blocks]) -> Blocks:
     keys, group = np.unique(every, return_inverse=True)
     rows = np.bincount(group, np.concatenate([part.rows for part in parts])).astype(np.int64)
     ways = [concatenate(moments) for moments in zip(*(part.moments for part in parts), strict=True)]
-    if len(keys) == len(every):
-        return Blocks(keys, rows, [moments.take(np.argsort(every)) for moments in ways])
     return Blocks(keys, rows, [merge_by_key(every, moments)[1] for moments in ways])
 
 
@@ -637,18 +681,32 @@ def window_moments(keys: np.ndarray, moments: Moments, windows: np.ndarray) -> I
     """Yield the moments of each window; keys are in ascending order, windows are pairs of keys [from, to).
 
     Each window is the sum of its stretches between two ends of windows, never a difference of two sums, which would
-    lose digits. Windows that expand begin with the sum of the one before.
+    lose digits. A window that goes on from the one before has two parts: of those stretches that were there when it
+    began anew, `front` has the sums of the last one, the last two and so on; `back` is the sum of those that came
+    since. So however many windows a stretch lies in, it is added twice.
     """
     places = np.searchsorted(keys, windows)
     cuts = np.unique(places)
-    stretches = [merge(moments.take(slice(low, high))) for low, high in itertools.pairwise(cuts)]
-    before: tuple[int, int, Moments] | None = None
+    inside = slice(cuts[0], cuts[-1])
+    _, stretches = merge_by_key(np.repeat(np.arange(len(cuts) - 1), np.diff(cuts)), moments.take(inside))
+    each = [stretches.take(slice(i, i + 1)) for i in range(len(cuts) - 1)]
+    front: list[Moments] = []
+    back: list[Moments] = []
+    begin, middle, end = 0, 0, 0
     for low, high in np.searchsorted(cuts, places).tolist():
-        parts = stretches[low:high]
-        if before is not None and before[0] == low and before[1] <= high:
-            parts = [before[2], *stretches[before[1] : high]]
-        before = low, high, merge(concatenate(parts))
-        yield before[2]
+        if not (begin <= low < middle and end <= high):
+            middle = end = high
+            front, back = list(itertools.accumulate(each[low:high][::-1], together)), []
+        for stretch in each[end:high]:
+            back = [together(*back, stretch)]
+        begin, end = low, high
+        del front[middle - low :]
+        yield together(front[-1], *back)
+
+
+def together(*parts: Moments) -> Moments:
+    """Return the moments of all groups of all parts, as one group."""
+    return merge(concatenate(parts)) if len(parts) > 1 else parts[0]
 
 
 class Search(NamedTuple):
@@ -669,14 +727,16 @@ class Outcome(NamedTuple):
     coefficients: np.ndarray
     condition: np.ndarray
     sure: np.ndarray  # whether the metric has enough digits
-    references: np.ndarray  # means of the train rows, of shape (folds, features + 1)
-    label_means: np.ndarray  # of the validation rows, of shape (folds,) like the next two
+    points: np.ndarray  # one of the train rows, of shape (folds, features + 1)
+    shifts: np.ndarray  # their mean minus that point
+    label_means: np.ndarray  # of the validation rows minus that point, of shape (folds,) like the next two
     weights: np.ndarray  # sums over the validation rows
     totals: np.ndarray  # what r2 divides by
 
     def intercepts(self, settings: Sequence[Setting]) -> np.ndarray:
         """Return the intercepts, of shape (folds, settings)."""
-        fitted = self.references[:, -1:] - (self.coefficients * self.references[:, None, :-1]).sum(axis=2)
+        means = self.points + self.shifts
+        fitted = means[:, -1:] - (self.coefficients * means[:, None, :-1]).sum(axis=2)
         return np.where([setting.fitIntercept for setting in settings], fitted, 0.0)
 
 
@@ -689,20 +749,22 @@ def cross_validate(pairs: Iterable[tuple[Moments, Moments]], search: Search) -> 
         if not (train.weight.all() and validation.weight.all()):
             raise ValueError("a fold has only rows of weight 0: move its windows or make them longer")
         coefficients, condition = fit_settings(train, search.settings)
-        errors, sizes = errors_of(train, validation, search.settings, coefficients)
+        with np.errstate(over="ignore", invalid="ignore"):
+            errors, sizes = errors_of(train, validation, search.settings, coefficients)
+        condition[~np.isfinite(errors.squared + errors.explained)] = np.inf
         which = 1 if search.metric == "var" else 0
         sure = (errors[which] >= MIN_SHARE * sizes[which]) & (search.metric != "mae")
-        label_means = (validation.point + validation.shift)[:, -1]
+        label_means = (validation.point - train.point + validation.shift)[:, -1]
         weight = validation.weight
         # Spark multiplies its unbiased variance by weight - 1, which is the scatter only where all weights are 1.
         with np.errstate(divide="ignore", invalid="ignore"):
             unbiased = (weight - 1) / (weight - validation.squares / weight)
         totals = validation.scatter[:, -1, -1] * np.where(weight == validation.squares, 1.0, unbiased)
         if search.through_origin:
-            totals = validation.scatter[:, -1, -1] + weight * label_means**2
+            totals = validation.scatter[:, -1, -1] + weight * (validation.point + validation.shift)[:, -1] ** 2
         metrics = metrics_of(errors, validation.weight, totals, search.metric)
-        references = train.point + train.shift
-        parts.append((metrics, coefficients, condition, sure, references, label_means, validation.weight, totals))
+        found = metrics, coefficients, condition, sure, train.point, train.shift, label_means, validation.weight, totals
+        parts.append(found)
     return Outcome(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
 
 
@@ -715,14 +777,17 @@ def errors_by_prediction(
     intercept = np.array([setting.fitIntercept for setting in search.settings])
     way = search.weightings[search.validation]
     for key, rows, weights in _Reader(keys).chunks(batches):
-        order = np.argsort(key, kind="stable")
-        key, rows = key[order], rows[order]
-        weight = np.ones(len(key)) if way is None else weights[order, way]
+        weight = np.ones(len(key)) if way is None else weights[:, way]
         for fold, (low, high) in enumerate(np.searchsorted(key, windows)):
-            here, w = rows[low:high], weight[low:high, None]
-            # About the mean of the train rows, where an intercept makes the error 0: an offset costs no digits.
-            origin = outcome.references[fold]
-            error = (here - origin) @ residual[fold].T + np.where(intercept, 0.0, residual[fold] @ origin)
+            if low == high:
+                continue
+            w = weight[low:high, None]
+            # About the mean of the train rows, where an intercept makes the error 0. Their point is near to the rows,
+            # so that the difference is exact: an offset costs no digits.
+            here = rows[low:high] - outcome.points[fold]
+            mean = outcome.points[fold] + outcome.shifts[fold]
+            error = (here - outcome.shifts[fold]) @ residual[fold].T
+            error += np.where(intercept, 0.0, residual[fold] @ mean)
             explained = here[:, -1:] - outcome.label_means[fold] - error
             sums[:, fold] += [(w * part).sum(axis=0) for part in (error**2, explained**2, np.abs(error))]
     return sums
@@ -733,7 +798,10 @@ def errors_by_prediction(
 # ----------------------------------------------------------------------------------------------------------
 
 _GRID = {*Setting._fields, "maxIter", "tol"}  # the last two say when Spark stops, and nothing here depends on them
-MAX_FEATURES = 4096  # above, Spark's LinearRegression takes another solver, which scales x and y in another way
+
+
+class UnsuitableError(Exception):
+    """Says why the moments of the rows do not suffice. The estimators then leave the work to Spark's own fits."""
 
 
 def why_not(estimator: Any, candidates: Sequence[Mapping[Param, Any]], evaluator: Any) -> str | None:
@@ -754,12 +822,15 @@ def why_not(estimator: Any, candidates: Sequence[Mapping[Param, Any]], evaluator
 def make_search(
     estimator: LinearRegression, candidates: Sequence[Mapping[Param, Any]], evaluator: RegressionEvaluator
 ) -> Search:
-    """Read the params of estimator, grid and evaluator."""
+    """Read the params of estimator, grid and evaluator; raise ValueError where Spark would refuse a penalty."""
     settings = []
-    for params in candidates:
+    for number, params in enumerate(candidates):
         values = {name: estimator.getOrDefault(name) for name in Setting._fields}
         values |= {param.name: value for param, value in params.items() if param.name in values}
         settings.append(Setting(*values.values()))
+        for name, most in (("regParam", np.inf), ("elasticNetParam", 1.0)):
+            if not 0 <= values[name] <= most:
+                raise ValueError(f"candidate {number}: {name} is {values[name]}, give a number from 0 to {most}")
     columns = [_weight_column(estimator), _weight_column(evaluator)]
     ways = list(dict.fromkeys(columns))
     names = [name for name in ways if name]
@@ -778,16 +849,19 @@ class Scan:
     def __init__(self, dataset: DataFrame, estimator: LinearRegression, evaluator: RegressionEvaluator) -> None:
         weights = filter(None, dict.fromkeys([_weight_column(estimator), _weight_column(evaluator)]))
         label = F.col(estimator.getLabelCol()).cast("double")
-        self.features, kind = column_and_type(dataset, estimator.getFeaturesCol())
+        name = estimator.getFeaturesCol()
+        self.features, kind = column_and_type(dataset, name)
         # As arrays: Spark asks a batch for its size after each row, which takes a batch of vectors the longer the more
         # rows it has.
         vectors = F.when(self.features.isNotNull(), vector_to_array(self.features))
         self.columns = [label, vectors, *(F.col(name).cast("double") for name in weights)]
         self.dataset = dataset
         if not isinstance(kind, VectorUDT):
-            raise ValueError(f"the column {estimator.getFeaturesCol()} does not hold vectors: use VectorAssembler")
+            raise ValueError(f"the column {name} does not hold vectors: use VectorAssembler")
+        self.width = _width(dataset.schema[name].metadata) if name in dataset.columns else None
+        self.check_width()
         self.slots = _slots(dataset.sparkSession)
-        self.most_bytes = MOMENT_BYTES / (self.slots or 16)
+        self.most_bytes = _result_bytes(dataset.sparkSession) / (self.slots or 16)
 
     def column(self, name: str) -> Column:
         """Return the column of that very name, dots and all."""
@@ -803,6 +877,8 @@ class Scan:
         table = self._rows(when).mapInArrow(task, "key long, rows long, data binary").toArrow()
         blocks, found = _from_table(table, len(weightings))
         _complain(found)
+        self.width = max(found.features)
+        self.check_width()
         return blocks, found
 
     def errors(self, when: Column, keys: Keys, windows: np.ndarray, search: Search, outcome: Outcome) -> Errors:
@@ -816,6 +892,29 @@ class Scan:
         found = [np.frombuffer(data) for data in table["data"].to_pylist()]
         return Errors(*np.sum(found, axis=0).reshape(3, *outcome.metrics.shape))
 
+    def check_width(self) -> None:
+        """Raise UnsuitableError where there are more features than Spark's solver for moments takes, if that is known."""
+        if self.width is not None and self.width > MAX_FEATURES:
+            raise UnsuitableError(f"there are {self.width} features, more than MAX_FEATURES={MAX_FEATURES}")
+
+    def find_width(self) -> int:
+        """Return the number of features, for which the first row is read where nothing else tells it."""
+        if self.width is None:
+            vector = self.dataset.select(self.features).head()
+            self.width = vector[0].size if vector and vector[0] is not None else 0
+            self.check_width()
+        return self.width
+
+    def say_memory(self, unit: Any, search: Search) -> None:
+        """Say how much memory the moments of each unit of time will take, and how much all of them may."""
+        each = "" if self.width is None else f"{moment_bytes(1, self.width + 1, len(search.weightings)) / 2**10:.1f} KB"
+        _log.info(
+            "moments take %s for each unit of time (%s) in each task, and at most %.0f MB there",
+            each or "8 bytes times the square of the number of features",
+            unit,
+            self.most_bytes / 2**20,
+        )
+
     def check_memory(self, keys: int, features: int, search: Search) -> None:
         """Say how much memory the moments will take; raise ValueError where that is too much."""
         needed = moment_bytes(keys, features + 1, len(search.weightings))
@@ -823,8 +922,9 @@ class Scan:
         _log.info(text)
         if needed > self.most_bytes:
             raise ValueError(
-                f"{text}, and MOMENT_BYTES={MOMENT_BYTES} allows {self.most_bytes / 2**20:.0f}: take fewer folds, raise"
-                " one_pass_time_series_cv.MOMENT_BYTES, or use TimeSeriesCrossValidator"
+                f"{text}, and MOMENT_BYTES={MOMENT_BYTES} and spark.driver.maxResultSize allow"
+                f" {self.most_bytes / 2**20:.0f}: take fewer folds, raise one_pass_time_series_cv.MOMENT_BYTES and"
+                " spark.driver.maxResultSize, or use TimeSeriesCrossValidator"
             )
 
     def _rows(self, when: Column) -> DataFrame:
@@ -837,6 +937,22 @@ def _slots(session: SparkSession) -> int | None:
     if is_remote() or session.conf.get("spark.dynamicAllocation.enabled", "false") == "true":
         return None
     return session.sparkContext.defaultParallelism
+
+
+def _width(metadata: Mapping[str, Any]) -> int | None:
+    """Return the number of features that the metadata of a vector column tell, or None where they tell nothing."""
+    attributes = metadata.get("ml_attr", {})
+    if "num_attrs" in attributes:
+        return int(attributes["num_attrs"])
+    return sum(map(len, attributes["attrs"].values())) if "attrs" in attributes else None
+
+
+def _result_bytes(session: SparkSession) -> float:
+    """Return what the moments of all tasks may take: MOMENT_BYTES, or less where Spark takes no such results."""
+    text = str(session.conf.get("spark.driver.maxResultSize", "1g")).strip().lower()
+    number, unit = text.rstrip("bkmgtp"), text.rstrip("b")[-1:]
+    most = float(number) * 1024 ** max("kmgtp".find(unit) + 1, 0)
+    return min(MOMENT_BYTES, 0.9 * most) if most else MOMENT_BYTES  # 0 is no limit; a tenth is for the rest
 
 
 def complaint_of(found: Found) -> str | None:
@@ -880,53 +996,65 @@ class OnePassTimeSeriesCrossValidator(TimeSeriesCrossValidator):
     close that its errors drown in rounding, take another pass, which predicts for all candidates at once.
 
     Candidates whose matrix has a condition number above MAX_CONDITION in a fold are left to `TimeSeriesCrossValidator`,
-    with a warning; so is everything where the estimator, the grid or the evaluator need more than moments. Only then do
-    `parallelism`, `foldParallelism`, `errorScore` and `cacheData` matter.
+    with a warning; so is everything where the estimator, the grid or the evaluator need more than moments, with more
+    than MAX_FEATURES features, and with collectSubModels over Spark Connect. Only then do `parallelism`,
+    `foldParallelism`, `errorScore` and `cacheData` matter.
+
+    Evaluators other than Spark's `RegressionEvaluator` are left to it because nobody knows what they do with a frame of
+    predictions: they have to be called for each fold and candidate, with Spark jobs of their own. So are evaluators
+    with a labelCol or predictionCol other than the estimator's.
 
     The best model has the coefficients that follow from the moments, and no training summary. Elastic nets are at the
     optimum, which Spark's approach as far as `tol` says. Each FoldResult has an equal share of all seconds.
 
     All rows have to suit Spark's `LinearRegression`, also those outside of the folds: no label, feature or weight may
-    be null, NaN or infinite, and no weight negative.
+    be null, NaN or infinite, and no weight negative. `TimeSeriesCrossValidator` looks only at those in its folds, and
+    with refit="all" at all of them in the end.
     """
 
     def _fit(self, dataset: DataFrame) -> TimeSeriesCrossValidatorModel:
-        estimator, evaluator = self._require("estimator"), self._require("evaluator")
-        candidates = self.getOrDefault("estimatorParamMaps")
-        reason = why_not(estimator, candidates, evaluator) if candidates else "there are none"
-        if reason:
-            return self._fit_all_in_pool(dataset, reason)
-        with _tagged_jobs(dataset.sparkSession, self.uid):
-            began = time.perf_counter()
-            scan, search = Scan(dataset, estimator, evaluator), make_search(estimator, candidates, evaluator)
-            found = self._pass(scan, search)
-            if (features := found.blocks.moments[0].point.shape[1] - 1) > MAX_FEATURES:
-                return self._fit_all_in_pool(dataset, f"there are {features} features")
-            folds = folds_with_rows(found.windows, rows_of_windows(found.blocks, found.ends))
-            moments = [found.blocks.moments[way] for way in (search.train, search.validation)]
-            sides = [window_moments(found.blocks.keys, moments[i], found.ends[:, 2 * i : 2 * i + 2]) for i in (0, 1)]
-            outcome = cross_validate(zip(*sides, strict=True), search)
-            fitted = time.perf_counter()
-            unsafe = (outcome.condition > MAX_CONDITION).any(axis=0)
-            metrics = outcome.metrics.copy()
-            if not outcome.sure[:, ~unsafe].all():
-                errors = scan.errors(found.when, found.keys, found.ends[:, 2:], search, outcome)
-                metrics = metrics_of(errors, outcome.weights, outcome.totals, search.metric)
-            shares = [(fitted - began) / metrics.size, (time.perf_counter() - fitted) / metrics.size]
-            results = {
-                (fold.fold, candidate): FoldResult(fold.fold, candidate, metric, shares[0], shares[1], None, *fold[1:])
-                for fold, row in zip(folds, metrics.tolist(), strict=True)
-                for candidate, metric in enumerate(row)
-            }
-            models = self._sub_models(outcome, search)
-            if unsafe.any():
-                self._fit_some_in_pool(dataset, np.flatnonzero(unsafe).tolist(), outcome, results, models)
-            return self._conclude(scan, found, search, results, models)
-
-    def _fit_all_in_pool(self, dataset: DataFrame, reason: str) -> TimeSeriesCrossValidatorModel:
-        if self.getOrDefault("estimatorParamMaps"):
-            warnings.warn(f"moments do not suffice: {reason}. All is left to TimeSeriesCrossValidator", stacklevel=4)
+        estimator, evaluator, candidates = self._require("estimator"), self._require("evaluator"), self._candidates()
+        try:
+            if reason := why_not(estimator, candidates, evaluator):
+                raise UnsuitableError(reason)
+            if is_remote() and self.getOrDefault("collectSubModels"):
+                raise UnsuitableError(
+                    "models cannot be made of coefficients over Spark Connect: leave out collectSubModels"
+                )
+            with _tagged_jobs(dataset.sparkSession, self.uid):
+                search = make_search(estimator, candidates, evaluator)
+                return self._fit_in_one_pass(dataset, Scan(dataset, estimator, evaluator), search)
+        except UnsuitableError as error:
+            why = str(error)
+        warnings.warn(f"moments do not suffice: {why}. All is left to TimeSeriesCrossValidator", stacklevel=3)
         return super()._fit(dataset)
+
+    def _candidates(self) -> list[dict[Param, Any]]:
+        return _checked_candidates(self.getOrDefault("estimatorParamMaps"))
+
+    def _fit_in_one_pass(self, dataset: DataFrame, scan: Scan, search: Search) -> TimeSeriesCrossValidatorModel:
+        began = time.perf_counter()
+        found = self._pass(scan, search)
+        folds = folds_with_rows(found.windows, rows_of_windows(found.blocks, found.ends))
+        moments = [found.blocks.moments[way] for way in (search.train, search.validation)]
+        sides = [window_moments(found.blocks.keys, moments[i], found.ends[:, 2 * i : 2 * i + 2]) for i in (0, 1)]
+        outcome = cross_validate(zip(*sides, strict=True), search)
+        fitted = time.perf_counter()
+        unsafe = ~(outcome.condition <= MAX_CONDITION).all(axis=0)
+        metrics = outcome.metrics.copy()
+        if not outcome.sure[:, ~unsafe].all():
+            errors = scan.errors(found.when, found.keys, found.ends[:, 2:], search, outcome)
+            metrics = metrics_of(errors, outcome.weights, outcome.totals, search.metric)
+        shares = [(fitted - began) / metrics.size, (time.perf_counter() - fitted) / metrics.size]
+        results = {
+            (fold.fold, candidate): FoldResult(fold.fold, candidate, metric, shares[0], shares[1], None, *fold[1:])
+            for fold, row in zip(folds, metrics.tolist(), strict=True)
+            for candidate, metric in enumerate(row)
+        }
+        models = self._sub_models(outcome, search)
+        if unsafe.any():
+            self._fit_some_in_pool(dataset, np.flatnonzero(unsafe).tolist(), outcome, results, models)
+        return self._conclude(scan, found, search, results, models)
 
     def _fit_some_in_pool(
         self,
@@ -944,7 +1072,7 @@ class OnePassTimeSeriesCrossValidator(TimeSeriesCrossValidator):
             f"{MAX_CONDITION:.0e}. Columns that depend on one another do that: leave some out, or raise regParam",
             stacklevel=5,
         )
-        maps = [self.getOrDefault("estimatorParamMaps")[candidate] for candidate in some]
+        maps = [self._candidates()[candidate] for candidate in some]
         pool = self._copyValues(TimeSeriesCrossValidator())._set(estimatorParamMaps=maps, refit="none")
         found = pool.fit(dataset)
         for result in found.foldResults:
@@ -957,25 +1085,20 @@ class OnePassTimeSeriesCrossValidator(TimeSeriesCrossValidator):
         """Sum up the moments by units of time where that works, else by stretches between ends of windows."""
         column, dtype = time_column(scan.dataset, self._require("timeCol"))
         unit = self.getOrDefault("timeUnit") if self.isSet("timeUnit") else None
-        features = None
         if _has_keys(dtype, unit) and not self.isSet("cutoffs"):
             kind = {"date": "date", "timestamp": "timestamp_ntz", "timestamp_ntz": "timestamp_ntz"}.get(dtype, "number")
             keys = Keys(kind, unit_for(dtype if kind != "number" else kind, unit))
             when = column.cast("long" if kind == "number" else kind)
-            _log.info("the moments of all tasks take at most %.0f MB", MOMENT_BYTES / 2**20)
+            scan.say_memory(keys.unit, search)
             blocks, found = scan.moments(when, keys, search)
             if blocks is not None:
                 first, last = (floor_time(keys.time(end), keys.unit) for end in found.ends)
                 windows = fold_windows(first, shift(last, 1, keys.unit), keys.unit, **self._rules(kind, scan, unit))
                 stored = np.array([[keys.stored(when) for when in window] for window in windows])
                 return _Pass(when, keys, blocks, windows, keys.of(stored))
-            features = max(found.features)
         when, keys, windows, ends = self.windows_in_keys(scan)
-        if features is None:
-            vector = scan.dataset.select(scan.features).head()
-            features = vector[0].size if vector and vector[0] is not None else 0
         assert keys.edges is not None
-        scan.check_memory(len(keys.edges) + 1, features, search)
+        scan.check_memory(len(keys.edges) + 1, scan.find_width(), search)
         blocks, _ = scan.moments(when, keys, search)
         assert blocks is not None
         return _Pass(when, keys, blocks, windows, ends)
@@ -1013,7 +1136,7 @@ class OnePassTimeSeriesCrossValidator(TimeSeriesCrossValidator):
     def _sub_models(self, outcome: Outcome, search: Search) -> dict[tuple[int, int], Model | None]:
         if not self.getOrDefault("collectSubModels"):
             return {}
-        estimators = [self._require("estimator").copy(params) for params in self.getOrDefault("estimatorParamMaps")]
+        estimators = [self._require("estimator").copy(params) for params in self._candidates()]
         intercepts = outcome.intercepts(search.settings)
         return {
             (fold, i): make_model(estimators[i], outcome.coefficients[fold, i], float(intercepts[fold, i]))
@@ -1055,7 +1178,7 @@ class OnePassTimeSeriesCrossValidator(TimeSeriesCrossValidator):
         how = self.getOrDefault("refit")
         if how == "none":
             return None
-        estimator = self._require("estimator").copy(self.getOrDefault("estimatorParamMaps")[best])
+        estimator = self._require("estimator").copy(self._candidates()[best])
         moments, last = found.blocks.moments[search.train], found.ends[-1, :2]
         whole = merge(moments) if how == "all" else next(window_moments(found.blocks.keys, moments, last[None]))
         coefficients, intercept, condition = fit_one(whole, search.settings[best])

@@ -89,6 +89,7 @@ from time_series_folds import plot_folds as plot_folds
 # Two runs of one fit differ in the last digits, because Spark adds up partitions in the order in which they finish.
 # Metrics whose relative difference is below this count as equal, between runs and for ties between candidates.
 RELATIVE_TOLERANCE = 1e-6
+NEARLY_ONE = 1 - RELATIVE_TOLERANCE
 # Data that take this share of an executor's memory for cached data, or less, are kept on every executor.
 SMALL_SHARE = 0.25
 # How long `fit` waits for executors that the session's settings promise.
@@ -118,6 +119,9 @@ def column_and_type(data: DataFrame, name: str) -> tuple[Column, DataType]:
     try:
         return column, data.select(column).schema[0].dataType
     except AnalysisException as error:
+        alike = [each for each in data.columns if each.lower() == name.lower()]
+        if len(alike) > 1:
+            raise ValueError(f"{name!r} may be any of the columns {', '.join(alike)}: rename all but one") from error
         raise ValueError(f"the data have no column {name!r}: they have {', '.join(data.columns)}") from error
 
 
@@ -127,7 +131,19 @@ def time_column(data: DataFrame, name: str) -> tuple[Column, str]:
     dtype = kind.typeName()
     if dtype not in (*NUMBERS, "date", "timestamp", "timestamp_ntz"):
         raise ValueError(f"the time column is of type {dtype}: cast it to timestamp, date, long or double")
+    if dtype == "float":  # through text, because 0.7 as float is another number than 0.7 as double
+        return column.cast("string").cast("double"), "double"
     return column, dtype
+
+
+def _lacks_a_time(column: Column, dtype: str) -> Column:
+    """Return whether a row has no time, which no window and no lag could be right for."""
+    return column.isNull() | F.isnan(column) | (F.abs(column) == math.inf) if dtype == "double" else column.isNull()
+
+
+def _refuse_rows_without_time(count: int) -> None:
+    if count:
+        raise ValueError(f"the time column has {count} null, NaN or infinite values: fill or drop those rows")
 
 
 def lag_features(
@@ -136,7 +152,7 @@ def lag_features(
     lags: Sequence[int],
     *,
     timeCol: str,
-    seriesCols: Sequence[str],
+    seriesCols: str | Sequence[str],
     horizon: int,
     gap: int = 0,
     timeUnit: str | Number | None = None,
@@ -157,7 +173,7 @@ def lag_features(
         The column whose earlier values are added.
     lags : sequence of int
         In units of `timeUnit`, each at least horizon + gap.
-    timeCol, seriesCols : str, sequence of str
+    timeCol, seriesCols : str, str or sequence of str
         The column with the time, and the columns that tell one series from another.
     horizon, gap, timeUnit
         The same as for the cross-validator.
@@ -170,9 +186,10 @@ def lag_features(
     Raises
     ------
     ValueError
-        A lag is shorter than horizon + gap, the unit does not suit the times, or a column has the name of a lag.
+        A lag is shorter than horizon + gap, the unit does not suit the times, rows have no time, or a column has the
+        name of a lag.
     """
-    _, dtype = time_column(data, timeCol)
+    column, dtype = time_column(data, timeCol)
     unit = unit_for("number" if dtype in NUMBERS else dtype, None if timeUnit is None else check_unit(timeUnit))
     least = check_count("horizon", horizon) + check_count("gap", gap)
     lags = [check_count("lag", lag) for lag in lags]
@@ -182,7 +199,9 @@ def lag_features(
                 f"a lag of {lag} leaks: with horizon {horizon} and gap {gap}, a forecast does not know the {valueCol}"
                 f" of less than {least} units ({unit}) ago; use lags of {least} or more"
             )
-    column_named(data, valueCol)
+    seriesCols = [seriesCols] if isinstance(seriesCols, str) else list(seriesCols)
+    for name in (valueCol, *seriesCols):
+        column_named(data, name)
     there = {name.lower() for name in data.columns}
     names = [f"{valueCol}_lag{lag}" for lag in lags]
     if taken := [name for name in names if name.lower() in there]:
@@ -193,7 +212,7 @@ def lag_features(
         order, since, until = _lag_frame(when, dtype, lag, unit)
         frame = f"partition by {series} order by {order} range between {since} preceding and {until} preceding"
         data = data.withColumn(name, F.expr(f"max(struct({order} as t, {value} as found)) over ({frame})")["found"])
-    _warn_of_empty(data, valueCol, names, unit)
+    _check_lags(data, _lacks_a_time(column, dtype), valueCol, names, unit)
     return data
 
 
@@ -205,16 +224,19 @@ def _lag_frame(when: str, dtype: str, lag: int, unit: str | Number) -> tuple[str
         by_clock = dtype == "timestamp" and unit not in CLOCK_UNITS
         return f"cast({when} as timestamp_ntz)" if by_clock else when, interval, interval
     ago, step = lag * exact(unit), exact(unit)
-    if dtype not in ("float", "double") and ago.denominator == 1:
+    if dtype != "double" and ago.denominator == 1:
         return f"cast({when} as bigint)", f"{ago}L", f"{ago}L"
-    # Through text, because 0.1 as float is another number than 0.1 as double.
-    order = f"cast(cast({when} as string) as double)" if dtype == "float" else f"cast({when} as double)"
-    # Never later than the time looked for, but for rounding: a later value would be known too late.
+    # Through text, as in `time_column`. Never later than the time looked for, but for rounding: a later value would be
+    # known too late.
+    order = f"cast(cast({when} as string) as double)"
     return order, f"{float(ago + step / 2)!r}D", f"{float(ago - step / 1000)!r}D"
 
 
-def _warn_of_empty(data: DataFrame, valueCol: str, names: Sequence[str], unit: str | Number) -> None:
-    rows, *found = data.agg(F.count(F.lit(1)), *[F.count(quoted(name)) for name in names]).collect()[0]
+def _check_lags(data: DataFrame, missing: Column, valueCol: str, names: Sequence[str], unit: str | Number) -> None:
+    """Refuse rows without a time, which Spark would put beside one another; warn of lags that no row has."""
+    counts = [F.count(quoted(name)) for name in names]
+    without, rows, *found = data.agg(F.count(F.when(missing, 1)), F.count(F.lit(1)), *counts).collect()[0]
+    _refuse_rows_without_time(without)
     if empty := [name for name, count in zip(names, found, strict=True) if rows and not count]:
         warnings.warn(
             f"no row has a {valueCol} so many units ({unit}) before it: {', '.join(empty)} are null in all {rows} rows."
@@ -593,6 +615,7 @@ class _Search:
         self.count = functools.partial(_counted_folds, dataset, windows, filters)
         self.counted: Future[list[Fold]] = Future()
         self.one_class: dict[int, str] = {}  # folds to their label, where it is the only one
+        self.failed: set[tuple[int, int]] = set()  # folds and candidates of fits that raised
         self.results: dict[tuple[int, int], FoldResult] = {}
         self.models: dict[tuple[int, int], Model | None] = {}
 
@@ -631,12 +654,10 @@ class _Search:
         except Exception as failure:
             self.refuse_empty_windows()
             if self.param("errorScore") == "raise":
-                values = (
-                    ", ".join(f"{param.name}={value}" for param, value in params.items()) or "the estimator as it is"
-                )
-                failure.add_note(f"in fold {fold} ({self.windows[fold]}), candidate {candidate} ({values})")
+                failure.add_note(f"in fold {fold} ({self.windows[fold]}), {self.named(candidate)}")
                 raise
             model, metric, error = None, self.param("errorScore"), traceback.format_exc()
+            self.failed.add((fold, candidate))
         ended = time.perf_counter()
         if self.param("collectSubModels") or (self.param("refit") == "last" and fold == len(self.windows) - 1):
             self.models[fold, candidate] = model
@@ -645,7 +666,8 @@ class _Search:
     def evaluate(self, predictions: DataFrame, fold: int) -> tuple[float, str | None]:
         """Return the metric, and why there is none where the rows have one class: Spark gives 0 or 1 then, not NaN."""
         metric = float(self.evaluator.copy().evaluate(predictions))
-        if not isinstance(self.evaluator, BinaryClassificationEvaluator) or metric not in (0.0, 1.0):
+        # An area is a sum of parts, which rounding keeps from being 1.
+        if not isinstance(self.evaluator, BinaryClassificationEvaluator) or RELATIVE_TOLERANCE < metric < NEARLY_ONE:
             return metric, None
         label = F.col(self.evaluator.getLabelCol())
         low, high = predictions.agg(F.min(label), F.max(label)).collect()[0]
@@ -654,6 +676,11 @@ class _Search:
         self.one_class[fold] = str(low)
         score = math.nan if self.param("errorScore") == "raise" else self.param("errorScore")
         return score, f"the label is {low} in all validation rows: {self.evaluator.getMetricName()} is not defined"
+
+    def named(self, candidate: int) -> str:
+        """Return the number of a candidate and its values."""
+        values = ", ".join(f"{param.name}={value}" for param, value in self.candidates[candidate].items())
+        return f"candidate {candidate} ({values or 'the estimator as it is'})"
 
     def refuse_empty_windows(self) -> None:
         """Raise ValueError where a window has no rows: that is why a fit failed, whatever it says itself."""
@@ -677,8 +704,7 @@ class _Search:
     def report_failures(self) -> None:
         """Warn of fits that failed and of folds that have no metric; raise where nothing else is left."""
         results = self.ordered_results()
-        failed = [result for result in results if result.error and result.fold not in self.one_class]
-        if failed:
+        if failed := [self.results[key] for key in sorted(self.failed)]:
             message = (
                 f"{len(failed)} of {len(results)} fits failed and got the errorScore; the first is candidate"
                 f" {failed[0].candidate} on fold {failed[0].fold}: {_reason(failed[0].error or '')}"
@@ -691,6 +717,11 @@ class _Search:
             if len(self.one_class) == len(self.windows):
                 raise ValueError(f"{message}. There is no other fold: choose folds with rows of both classes")
             score = self.param("errorScore")
+            if score != score:
+                raise ValueError(
+                    f"{message}. With the errorScore NaN no candidate would have an average: give a number, or 'raise',"
+                    " which leaves these folds out"
+                )
             done = "left out of the averages" if score == "raise" else f"given the errorScore {score}"
             warnings.warn(f"{message}. They are {done}", stacklevel=4)
 
@@ -716,7 +747,13 @@ class _Search:
             return model
         with _described_jobs(self.session, "refit"):
             train = self.dataset if how == "all" else self.data_of(last)[0]
-            return self.estimator.copy(self.candidates[best]).fit(train)
+            try:
+                return self.estimator.copy(self.candidates[best]).fit(train)
+            except Exception as failure:
+                failure.add_note(
+                    f"in the refit on {'all rows' if how == 'all' else 'the last train window'}, {self.named(best)}"
+                )
+                raise
 
     def sub_models(self) -> list[list[Model | None]] | None:
         """Return the models by fold and candidate, or None where they are not collected."""
@@ -751,13 +788,11 @@ def _time_range(
         bounds = [F.unix_micros(F.date_trunc(str(unit), bound)) for bound in bounds]
     elif not number:
         bounds = [bound.cast("string") for bound in bounds]
-    missing = column.isNull() | F.isnan(column) if dtype in ("float", "double") else column.isNull()
-    first, last, without, rows = dataset.agg(*bounds, F.count(F.when(missing, 1)), F.count(F.lit(1))).collect()[0]
+    missing = F.count(F.when(_lacks_a_time(column, dtype), 1))
+    first, last, without, rows = dataset.agg(*bounds, missing, F.count(F.lit(1))).collect()[0]
     if not rows:
         raise ValueError("the data set has no rows")
-    if without or (number and not (math.isfinite(first) and math.isfinite(last))):
-        found = f"{without} null or NaN" if without else "infinite"
-        raise ValueError(f"the time column has {found} values: fill or drop those rows")
+    _refuse_rows_without_time(without)
     if instants:
         first, last = (datetime.fromtimestamp(0, UTC) + timedelta(microseconds=bound) for bound in (first, last))
     elif not number:
@@ -1036,14 +1071,18 @@ class _Writer(MLWriter):
 
     def why_not(self) -> str | None:
         """Return why the instance cannot be saved, or None."""
-        for name in _STAGES:
-            stages = MetaAlgorithmReadWrite.getAllNestedStages(self.instance._require(name)) if self.has(name) else []
-            for stage in stages:
-                if not isinstance(stage, MLWritable):
-                    return f"{type(stage).__name__} in {name} has no write(): add DefaultParamsWritable to its classes"
         try:
+            for name in filter(self.has, _STAGES):
+                stages: list[Any] = MetaAlgorithmReadWrite.getAllNestedStages(self.instance._require(name))
+                for stage in stages:
+                    if not isinstance(stage, MLWritable):
+                        return (
+                            f"{type(stage).__name__} in {name} has no write(): add DefaultParamsWritable to its classes"
+                        )
+                    if isinstance(stage, TimeSeriesCrossValidator) and (reason := _Writer(stage).why_not()):
+                        return f"{type(stage).__name__} in {name}: {reason}"
             self._param_maps({})
-        except ValueError as error:
+        except (ValueError, RuntimeError) as error:  # such as PySpark's of validators inside others
             return str(error)
         return None
 

@@ -6,27 +6,25 @@
 """Cross-validate a Spark ML estimator in time: fold after fold, or all folds and candidates in one pool of threads.
 
 The exercise on one page, to read and to change. time_series_cv.py gives the same metrics and more: gaps, sliding
-windows, months, saving, scores for fits that fail. This one needs a classic session, not Spark Connect.
+windows, months, saving, folds of one class, fits that fail. This one needs a classic session, not Spark Connect.
 Run it alone:  python time_series_cv_pool.py
 """
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
-from functools import partial
 from typing import Any
 
 import numpy as np
 from pyspark import StorageLevel, inheritable_thread_target
 from pyspark.ml import Estimator, Model
 from pyspark.ml.evaluation import Evaluator
-from pyspark.sql import DataFrame
+from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F  # noqa: N812 - F is Spark's own
 
 
-def folds_in_time(data: DataFrame, time_col: str, horizon: int, folds: int) -> list[tuple[DataFrame, DataFrame]]:
+def folds_in_time(data: DataFrame, day: Column, horizon: int, folds: int) -> list[tuple[DataFrame, DataFrame]]:
     """Cut train and validation of each fold, oldest first: the last windows of `horizon` days, each with its past."""
-    day = F.col(time_col)
     end = data.agg(F.max(day)).collect()[0][0] + timedelta(days=1)
     cuts = [(end - timedelta(days=(k + 1) * horizon), end - timedelta(days=k * horizon)) for k in range(folds)]
     return [(data.where(day < start), data.where((day >= start) & (day < stop))) for start, stop in reversed(cuts)]
@@ -53,6 +51,8 @@ def cross_validate_in_time(
     one_pool: bool = True,
 ) -> tuple[Model, np.ndarray]:
     """Return the best candidate fitted on all data, and the metrics of shape (folds, candidates)."""
+    if not grid or folds < 1:
+        raise ValueError(f"{len(grid)} candidates and folds={folds}: give one of each or more; [{{}}] is a grid of one")
 
     def fit(train: DataFrame, candidate: int, name: str) -> Model:
         data.sparkSession.sparkContext.setJobDescription(name)  # on Spark's pages and in its event log
@@ -67,17 +67,17 @@ def cross_validate_in_time(
             raise
 
     def task(function: Callable, *args: Any) -> Callable:  # has this thread's Spark properties, in a copy of its own
-        return inheritable_thread_target(data.sparkSession)(partial(function, *args))
+        return inheritable_thread_target(data.sparkSession)(lambda: function(*args))
 
-    copies = None if data.storageLevel.useMemory else data.persist(on_each_executor(data))  # not of what is cached
+    copies = data.persist(on_each_executor(data)) if data.storageLevel == StorageLevel.NONE else None  # else: cached
     try:
-        splits = folds_in_time(data, time_col, horizon, folds)
+        splits = folds_in_time(data, F.col(time_col), horizon, folds)
         tasks = [task(score, fold, candidate) for fold in range(folds) for candidate in range(len(grid))]
         step = len(tasks) if one_pool else len(grid)  # a step waits for its slowest fit before the next begins
         with ThreadPoolExecutor(parallelism) as pool:  # after a failure the fits in flight end, and no other starts
             metrics = [m for i in range(0, len(tasks), step) for m in pool.map(lambda fit: fit(), tasks[i : i + step])]
             table = np.reshape(metrics, (folds, len(grid)))
-            best = int((np.argmax if evaluator.isLargerBetter() else np.argmin)(table.mean(axis=0)))
+            best = int((np.nanargmax if evaluator.isLargerBetter() else np.nanargmin)(table.mean(axis=0)))
             return pool.submit(task(fit, data, best, "refit")).result(), table
     finally:
         if copies is not None:

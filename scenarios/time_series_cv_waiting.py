@@ -130,6 +130,7 @@ SIZES = {
         "evaluation_seconds": 0.25,
     },
 }
+ON_REQUEST = True  # it shows a schedule, and no machine's speed
 GATED = ()  # a wait takes equally long on every revision
 SCHEDULE = {"one_at_a_time": "serial", "fold_after_fold": "folds", "pool": "pool"}
 REFIT = False

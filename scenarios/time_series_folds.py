@@ -158,12 +158,14 @@ def check_cutoffs(values: Any) -> list[Any]:
     if isinstance(values, (str, bytes)) or not isinstance(values, Iterable):
         raise ValueError(f"cutoffs must be a list of times, not {values!r}")
     times: list[Any] = [one_time(value) for value in values]
+    shown = ", ".join(map(str, times[:6])) + ", ..." * (len(times) > 6) or "nothing"
     if any(isinstance(time, datetime) and time.tzinfo is not None for time in times):
-        raise ValueError(f"cutoffs are wall-clock times of the session's time zone: remove the zone from {values}")
+        raise ValueError(f"cutoffs are wall-clock times of the session's time zone: remove the zone from {shown}")
     result = [datetime.fromisoformat(str(time)).isoformat() if isinstance(time, date) else time for time in times]
     mixed = len({isinstance(time, str) for time in result}) > 1
-    if not result or None in result or mixed or any(b <= a for a, b in itertools.pairwise(result)):
-        raise ValueError(f"cutoffs must be one or more times, each later than the one before, not {values}")
+    bad = not result or mixed or any(time is None or time in (math.inf, -math.inf) for time in result)
+    if bad or any(b <= a for a, b in itertools.pairwise(result)):
+        raise ValueError(f"cutoffs must be one or more times, each later than the one before, not {shown}")
     return result
 
 
@@ -408,11 +410,12 @@ def one_time(value: Any) -> Time | None:
 
 
 def _time_of_text(text: str) -> date:
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError as error:
-        raise ValueError(f"{text!r} is no time in ISO form, such as 2024-01-31 or 2024-01-31T12:00") from error
-    return moment if ":" in text or "T" in text else moment.date()
+    for kind in (date, datetime):  # what is a date alone has no time of day
+        try:
+            return kind.fromisoformat(text)
+        except ValueError:
+            continue
+    raise ValueError(f"{text!r} is no time in ISO form, such as 2024-01-31 or 2024-01-31T12:00")
 
 
 def comparable_times(values: Any) -> tuple[np.ndarray, str]:
@@ -434,6 +437,8 @@ def comparable_times(values: Any) -> tuple[np.ndarray, str]:
     if not len(array):
         raise ValueError("there are no rows to split")
     if array.dtype.kind in "iuf":
+        if array.dtype in (np.float16, np.float32):  # through text: 5.7 as float32 is another number than 5.7
+            array = array.astype(str).astype(float)
         return _finite(array), "number"
     if array.dtype.kind == "M":
         return _in_the_calendar(array), "timestamp"

@@ -26,13 +26,16 @@ Run it alone:  python udf_inference.py
 from __future__ import annotations
 
 import itertools
+import pickle
+import re
 import socket
 import sys
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property, reduce
-from inspect import Parameter, Signature
+from functools import cached_property, partial, reduce
+from inspect import Parameter, Signature, signature
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -41,6 +44,7 @@ import joblib
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import sklearn
 from joblib import parallel_config
@@ -48,17 +52,16 @@ from pyarrow import fs
 from pyspark import Broadcast, cloudpickle
 from pyspark.ml.functions import predict_batch_udf, vector_to_array
 from pyspark.ml.linalg import VectorUDT
-from pyspark.sql import Column, DataFrame, functions
+from pyspark.sql import Column, DataFrame, SparkSession, functions
 from pyspark.sql import types as spark_types
 from pyspark.sql.functions import pandas_udf, udf
 from pyspark.sql.pandas.types import from_arrow_type, to_arrow_type
-from pyspark.sql.utils import is_remote
-from sklearn.base import is_regressor
+from sklearn.base import BaseEstimator, is_regressor
 from sklearn.compose import ColumnTransformer
 from sklearn.exceptions import InconsistentVersionWarning
 from sklearn.linear_model import LogisticRegression, SGDRegressor
 from sklearn.linear_model._base import LinearClassifierMixin, LinearModel
-from sklearn.pipeline import Pipeline
+from sklearn.pipeline import FeatureUnion, Pipeline
 from sklearn.preprocessing import MaxAbsScaler, MinMaxScaler, RobustScaler, StandardScaler
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 from sklearn.utils import get_tags
@@ -124,14 +127,17 @@ def score(
 class Shipped:
     """A model on its way into a broadcast; the worker gets the model itself out of it.
 
-    A broadcast is pickled plainly, which cannot carry classes of `__main__`. cloudpickle can.
+    A broadcast is pickled plainly, which cannot carry classes of `__main__`. cloudpickle can. The model's arrays are
+    left out of what it makes, and go into the broadcast as they lie in memory: a large model is not held twice.
     """
 
     def __init__(self, model: Any) -> None:
         self.model = model
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return cloudpickle.loads, (cloudpickle.dumps(self.model),)
+        arrays: list[pickle.PickleBuffer] = []
+        rest = cloudpickle.dumps(self.model, protocol=5, buffer_callback=arrays.append)
+        return partial(pickle.loads, buffers=arrays), (rest,)
 
 
 @dataclass
@@ -169,9 +175,20 @@ class Scorer:
             same_versions(self.trained, self.driver, sklearn.__version__)
             self.model.value  # noqa: B018 - it brings the libraries with it that are to be limited
             self.libraries = ThreadpoolController()
-        model = self.model.value
         with self.libraries.limit(limits=1), parallel_config("sequential"):
-            return as_arrow(getattr(model, self.method)(self.rows(columns)), self.answers)
+            answers = getattr(self.model.value, self.method)(self.rows(columns))
+        return self.checked(answers, len(columns[0]), self.answers)
+
+    def checked(self, answers: Any, rows: int, kind: pa.DataType | None = None) -> pa.Array:
+        """Return a model's answers in Arrow, or say what is wrong with them."""
+        asked = f"{type(self.model.value).__name__}.{self.method}"
+        try:
+            found = as_arrow(answers, kind)
+        except Exception as error:
+            raise TypeError(f"{asked} answers what is no {kind or 'column'}: {error}") from error
+        if len(found) != rows:
+            raise ValueError(f"{asked} gave {len(found)} answers to {rows} rows: it has to give one to each")
+        return found
 
     def rows(self, columns: Sequence[pa.Array | pd.Series]) -> Any:
         """Return a batch as the model takes it."""
@@ -194,17 +211,24 @@ def same_versions(trained: str, driver: str, worker: str) -> None:
 
 def as_pandas(column: pa.Array | pd.Series) -> pd.Series:
     """Return a column as `toPandas` gives it."""
-    return column.reset_index(drop=True) if isinstance(column, pd.Series) else column.to_pandas()
+    if isinstance(column, pd.Series):
+        return column.reset_index(drop=True)
+    return column.to_pandas(coerce_temporal_nanoseconds=True)
 
 
 def as_floats(column: pa.Array | pd.Series) -> np.ndarray:
     """Return a feature as an array of shape (n,), or an array column of k features as one of shape (n, k)."""
     if isinstance(column, pd.Series):
-        return np.stack(column.to_list()) if column.dtype == object else column.to_numpy()
+        if column.dtype != object:
+            return column.to_numpy()
+        column = pa.array(column.to_list(), pa.list_(pa.float64()))
     if not pa.types.is_list(column.type):
         return column.to_numpy(zero_copy_only=False)
     if column.null_count:
         raise ValueError("an array of features is null: fill it, or drop the row")
+    ends = pc.min_max(pc.list_value_length(column))
+    if ends["min"] != ends["max"]:
+        raise ValueError(f"arrays of features have {ends['min']} and {ends['max']} elements: all need the same number")
     return column.flatten().to_numpy(zero_copy_only=False).reshape(len(column), -1)
 
 
@@ -213,18 +237,43 @@ def as_arrow(found: Any, kind: pa.DataType | None = None) -> pa.Array:
 
     It raises where a value has no place in the type `kind`, such as a fraction among integers.
     """
-    if isinstance(found, list):  # of a model with several outputs: an array for each of them
+    if isinstance(found, list) and all(getattr(part, "ndim", 0) == 2 for part in found):
+        # Of a model with several outputs: an array for each of them.
         return pa.array([[np.asarray(part).tolist() for part in row] for row in zip(*found, strict=True)], kind)
     values = np.asarray(found.toarray() if hasattr(found, "toarray") else found)
+    if values.ndim not in (1, 2):
+        raise ValueError(f"an array of {values.ndim} dimensions, where a row has a value or a list of them")
     if values.dtype.kind == "u":  # Spark has signed integers only
+        if values.size and values.max() > np.iinfo(np.int64).max:
+            raise ValueError(f"{values.max()} is larger than Spark's largest integer, {np.iinfo(np.int64).max}")
         values = values.astype(f"i{min(8, 2 * values.dtype.itemsize)}")
     if values.ndim == 2 and kind is not None and not pa.types.is_list(kind):
+        if values.shape[1] != 1:
+            raise ValueError(f"{values.shape[1]} values for each row")
         values = values.reshape(len(values))
-    cells = pa.array(values.ravel())
+    single = kind is not None and pa.types.is_float32(inside_lists(kind)) and values.dtype == np.float64
+    if single and (wide := values[np.isfinite(values) & (np.abs(values) > np.finfo(np.float32).max)]).size:
+        raise ValueError(f"{wide[0]} is larger than the largest float")  # Arrow would make it infinite
+    hidden = np.ma.getmaskarray(found).ravel() if isinstance(found, np.ma.MaskedArray) else None
+    cells = pa.array(values.ravel(), mask=hidden)
     if values.ndim == 2:
         starts = np.arange(len(values) + 1, dtype=np.int32) * np.int32(values.shape[1])
         cells = pa.ListArray.from_arrays(pa.array(starts), cells)
     return cells if kind is None or cells.type == kind else cells.cast(kind)
+
+
+def inside_lists(kind: pa.DataType) -> pa.DataType:
+    """Return the type of the values in a list, in lists of lists, or the type itself."""
+    while pa.types.is_list(kind):
+        kind = kind.value_type
+    return kind
+
+
+def arrow_type(kind: spark_types.DataType, zone: str = "UTC") -> pa.DataType:
+    """Return the Arrow type of a type of Spark. Since 4.3, PySpark asks for the time zone of timestamps."""
+    if "timezone" in signature(to_arrow_type).parameters:
+        return to_arrow_type(kind, timezone=zone)
+    return to_arrow_type(kind)
 
 
 # --- What is checked on the driver --------------------------------------
@@ -244,6 +293,10 @@ class Plan:
     output : str
     type : DataType
         Of the new column.
+    own : pyarrow.DataType or None
+        What the model answers by itself, where that can be told.
+    groups : list or None
+        The row groups of the frame's files, where they were looked up already.
     metadata : dict
         Of the new column.
     """
@@ -253,9 +306,11 @@ class Plan:
     casts: list[str | None]
     output: str
     type: spark_types.DataType
+    own: pa.DataType | None
     method: str
     unshipped: Scorer
     broadcast: Callable[[], Any]
+    groups: list[tuple[int, str, int]] | None = None
     metadata: dict[str, str] = field(default_factory=dict)
 
     @cached_property
@@ -295,42 +350,79 @@ def plan_scoring(
     """Check a request, and work out what to send to the workers; see `score`."""
     if isinstance(model, Plan):
         return model
+    if not hasattr(frame, "_jdf"):
+        raise TypeError("score takes a DataFrame of a classic session: Spark Connect has no broadcast for the model")
     session, trained = frame.sparkSession, sklearn.__version__
     if isinstance(model, (str, Path)):
-        model, trained = load_model(model)
-        if trained != sklearn.__version__:
-            worker = session.sparkContext.parallelize([0], 1).map(lambda _: sklearn.__version__).first()
-            same_versions(trained, sklearn.__version__, worker)
+        model, trained = load_model(model, session)
     fitted = model.value if isinstance(model, Broadcast) else model
     if not callable(getattr(fitted, method, None)):
         raise ValueError(f"{type(fitted).__name__} has no method {method!r}")
+    if method.startswith(("fit", "partial_fit")):
+        raise ValueError(
+            f"method={method!r} would fit {type(fitted).__name__} anew to each batch: name one that asks it"
+        )
     name = output if isinstance(output, str) else output.name
     if name.lower() in (column.lower() for column in frame.columns):
         raise ValueError(f"the frame has a column {name!r} already: give another name as `output`")
     names = feature_columns(frame, fitted, features)
-    kinds = [kind_wanted(fitted, column, place) for place, column in enumerate(names)]
+    kinds = [kind_wanted(fitted, place) for place in range(len(names))]
     sent = [sent_as(frame.schema[column], kind, fitted) for column, kind in zip(names, kinds, strict=True)]
     inputs = tuple(kind for _, kind in sent)
     plain = all(pa.types.is_float64(kind) or pa.types.is_list(kind) for kind in inputs)
-    shape = "matrix" if plain else "documents" if kinds == ["documents"] else "frame"
+    documents = kinds == ["documents"] and not hasattr(fitted, "n_features_in_")  # a ColumnTransformer has that
+    shape = "matrix" if plain else "documents" if documents else "frame"
     labels = tuple(getattr(fitted, "feature_names_in_", () if plain else names))
     scorer = Scorer(SimpleNamespace(value=fitted), method, inputs, shape, labels, pa.null(), trained)
-    scorer.answers = answer_type(scorer) if isinstance(output, str) else to_arrow_type(output.dataType)
-    kind = from_arrow_type(scorer.answers) if isinstance(output, str) else output.dataType
+    own, failed = answer_type(scorer, names)
+    if not isinstance(output, str):
+        kind, scorer.answers = output.dataType, arrow_type(output.dataType)
+        check_given_type(output, own, scorer)
+    elif own is None:
+        raise TypeError(
+            f"cannot tell what {type(fitted).__name__}.{method} answers: a row of zeros gives {failed!r}. Say the "
+            "type: output=StructField(name, DoubleType())"
+        ) from failed
+    else:
+        kind, scorer.answers = from_arrow_type(own), own
 
     def broadcast() -> Any:
         return model if isinstance(model, Broadcast) else session.sparkContext.broadcast(Shipped(fitted))
 
-    return Plan(fitted, names, [cast for cast, _ in sent], name, kind, method, scorer, broadcast)
+    return Plan(fitted, names, [cast for cast, _ in sent], name, kind, own, method, scorer, broadcast)
 
 
-def load_model(path: str | Path) -> tuple[Any, str]:
-    """Return a model that `joblib.dump` wrote, and the version of scikit-learn that trained it."""
+def load_model(path: str | Path, session: SparkSession) -> tuple[Any, str]:
+    """Return a model that `joblib.dump` wrote, and the version of scikit-learn that trained it.
+
+    Raises
+    ------
+    RuntimeError
+        Where that version is not the one that is here, with the versions of all.
+    """
+    here, failed, model = sklearn.__version__, None, None
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        model = joblib.load(path)
+        try:
+            model = joblib.load(path)
+        except OSError:
+            raise
+        except Exception as error:  # noqa: BLE001 - what an old model lacks here may show as any error
+            failed = error
     versions = [w.message.original_sklearn_version for w in caught if isinstance(w.message, InconsistentVersionWarning)]
-    return model, str(versions[0] if versions else sklearn.__version__)
+    if failed is None and not versions:
+        return model, here
+    # Of a model that cannot be loaded, the file itself may tell: its parts end with their version.
+    written = re.search(rb"_sklearn_version\W{1,8}?(\d+\.\d[\w.]*)", Path(path).read_bytes()) if failed else None
+    trained = str(versions[0]) if versions else written[1].decode() if written else "a version that cannot be told"
+    worker = session.sparkContext.parallelize([0], 1).map(lambda _: sklearn.__version__).first()
+    if failed is not None:
+        raise RuntimeError(
+            f"cannot load {path}: {failed!r}. It was trained with scikit-learn {trained}, the driver has {here}, the "
+            f"worker has {worker}: install the same on all, or train again."
+        ) from failed
+    same_versions(trained, here, worker)
+    return model, trained
 
 
 def named(name: str) -> Column:
@@ -351,9 +443,13 @@ def feature_columns(frame: DataFrame, model: Any, features: Features) -> tuple[s
     asked = [features] if isinstance(features, str) else fitted_on if features is None else features
     names = [unquoted(name) if name not in frame.columns else name for name in asked]
     if missing := [name for name in names if name not in frame.columns]:
-        raise ValueError(f"the frame has no column {missing}: it has {frame.columns[:50]}")
-    if twice := sorted({name for name in names if names.count(name) > 1 or frame.columns.count(name) > 1}):
-        raise ValueError(f"the columns {twice} are there or asked for more than once")
+        lower = [name.lower() for name in missing]
+        alike = [name for name in frame.columns if name.lower() in lower]
+        hint = f", and {alike} in other letters" if alike else ""
+        raise ValueError(f"the frame has no column {missing}: it has {frame.columns[:50]}{hint}")
+    times = times_there(frame)
+    if twice := sorted({name for name in names if names.count(name) > 1 or times(name) > 1}):
+        raise ValueError(f"the columns {twice} are there or asked for more than once, in these or other letters")
     if any(isinstance(frame.schema[name].dataType, (spark_types.ArrayType, VectorUDT)) for name in names):
         return tuple(names)
     missing, surplus = [n for n in fitted_on if n not in names], [n for n in names if n not in fitted_on]
@@ -364,43 +460,95 @@ def feature_columns(frame: DataFrame, model: Any, features: Features) -> tuple[s
     return tuple(fitted_on or names)
 
 
+def times_there(frame: DataFrame) -> Callable[[str], int]:
+    """Return how many columns Spark takes a name for: `a` is also `A`, unless it is told otherwise."""
+    exact = str(frame.sparkSession.conf.get("spark.sql.caseSensitive")).lower() == "true"
+    counts = Counter(frame.columns if exact else [name.lower() for name in frame.columns])
+    return lambda name: counts[name if exact else name.lower()]
+
+
 def unquoted(name: str) -> str:
     """Return a name without the backticks that SQL wants around it."""
     return name[1:-1].replace("``", "`") if len(name) > 2 and name[0] == name[-1] == "`" else name
 
 
-WRAPPERS = {"estimator", "estimators", "regressor", "transformer_list"}  # parameters of models around other models
+# Where they keep the fitted ones. `estimator_` of an ensemble is not fitted.
+INSIDE = ("estimators_", "calibrated_classifiers_", "estimator_", "regressor_", "estimator")
+AROUND = {"estimator", "estimators", "regressor"}  # parameters of models around other models
 
 
-def kind_wanted(step: Any, name: str, place: int) -> str:
-    """Return what a fitted step takes in one of its columns: "number", "text", "documents", or "any" if unknown."""
+def takers(step: Any, place: int) -> Iterator[tuple[Any, int]]:
+    """Yield the fitted steps inside a model that are the first to take a column of its input, and its place there."""
     if isinstance(step, Pipeline):
         first = next((part for _, part in step.steps if part not in (None, "passthrough")), None)
-        return kind_wanted(first, name, place)
-    if hasattr(step, "best_estimator_"):
-        return kind_wanted(step.best_estimator_, name, place)
-    if isinstance(step, ColumnTransformer):
-        return kind_wanted_by_part(step, name, place)
+        yield from takers(first, place)
+    elif hasattr(step, "best_estimator_"):  # a search, also one of your own
+        yield from takers(step.best_estimator_, place)
+    elif isinstance(step, FeatureUnion):
+        for _, part in step.transformer_list:
+            yield from takers(part, place)
+    elif isinstance(step, ColumnTransformer):
+        for name, part, _ in step.transformers_:
+            own = list(step._transformer_to_input_indices.get(name, ()))
+            if place in own:
+                yield from takers(part, own.index(place))
+    elif parts := fitted_inside(step):
+        every = np.arange(getattr(step, "n_features_in_", place + 1))
+        left = np.flatnonzero(step.support_) if hasattr(step, "support_") else every  # by RFE
+        for part, own in zip(parts, getattr(step, "estimators_features_", [left] * len(parts)), strict=True):
+            if place in own:
+                yield from takers(part, list(own).index(place))
+    else:
+        if isinstance(inner := getattr(step, "_preprocessor", None), ColumnTransformer):
+            yield from takers(inner, place)  # the encoder of categories inside of boosting by histograms
+        yield step, place
+
+
+def fitted_inside(step: Any) -> list[Any]:
+    """Return the fitted models inside of one of scikit-learn's that goes around others, such as a vote or a bag."""
+    if not is_sklearn(step) or not AROUND & set(step.get_params(deep=False)):
+        return []
+    found: Any = next((value for name in INSIDE if (value := getattr(step, name, None)) is not None), [])
+    parts = list(found) if isinstance(found, (list, np.ndarray)) else [found]
+    return [part if isinstance(part, BaseEstimator) else getattr(part, "estimator", part) for part in parts]
+
+
+def is_sklearn(step: Any) -> bool:
+    """Say whether a step is scikit-learn's own, and so is what its attributes say."""
+    return isinstance(step, BaseEstimator) and type(step).__module__.startswith("sklearn.")
+
+
+def known_values(step: Any, place: int) -> list[Any]:
+    """Return what an encoder or an imputer knows of a column: its categories, or what it fills holes with."""
     if hasattr(step, "categories_"):
-        known = step.categories_[place]
-        return "text" if any(isinstance(value, str) for value in known) else "any"
-    if not type(step).__module__.startswith("sklearn.") or WRAPPERS & set(step.get_params(deep=False)):
+        return [value for value in step.categories_[place] if not pd.isna(value)]
+    filled = getattr(step, "statistics_", ())
+    return [value for value in filled[place : place + 1] if not pd.isna(value)]
+
+
+def kind_wanted(model: Any, place: int) -> str:
+    """Return what a model takes in one of its columns.
+
+    It is "number", "text", "documents", "value" (numbers as they are, not as doubles), or "any" where that is not
+    known. The first step inside of it that is known decides.
+    """
+    return next((kind for kind in (kind_of(*taker) for taker in takers(model, place)) if kind != "any"), "any")
+
+
+def kind_of(step: Any, place: int) -> str:
+    """Return what a fitted step takes in one of its columns; see `kind_wanted`."""
+    if not is_sklearn(step) or type(step).__name__ == "_ConstantPredictor":
         return "any"
+    if known := known_values(step, place):
+        if any(isinstance(value, str) for value in known):
+            return "text"
+        numbers = all(isinstance(value, (int, float, np.number, np.bool_)) for value in known)
+        return "any" if not numbers else "value" if hasattr(step, "categories_") else "number"
     tags = get_tags(step)
     if tags.input_tags.string and not tags.input_tags.two_d_array:
         return "documents"
-    return "any" if tags.no_validation or hasattr(step, "statistics_") else "number"
-
-
-def kind_wanted_by_part(step: ColumnTransformer, name: str, place: int) -> str:
-    """Return what the parts of a ColumnTransformer take in a column: the first that is known decides."""
-    for part_name, part, _ in step.transformers_:
-        own = list(step._transformer_to_input_indices.get(part_name, ()))
-        if place in own and not isinstance(part, str):
-            kind = kind_wanted(part, name, own.index(place))
-            if kind != "any":
-                return "text" if kind == "documents" else kind
-    return "any"
+    known_to_check = not (tags.no_validation or tags.input_tags.string or hasattr(step, "statistics_"))
+    return "number" if known_to_check and not hasattr(step, "categories_") else "any"
 
 
 def sent_as(column: spark_types.StructField, kind: str, model: Any) -> tuple[str | None, pa.DataType]:
@@ -415,56 +563,141 @@ def sent_as(column: spark_types.StructField, kind: str, model: Any) -> tuple[str
         return "array", pa.list_(pa.float64())
     if isinstance(found, spark_types.ArrayType) and isinstance(found.elementType, spark_types.NumericType):
         return "array<double>", pa.list_(pa.float64())
-    if isinstance(found, spark_types.DoubleType) and kind in ("number", "any"):
+    if isinstance(found, spark_types.DoubleType) and kind in ("number", "value", "any"):
         return None, pa.float64()
     by_name = hasattr(model, "feature_names_in_")
     whole = isinstance(found, (spark_types.IntegralType, spark_types.BooleanType))
-    if kind == "any" and (not number or (whole and by_name)):
-        return None, to_arrow_type(found)
+    if kind == "any" and isinstance(found, spark_types.TimestampType):
+        # The time on the wall, as in pandas: Python's ways of Spark do not agree on the zone of any other.
+        return "timestamp_ntz", pa.timestamp("us")
+    if (kind == "any" and not number) or (kind in ("any", "value") and whole and by_name):
+        return None, arrow_type(found)
     if kind in ("text", "documents") and isinstance(found, spark_types.StringType):
         return None, pa.string()
     if kind in ("text", "documents") or not number:
-        takes = "numbers" if kind == "number" else "text"
+        takes = "text" if kind in ("text", "documents") else "numbers"
         raise TypeError(f"column {column.name!r} is {found.simpleString()}: {type(model).__name__} takes {takes} there")
     return "double", pa.float64()
 
 
-def answer_type(scorer: Scorer) -> pa.DataType:
-    """Return the type of the model's answers: that of its classes, or of what it answers to a row of zeros."""
+MOST_WIDE = 10_000  # columns of a sparse answer, which become a list for each row: 80 kB of it
+
+
+def answer_type(scorer: Scorer, names: Sequence[str]) -> tuple[pa.DataType | None, Exception | None]:
+    """Return the type of the model's answers, by its classes and by what it answers to a row of zeros.
+
+    Returns
+    -------
+    type : pyarrow.DataType or None
+        None where it cannot be told.
+    failed : Exception or None
+        What the row of zeros raised.
+    """
     model, method = scorer.model.value, scorer.method
+    classes = as_classes(model) if method == "predict" else None
+    answer, failed = answer_to_zeros(scorer, names)
+    if failed is not None:
+        several = str(getattr(getattr(model, "_label_binarizer", None), "y_type_", "")).startswith("multilabel")
+        several = several or getattr(model, "multilabel_", False)
+        return (expected_type(model, method) if classes is None or several else classes.type), failed
+    width = (getattr(answer, "shape", ()) or (1,))[-1]
+    if hasattr(answer, "toarray") and width > MOST_WIDE:
+        raise ValueError(
+            f"{type(model).__name__}.{method} answers {width:,} columns, sparse: as lists they take {width * 8:,} "
+            f"bytes a row. At most {MOST_WIDE:,} are taken: put a step behind it that reduces them"
+        )
+    one_each = method == "predict" and getattr(answer, "ndim", 1) == 2 and width == 1
+    found = scorer.checked(np.ravel(answer) if one_each else answer, 1)
+    if classes is not None:
+        try:
+            as_arrow(answer, classes.type)
+        except Exception:  # noqa: BLE001 - whatever it is, it is no label: several of them for each row, for example
+            return found.type, None
+        return classes.type, None
+    if pa.types.is_null(inside_lists(found.type)):
+        return None, TypeError("no value, but None")
+    return found.type, None
+
+
+def as_classes(model: Any) -> pa.Array | None:
+    """Return the labels of a classifier of one output, or None."""
     classes = getattr(model, "classes_", None)
-    if method == "predict" and isinstance(classes, np.ndarray):
-        return as_arrow(classes).type
+    if not isinstance(classes, np.ndarray) or classes.ndim != 1:
+        return None
     try:
-        found = getattr(model, method)(scorer.rows([zero(kind, scorer) for kind in scorer.inputs]))
-    except Exception as error:  # noqa: BLE001 - a row of zeros may mean anything to a model
-        return expected_type(model, method, error)
-    one_each = method == "predict" and getattr(found, "ndim", 1) == 2 and found.shape[1] == 1
-    return as_arrow(np.ravel(found) if one_each else found).type
+        return as_arrow(classes)
+    except Exception as error:
+        raise TypeError(f"the labels of {type(model).__name__} have no type in Spark: {error}") from error
 
 
-def zero(kind: pa.DataType, scorer: Scorer) -> pa.Array:
-    """Return a column of one row: zero, an empty text, or as many zeros as the model has features."""
+def answer_to_zeros(scorer: Scorer, names: Sequence[str]) -> tuple[Any, Exception | None]:
+    """Return what the model answers to a row of zeros, or what that raises.
+
+    Where it was fitted without names and fails on a matrix, it may want the caller's names, to take a column by one.
+    """
+    given, failed = scorer.labels, None
+    named = tuple(names) if all(pa.types.is_float64(kind) for kind in scorer.inputs) else given
+    for labels in dict.fromkeys((given, given or named)):
+        scorer.labels = labels
+        try:
+            row = scorer.rows([zero(kind, scorer, place) for place, kind in enumerate(scorer.inputs)])
+            return getattr(scorer.model.value, scorer.method)(row), None
+        except Exception as error:  # noqa: BLE001 - a row of zeros may mean anything to a model
+            failed = failed or error
+    scorer.labels = given
+    return None, failed
+
+
+def zero(kind: pa.DataType, scorer: Scorer, place: int) -> pa.Array:
+    """Return a column of one row: what the model knows of it, or zero, an empty text, as many zeros as it has features.
+
+    An encoder may refuse a category that it does not know.
+    """
     if pa.types.is_list(kind):
-        width = getattr(scorer.model.value, "n_features_in_", 1) - len(scorer.inputs) + 1
-        return pa.array([[0.0] * width], kind)
+        first = not any(pa.types.is_list(before) for before in scorer.inputs[:place])
+        width = getattr(scorer.model.value, "n_features_in_", len(scorer.inputs)) - len(scorer.inputs) + 1
+        return pa.array([[0.0] * (width if first else 1)], kind)
+    known = [value for taker in takers(scorer.model.value, place) for value in known_values(*taker)]
+    if known:
+        return pa.array(known[:1]).cast(kind)
     if pa.types.is_string(kind):
         return pa.array([""])
+    if pa.types.is_date32(kind):
+        return pa.array([0], pa.int32()).cast(kind)
     return pa.array([0]).cast(kind) if pa.types.is_primitive(kind) else pa.nulls(1, kind)
 
 
-def expected_type(model: Any, method: str, error: Exception) -> pa.DataType:
-    """Return the type that models of this kind answer, where a row of zeros raised `error`."""
-    if method == "predict" and is_regressor(model):
+def expected_type(model: Any, method: str) -> pa.DataType | None:
+    """Return the type that models of this kind answer, where a row of zeros does not tell."""
+    if method == "predict" and isinstance(model, BaseEstimator) and is_regressor(model):
         return pa.float64()
     if method == "decision_function" and hasattr(model, "classes_"):
         return pa.float64() if len(model.classes_) == 2 else pa.list_(pa.float64())
     if method in ("predict_proba", "predict_log_proba", "transform"):
         return pa.list_(pa.float64())
-    raise TypeError(
-        f"cannot tell what {type(model).__name__}.{method} answers: a row of zeros raises {error!r}. Say the type: "
-        "output=StructField(name, DoubleType())"
-    ) from error
+    return None
+
+
+def check_given_type(output: spark_types.StructField, own: pa.DataType | None, scorer: Scorer) -> None:
+    """Raise TypeError where no answer of the model can be of the type that the caller gave.
+
+    Where some may, and others not, the job tells: Arrow casts nothing that does not fit.
+    """
+    given, asked = scorer.answers, f"{type(scorer.model.value).__name__}.{scorer.method}"
+    wrong = f"output {output.name!r} is {output.dataType.simpleString()}: {asked} answers"
+    if own is None or own == given:
+        return
+    truth = pa.types.is_boolean(inside_lists(given)) and not pa.types.is_boolean(
+        inside_lists(own)
+    )  # Arrow calls 2 true
+    if pa.types.is_list(own) != pa.types.is_list(given) or truth:
+        raise TypeError(f"{wrong} {from_arrow_type(own).simpleString()}")
+    classes = as_classes(scorer.model.value) if scorer.method == "predict" else None
+    if classes is not None and classes.type == own:
+        try:
+            classes.cast(given)
+        except pa.ArrowInvalid as error:
+            raise TypeError(f"{wrong} labels that have no place there: {error}") from error
 
 
 # --- The ways ------------------------------------------------------------
@@ -501,6 +734,23 @@ def score_by_row_udf_pickled(frame: DataFrame, model: Any, features: Features = 
     return score_by_row_udf(frame, model, features, arrow=False, **options)
 
 
+def as_series(answers: pa.Array) -> pd.Series:
+    """Return answers in pandas, kept in Arrow: of any other series Spark takes NaN for null."""
+    return answers.to_pandas(types_mapper=pd.ArrowDtype)
+
+
+def with_nan(column: Column, kind: spark_types.DataType, *, scalars: bool = False) -> Column:
+    """Return answers that came by pandas with NaN where it was, as in the other ways: in lists it comes as null."""
+    inner = kind
+    while isinstance(inner, spark_types.ArrayType):
+        inner = inner.elementType
+    if not isinstance(inner, (spark_types.FloatType, spark_types.DoubleType)):
+        return column
+    if isinstance(kind, spark_types.ArrayType):
+        return functions.transform(column, lambda one: with_nan(one, kind.elementType, scalars=True))
+    return functions.coalesce(column, functions.lit(float("nan")).cast(kind)) if scalars else column
+
+
 def score_by_series_udf(frame: DataFrame, model: Any, features: Features = None, **options: Any) -> DataFrame:
     """Call the model for each Arrow batch, as pandas series."""
     plan = plan_scoring(frame, model, features, **options)
@@ -508,9 +758,9 @@ def score_by_series_udf(frame: DataFrame, model: Any, features: Features = None,
 
     @pandas_udf(plan.type)  # type: ignore[call-overload]  # pyspark declares no overload for UDFs by type hints
     def predict(*columns: pd.Series) -> pd.Series:
-        return scorer(*columns).to_pandas()
+        return as_series(scorer(*columns))
 
-    return added(frame, plan, predict(*plan.columns))
+    return added(frame, plan, with_nan(predict(*plan.columns), plan.type))
 
 
 def score_by_pandas_udf(frame: DataFrame, model: Any, features: Features = None, **options: Any) -> DataFrame:
@@ -524,9 +774,9 @@ def score_by_pandas_udf(frame: DataFrame, model: Any, features: Features = None,
     @pandas_udf(plan.type)  # type: ignore[call-overload]
     def predict(batches: Iterator[tuple[pd.Series, ...]]) -> Iterator[pd.Series]:
         for batch in batches:  # of one column, Spark gives the series itself
-            yield scorer(*(batch if isinstance(batch, tuple) else (batch,))).to_pandas()
+            yield as_series(scorer(*(batch if isinstance(batch, tuple) else (batch,))))
 
-    return added(frame, plan, predict(*plan.columns))
+    return added(frame, plan, with_nan(predict(*plan.columns), plan.type))
 
 
 def score_by_arrow_udf(frame: DataFrame, model: Any, features: Features = None, **options: Any) -> DataFrame:
@@ -551,27 +801,45 @@ def score_by_map_in_pandas(
     plan = plan_scoring(frame, model, features, **options)
     kept, schema = kept_columns(frame, plan, keep)
     scorer, count, names = plan.scorer, len(kept), schema.names
-    # pandas has no null in a column of integers. Those that a double cannot hold travel as decimals.
-    whole = [isinstance(one.dataType, spark_types.LongType) for one in schema][:count]
+    # pandas has no null among integers, and to it the hour before clocks are set back is the hour after: both kinds
+    # travel as decimals.
+    travels = spark_types.DecimalType(20, 0)
+    exact = [isinstance(one.dataType, (spark_types.LongType, spark_types.TimestampType)) for one in schema][:count]
     sent = [
-        functions.col(column).cast("decimal(20,0)") if long else column
-        for column, long in zip(kept, whole, strict=True)
+        number_of(functions.col(column), one).cast(travels) if changed else functions.col(column)
+        for column, one, changed in zip(kept, schema, exact, strict=False)
     ]
-    back = spark_types.StructType(
-        [
-            spark_types.StructField(f.name, spark_types.DecimalType(20, 0)) if w else f
-            for f, w in zip(schema, whole, strict=False)
-        ]
-    ).add(schema[-1])
+    fields = [
+        spark_types.StructField(one.name, travels) if changed else one
+        for one, changed in zip(schema, [*exact, False], strict=True)
+    ]
 
     def predict(batches: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
         for batch in batches:
             columns = [batch.iloc[:, place] for place in range(batch.shape[1])]
-            answers = scorer(*columns[count:]).to_pandas()
+            answers = as_series(scorer(*columns[count:]))
             yield pd.concat([*columns[:count], answers], axis=1, keys=names)
 
-    mapped = numbered(frame.select(*sent, *plan.columns)).mapInPandas(predict, back)
-    return mapped.select(*(named(one.name).cast(one.dataType).alias(one.name, metadata=one.metadata) for one in schema))
+    mapped = numbered(frame.select(*sent, *plan.columns)).mapInPandas(predict, spark_types.StructType(fields))
+    back = [
+        of_number(named(one.name), one) if changed else named(one.name)
+        for one, changed in zip(schema, exact, strict=False)
+    ]
+    back.append(with_nan(named(plan.output), plan.type))
+    return mapped.select(
+        *(column.alias(one.name, metadata=one.metadata) for column, one in zip(back, schema, strict=True))
+    )
+
+
+def number_of(column: Column, field: spark_types.StructField) -> Column:
+    """Return a column of integers as it is, and one of timestamps in microseconds."""
+    return functions.unix_micros(column) if isinstance(field.dataType, spark_types.TimestampType) else column
+
+
+def of_number(column: Column, field: spark_types.StructField) -> Column:
+    """Return what `number_of` was given."""
+    whole = column.cast("bigint")
+    return functions.timestamp_micros(whole) if isinstance(field.dataType, spark_types.TimestampType) else whole
 
 
 def score_by_map_in_arrow(
@@ -599,12 +867,13 @@ def kept_columns(
     """Return the columns that pass through Python and come back, and the schema of the result."""
     asked = frame.columns if keep is None else [keep] if isinstance(keep, str) else keep
     names = [unquoted(name) if name not in frame.columns else name for name in asked]
-    if bad := [name for name in names if frame.columns.count(name) != 1]:
+    times = times_there(frame)
+    if bad := [name for name in names if name not in frame.columns or times(name) != 1]:
         raise ValueError(f"cannot keep {bad}: the frame has {frame.columns[:50]}")
     fields = [frame.schema[name] for name in names]
     for one in fields:
         try:
-            to_arrow_type(one.dataType)
+            arrow_type(one.dataType)
         except Exception as error:
             raise TypeError(
                 f"column {one.name!r} is {one.dataType.simpleString()}, which cannot pass through Arrow"
@@ -635,6 +904,8 @@ def score_by_predict_batch_udf(frame: DataFrame, model: Any, features: Features 
     # It counts the parameters of the function that it gets, and wants to know how long arrays are.
     parameters = [Parameter(f"x{i}", Parameter.POSITIONAL_ONLY) for i in range(len(plan.columns))]
     arrays = [pa.types.is_list(kind) for kind in scorer.inputs]
+    if sum(arrays) > 1 or (any(arrays) and not hasattr(plan.fitted, "n_features_in_")):
+        raise ValueError("predict_batch_udf has to know how long each array of features is: choose another way")
     width = getattr(plan.fitted, "n_features_in_", 1) - len(arrays) + 1
     shapes = [[width] if array else None for array in arrays] if any(arrays) else None
 
@@ -649,8 +920,9 @@ def score_by_predict_batch_udf(frame: DataFrame, model: Any, features: Features 
         return predict
 
     size = int(frame.sparkSession.conf.get("spark.sql.execution.arrow.maxRecordsPerBatch") or 10_000)
-    predict = predict_batch_udf(load, return_type=kind, batch_size=max(size, 1), input_tensor_shapes=shapes)
-    return added(frame, plan, predict(*plan.columns).cast(plan.type))
+    size = size if size > 0 else np.iinfo(np.int32).max  # to Spark that means no limit
+    predict = predict_batch_udf(load, return_type=kind, batch_size=size, input_tensor_shapes=shapes)
+    return added(frame, plan, with_nan(predict(*plan.columns), kind, scalars=True).cast(plan.type))
 
 
 def score_by_files(
@@ -663,30 +935,42 @@ def score_by_files(
     """
     plan = plan_scoring(frame, model, features, **options)
     kept, schema = kept_columns(frame, plan, keep)
+    if "array" in plan.casts:
+        raise ValueError("files: an ML vector has no array in its file: choose another way")
     scorer, names, inputs = plan.scorer, schema.names, plan.names
-    groups = row_groups(frame, {*names[: len(kept)], *inputs})
+    groups = plan.groups or row_groups(frame, {*names[: len(kept)], *inputs})
     tasks = deal(groups, frame.sparkSession.sparkContext.defaultParallelism)
-    kinds = [to_arrow_type(one.dataType) for one in schema][: len(kept)]
+    zone = str(frame.sparkSession.conf.get("spark.sql.session.timeZone"))
+    kinds = [arrow_type(one.dataType, zone) for one in schema][: len(kept)]
+    clock = {name: zone for name, cast in zip(inputs, plan.casts, strict=True) if cast == "timestamp_ntz"}
     columns = list(dict.fromkeys([*names[: len(kept)], *inputs]))
 
     def read(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         mine = [group for batch in batches for task in batch.column(0).to_pylist() for group in tasks[task]]
         for batch in batches_of(mine, columns):
             sent = zip(inputs, scorer.inputs, strict=True)
-            answers = scorer(*(batch.column(name).cast(kind, safe=False) for name, kind in sent))
+            answers = scorer(*(as_sent(batch.column(name), kind, clock.get(name)) for name, kind in sent))
             back = [batch.column(name).cast(kind) for name, kind in zip(names, kinds, strict=False)]
             yield pa.RecordBatch.from_arrays([*back, answers], names)
 
     return frame.sparkSession.range(0, len(tasks), 1, max(1, len(tasks))).mapInArrow(read, schema)
 
 
-def row_groups(frame: DataFrame, columns: set[str]) -> list[tuple[int, str, int]]:
+def as_sent(column: pa.Array, kind: pa.DataType, zone: str | None) -> pa.Array:
+    """Return a feature of a file as Spark would send it; a timestamp goes as the time on the wall in a zone."""
+    if zone:
+        column = pc.local_timestamp(column.cast(pa.timestamp("us", zone)))
+    return column.cast(kind, safe=False)
+
+
+def row_groups(frame: DataFrame, columns: set[str], *, same: bool = False) -> list[tuple[int, str, int]]:
     """Return (rows, address of the file, number of the row group) of all row groups of a frame.
 
     Raises
     ------
     ValueError
-        Where the frame is anything but Parquet files as they stand, or the files lack a column.
+        Where the frame is anything but Parquet files as they stand, or the files lack a column. With `same`, also where
+        a column is of another type in a file than in the frame.
     """
     if parquet_relation(frame) is None:
         raise ValueError("files: the frame has to be spark.read.parquet(...), without a filter or a select")
@@ -696,6 +980,9 @@ def row_groups(frame: DataFrame, columns: set[str]) -> list[tuple[int, str, int]
         with pq.ParquetFile(path, filesystem=filesystem) as file:
             if lacking := sorted(columns - set(file.schema_arrow.names)):
                 raise ValueError(f"files: {address} has no column {lacking}, such as those in the names of folders")
+            for name in columns if same else ():
+                if file.schema_arrow.field(name).type != arrow_type(frame.schema[name].dataType):
+                    raise ValueError(f"files: {address} has another type of {name!r} than the frame")
             found += [(file.metadata.row_group(i).num_rows, address, i) for i in range(file.num_row_groups)]
     return found
 
@@ -730,7 +1017,7 @@ def are_plain_files(frame: DataFrame) -> bool:
     They are Parquet and not many, in a folder that Spark's own workers read too, without columns in the names of
     folders, and of types that Spark and Arrow mean the same by.
     """
-    if is_remote() or (relation := parquet_relation(frame)) is None:
+    if (relation := parquet_relation(frame)) is None:
         return False
     kept = frame.storageLevel  # what is cached need not be what the files have by now
     moving = frame.sparkSession.conf.get("spark.dynamicAllocation.enabled", "false") == "true"  # slots are not known
@@ -742,6 +1029,17 @@ def are_plain_files(frame: DataFrame) -> bool:
         and 0 < len(addresses) <= MOST_FILES
         and all(address.startswith("file:") for address in addresses)
     )
+
+
+def groups_as_in_frame(frame: DataFrame) -> list[tuple[int, str, int]] | None:
+    """Return the row groups of files that have the frame's columns, by the same names and types, and else None.
+
+    Spark also reads older files that lack a column, have it in a narrower type, or in other letters.
+    """
+    try:
+        return row_groups(frame, set(frame.columns), same=True)
+    except ValueError:
+        return None
 
 
 def deal(groups: Sequence[tuple[int, str, int]], slots: int) -> list[list[tuple[str, int]]]:
@@ -759,7 +1057,7 @@ def batches_of(groups: Sequence[tuple[str, int]], columns: list[str]) -> Iterato
     """Read row groups in batches of as many rows as Spark's own have: they fit in a core's cache."""
     for address, mine in itertools.groupby(groups, key=lambda group: group[0]):
         filesystem, path = fs.FileSystem.from_uri(address)
-        with pq.ParquetFile(path, filesystem=filesystem, memory_map=True) as file:
+        with pq.ParquetFile(path, filesystem=filesystem, memory_map=True, coerce_int96_timestamp_unit="us") as file:
             numbers = [number for _, number in mine]
             yield from file.iter_batches(10_000, row_groups=numbers, columns=columns, use_threads=False)
 
@@ -768,7 +1066,8 @@ def score_by_sql(frame: DataFrame, model: Any, features: Features = None, **opti
     """Write the model as an SQL expression: no row goes to Python, and Python need not be on the workers.
 
     It takes linear models, also after one scaler in a pipeline, and single decision trees. Scores equal
-    scikit-learn's to 1e-12. Where a linear model meets a null, NaN or infinity, the job fails as scikit-learn does.
+    scikit-learn's to 1e-12. Where a linear model meets a null, NaN or infinity, the job fails as scikit-learn does. A
+    tree asks only for the features on the way to its answer: scikit-learn also fails on what is wrong in others.
     """
     plan = plan_scoring(frame, model, features, **options)
     if reason := why_no_sql(plan):
@@ -777,7 +1076,8 @@ def score_by_sql(frame: DataFrame, model: Any, features: Features = None, **opti
     if isinstance(step, TREES):
         return added(frame, plan, tree_column(step, plan, inputs))
     # The scores are columns of their own for a moment, so that Spark computes each of them once.
-    names = [f"_{plan.output}_{number}" for number in range(len(np.atleast_2d(step.coef_)))]
+    prefix = "_" * (1 + max(map(len, frame.columns))) + plan.output  # longer than any name that is there
+    names = [f"{prefix}_{number}" for number in range(len(np.atleast_2d(step.coef_)))]
     weights = zip(names, np.atleast_2d(step.coef_), np.broadcast_to(step.intercept_, len(names)), strict=True)
     sums = [linear_column(inputs, row, intercept).alias(name) for name, row, intercept in weights]
     scores = [finite(named(name)) for name in names]
@@ -792,6 +1092,11 @@ def why_no_sql(plan: Plan) -> str | None:
     """Return why a model is not written in SQL, or None."""
     steps = [part for _, part in plan.fitted.steps] if isinstance(plan.fitted, Pipeline) else [plan.fitted]
     last, name = steps[-1], type(plan.fitted).__name__
+    labels = plan.method == "predict" and hasattr(last, "classes_")
+    if labels and (plan.own is None or pa.types.is_list(plan.own)):
+        return f"{name} answers several labels"
+    if not labels and plan.own != plan.unshipped.answers:  # of labels it is known that they fit
+        return f"{name} answers {plan.own}, and SQL cuts that off where {plan.type.simpleString()} is too narrow"
     if plan.unshipped.shape != "matrix" or any(pa.types.is_list(kind) for kind in plan.unshipped.inputs):
         return "it takes numbers, each in a column"
     if len(steps) > 2 or not all(type(part) in SCALERS and not getattr(part, "clip", False) for part in steps[:-1]):
@@ -809,6 +1114,8 @@ def is_linear(model: Any, method: str) -> bool:
     if is_regressor(model):
         return isinstance(model, (LinearModel, SGDRegressor)) and method == "predict" and model.coef_.ndim == 1
     if not isinstance(model, LinearClassifierMixin) or len(model.coef_) not in (1, len(model.classes_)):
+        return False
+    if len(model.classes_) < 2:  # a sum is no answer there
         return False
     one_against_rest = getattr(model, "multi_class", "auto") == "ovr" or getattr(model, "solver", "") == "liblinear"
     logistic = isinstance(model, LogisticRegression) and (len(model.classes_) == 2 or not one_against_rest)
@@ -861,7 +1168,7 @@ def linear_answer(model: Any, plan: Plan, scores: list[Column]) -> Column:
         total = reduce(Column.__add__, powers)
         answer = functions.array(*([1 - one, one] if len(scores) == 1 else [power / total for power in powers]))
     else:
-        labels = [functions.lit(value) for value in model.classes_.tolist()]
+        labels = label_columns(model, plan)
         if len(scores) == 1:
             answer = functions.when(scores[0] > 0, labels[1]).otherwise(labels[0])
         else:
@@ -870,28 +1177,35 @@ def linear_answer(model: Any, plan: Plan, scores: list[Column]) -> Column:
     return answer.cast(plan.type)
 
 
+def label_columns(model: Any, plan: Plan) -> list[Column]:
+    """Return the labels of a classifier, of the type that the answer has."""
+    return [
+        functions.lit(label).cast(plan.type) for label in as_arrow(model.classes_, plan.unshipped.answers).to_pylist()
+    ]
+
+
 def tree_column(model: Any, plan: Plan, inputs: Sequence[Column]) -> Column:
     """Return a decision tree as nested conditions. It compares single-precision numbers, as scikit-learn does."""
-    tree, values, classes = model.tree_, model.tree_.value[:, 0, :], getattr(model, "classes_", np.array([])).tolist()
+    tree, values = model.tree_, model.tree_.value[:, 0, :]
+    labels = label_columns(model, plan) if plan.method == "predict" and hasattr(model, "classes_") else None
 
     def answer(node: int) -> Column:
         if tree.children_left[node] < 0:
             if plan.method == "predict_proba":
                 return functions.array(*(functions.lit(float(share)) for share in values[node]))
-            label = classes[values[node].argmax()] if classes else float(values[node][0])
-            return functions.lit(label).cast(plan.type)
+            return labels[values[node].argmax()] if labels else functions.lit(float(values[node][0])).cast(plan.type)
         x = functions.coalesce(inputs[tree.feature[node]], functions.lit(float("nan"))).cast("float")
+        right = x.between(-largest, largest) | (functions.isnan(x) if takes_nan else functions.lit(False))
+        wrong = functions.raise_error(
+            functions.lit("Input contains null, NaN or infinity, which this tree does not take")
+        )
+        x = functions.when(right, x).otherwise(wrong)
         left = x <= float(tree.threshold[node])  # to Spark, NaN is larger than any number
-        if not takes_nan:
-            x = functions.when(
-                functions.isnan(x), functions.raise_error(functions.lit("Input contains NaN"))
-            ).otherwise(x)
-            left = x <= float(tree.threshold[node])
-        elif tree.missing_go_to_left[node]:
+        if takes_nan and tree.missing_go_to_left[node]:
             left = left | functions.isnan(x)
         return functions.when(left, answer(tree.children_left[node])).otherwise(answer(tree.children_right[node]))
 
-    takes_nan = get_tags(model).input_tags.allow_nan
+    takes_nan, largest = get_tags(model).input_tags.allow_nan, float(np.finfo(np.float32).max)
     return answer(0)
 
 
@@ -917,7 +1231,8 @@ def best_way(frame: DataFrame, plan: Plan) -> tuple[str, str]:
         terms = last.get_n_leaves() if isinstance(last, TREES) else last.coef_.size
         if terms <= MOST_TERMS:
             return "sql", f"{type(last).__name__} is an expression of {terms} terms: no row leaves the JVM"
-    if are_plain_files(frame):
+    if are_plain_files(frame) and (groups := groups_as_in_frame(frame)):
+        plan.groups = groups
         return "files", "the frame is Parquet files as they stand: workers read them, and no row comes from the JVM"
     if arrow_udf is not None:
         return "arrow_udf", "only the features go to Python, in Arrow batches; the other columns stay in the JVM"
@@ -927,7 +1242,6 @@ def best_way(frame: DataFrame, plan: Plan) -> tuple[str, str]:
 # --- benchmark: delete from here on when copying ------------------------
 import os
 
-from pyspark.sql import SparkSession
 from sklearn.base import clone
 from sklearn.datasets import make_classification
 from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier

@@ -7,18 +7,41 @@ import sys
 # As in `requires-python` of pyproject.toml. Python 3.15 and later have no wheels of Spark's companions yet.
 if not (3, 11) <= sys.version_info[:2] <= (3, 14):
     # Before anything with newer syntax is imported: an old Python has to be able to read this file.
-    sys.stderr.write("error: foldout needs Python 3.11 to 3.14; this is " + sys.version.split()[0] + "\n")
+    sys.stderr.write(
+        "error: foldout needs Python 3.11 to 3.14; this is "
+        + sys.version.split()[0]
+        + ": take one of those, which also gets what the suite needs: python3.14 -m venv .venv && "
+        ".venv/bin/pip install -q tox && .venv/bin/python -m tox -e suite -- " + " ".join(sys.argv[1:]) + "\n"
+    )
     sys.exit(2)
 if not sys.platform.startswith(("linux", "darwin")):
     sys.stderr.write("error: foldout runs on Linux and macOS; on Windows use it inside WSL 2\n")
     sys.exit(2)
 
-if sys.flags.optimize:
-    # A recipe's check may use assert, and its description is its docstring: Python without -O and PYTHONOPTIMIZE.
-    os.environ.pop("PYTHONOPTIMIZE", None)
+
+def unfit() -> bool:
+    """Put right what Python has taken from its surroundings, and say whether it has to start again for that."""
+    found = bool(sys.flags.optimize)  # a recipe's check may use assert, and its description is its docstring
+    for name in ("PYTHONOPTIMIZE", "PYTHONWARNINGS", "PYTHONINSPECT"):
+        # Warnings as errors stop a recipe at its imports; the last one leaves the user at a prompt.
+        found = os.environ.pop(name, None) is not None or found
+    if sys.getfilesystemencoding() != "utf-8":
+        os.environ["PYTHONUTF8"] = "1"  # children read the names of files as UTF-8, and so do we
+        found = True
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            # Closed, as by `>&-`: the next file to be opened would be taken for our output. This one takes its place.
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
+            found = True
+    return found
+
+
+if unfit():
     os.execv(sys.executable, [sys.executable, "-m", "suite", *sys.argv[1:]])
 
-from suite.cli import main
+from suite.cli import main  # noqa: E402 - in a Python that is fit for it
 
 if __name__ == "__main__":
     sys.exit(main())

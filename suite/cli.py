@@ -7,6 +7,7 @@ It may import every package, and does so only when a command needs it: `--help` 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import errno
 import io
 import json
@@ -20,10 +21,11 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from suite.cluster.description import DEFAULT_MEMORY
+from suite.cluster.description import DEFAULT_MEMORY, as_outside
 from suite.errors import UsageError
 from suite.machine.signals import INTERRUPTED, InterruptError, raise_on_signals
 from suite.plan.scenario import BENCH_SIZES, SCENARIOS, SIZE_NAMES, Scenario, discover
+from suite.spark.shadow import REMEDY, foreign_pyspark, refuse_foreign_pyspark
 
 WRONG_USAGE = 2
 BROKEN_PIPE = 141  # as shells say of a program that SIGPIPE has ended
@@ -89,7 +91,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _version() -> str:
-    about = tomllib.loads((Path(__file__).resolve().parent.parent / "pyproject.toml").read_text())
+    about = tomllib.loads((Path(__file__).resolve().parent.parent / "pyproject.toml").read_text(encoding="utf-8"))
     return str(about["project"]["version"])
 
 
@@ -341,14 +343,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal without UTF-8 has no word for ×
-    options = parse(arguments)
     try:
         with raise_on_signals():
-            code: int = options.run(options, f"python -m suite {shlex.join(arguments)}")
-            sys.stdout.flush()
+            try:
+                options = parse(arguments)
+                code: int = options.run(options, f"python -m suite {shlex.join(arguments)}")
+            finally:
+                sys.stdout.flush()  # also after --help, for which the parser ends the program
             return code
     except UsageError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {as_outside(str(error))}", file=sys.stderr)
         return WRONG_USAGE
     except InterruptError as stop:
         print(f"stopped by {stop}", file=sys.stderr)
@@ -356,28 +360,42 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ModuleNotFoundError as error:
         if not error.name or error.name.partition(".")[0] == "suite":
             raise
-        print(
-            f"error: this Python ({sys.executable}) has no {error.name}: run it through tox, which installs what the "
-            f"suite needs: python -m tox -e suite -- {shlex.join(arguments)}",
-            file=sys.stderr,
+        shadow = foreign_pyspark()
+        lacks = (
+            f"this Python ({sys.executable}) has no {error.name}: run it through tox, which installs what the suite "
         )
+        tox = f"needs: python -m tox -e suite -- {shlex.join(arguments)}"
+        print(f"error: {shadow}: {REMEDY}" if shadow else f"error: {lacks}{tox}", file=sys.stderr)
         return WRONG_USAGE
     except BrokenPipeError:
-        # Who reads our output has ended, as `head` does. Python would complain once more when it flushes at its end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()  # who reads it has ended, as `head` does
         return BROKEN_PIPE
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        where = f" that has {error.filename}" if error.filename else ""
-        print(f"error: the disk{where} is full: free some space, then go on with --resume", file=sys.stderr)
+        _drop_output()
+        print(f"error: {_plain(error)}", file=sys.stderr)
         return WRONG_USAGE
+
+
+def _drop_output() -> None:
+    """Forget what cannot be written: Python would try once more at its end, and complain in its own words."""
+    with contextlib.suppress(io.UnsupportedOperation):  # a stream that is no file, as under pytest
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _plain(error: OSError) -> str:
+    """What the system refused, in one line."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        where = f" that has {error.filename}" if error.filename else ""
+        return f"the disk{where} is full: free some space, then go on with --resume"
+    what = error.strerror or str(error)
+    return f"{error.filename}: {what}" if error.filename else what
 
 
 # --- commands: each imports what it needs
 
 
 def _run_bench(options: argparse.Namespace, command_line: str) -> int:
+    refuse_foreign_pyspark()  # before it is imported
     from suite.run.command import bench
     from suite.run.options import BenchOptions
 
@@ -385,6 +403,7 @@ def _run_bench(options: argparse.Namespace, command_line: str) -> int:
 
 
 def _run_compare(options: argparse.Namespace, command_line: str) -> int:
+    refuse_foreign_pyspark()
     from suite.gate.command import compare
 
     return compare(options, command_line)

@@ -11,16 +11,19 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
+from suite.cluster.authorities import VARIABLES, machine_authorities
 from suite.cluster.description import ClusterError
 from suite.cluster.docker_engine import find_engine
 from suite.errors import UsageError
 from suite.machine import environment
-from suite.machine.processes import is_foreign
+from suite.machine.home import home_problem
+from suite.machine.locales import is_utf8, locale_of
+from suite.machine.processes import child_environment, is_foreign
 from suite.spark.java import SUPPORTED, find_java, system_javas, user_name
+from suite.spark.shadow import REMEDY, foreign_pyspark
 
 Severity = Literal["ok", "note", "wrong"]
 NEEDED_GIB = 4.0
@@ -64,6 +67,18 @@ def _user() -> Check:
         return Check("wrong", "user", f"id {os.getuid()}", str(error))
 
 
+def _proxy() -> Iterator[Check]:
+    """Whether what a proxy may sign anew will be believed by pip, uv and an image's build."""
+    named = sorted(name for name in os.environ if name.lower() == "https_proxy" and os.environ[name])
+    if not named:
+        return
+    if not machine_authorities():
+        remedy = f"where it signs anew, name the file with its authority in {' and '.join(VARIABLES[:2])}"
+        yield Check("note", "proxy", f"{named[0]} is set, and no authority of its own is known here", remedy)
+    else:
+        yield Check("ok", "proxy", f"{named[0]} is set, and an image's build gets the authorities of this machine")
+
+
 def _surroundings() -> Iterator[Check]:
     """What is odd about this machine, of all that is known to keep Spark from starting somewhere."""
     name, temporary = socket.gethostname(), tempfile.gettempdir()
@@ -72,10 +87,18 @@ def _surroundings() -> Iterator[Check]:
     except OSError:
         remedy = "local mode does without; for a cluster elsewhere add it to /etc/hosts"
         yield Check("note", "network", f"the host name {name} does not resolve", remedy)
-    if not os.access(Path.home(), os.W_OK):
-        yield Check("note", "home", f"{Path.home()} cannot be written", "libraries may want to: set HOME")
-    if not temporary.isascii():
-        yield Check("note", "temporary", temporary, "where Spark does not start, set TMPDIR to an ASCII name")
+    if problem := home_problem():
+        yield Check(
+            "note", "home", problem, f"libraries may want one: set HOME; until then caches are below {temporary}"
+        )
+    if os.statvfs(temporary).f_flag & getattr(os, "ST_NOEXEC", 0):  # Spark loads libraries from there
+        remedy = "where Spark or Java does not start, set TMPDIR to another folder"
+        yield Check("note", "temporary", f"nothing may be loaded from {temporary}, or run (noexec)", remedy)
+    elif not temporary.isascii() and not is_utf8(locale_of(child_environment())):
+        yield Check("note", "temporary", f"{temporary}, and no locale of UTF-8", "set TMPDIR to an ASCII name")
+    elif not temporary.isascii() or " " in temporary:
+        yield Check("ok", "temporary", f"{temporary}: its name does no harm")
+    yield from _proxy()
     if ignored := sorted(filter(is_foreign, os.environ)):
         yield Check("note", "variables", ", ".join(ignored), "they are not handed to what is measured")
 
@@ -104,6 +127,8 @@ def _packages() -> Iterator[Check]:
     )
     remedy = "run it through tox, which installs the lock: python -m tox -e bench"
     yield Check("ok" if installed["pyspark"] else "wrong", "Spark", f"pyspark {installed['pyspark']}", remedy)
+    if shadow := foreign_pyspark():
+        yield Check("wrong", "Spark", shadow, REMEDY)
     if missing:
         yield Check("wrong", "packages", f"missing: {', '.join(missing)}", remedy)
     elif other:
@@ -151,7 +176,7 @@ def _reach(master: str) -> Check:
     host, port = address.hostname or "", address.port or 7077
     try:
         socket.create_connection((host, port), timeout=5).close()
-    except OSError as error:
+    except (OSError, UnicodeError) as error:  # the latter where a part of the name is too long
         return Check("wrong", "master", f"{master}: {error}", "is it running, and is the port open from here?")
     return Check("ok", "master", f"{host} answers on port {port}")
 

@@ -50,7 +50,9 @@ class Record:
     engaged : dict or None
         What ran in the last call, the fields of `spark.event_log.Engaged`; None without Spark.
     overhead : dict or None
-        Where the time of the last call went, as `run.measure.overhead` says; None without Spark.
+        Where the time of the last call went, as `run.watch.overhead` says; None without Spark.
+    memory : dict or None
+        What the last call held at most, as `machine.memory.peak_memory` says; None where that is not known.
     warnings : list of str
         What a reader has to know of this cell.
     caveats : list of str
@@ -84,6 +86,7 @@ class Record:
     answer: Any = None
     engaged: dict[str, Any] | None = None
     overhead: dict[str, Any] | None = None
+    memory: dict[str, float] | None = None
     warnings: list[str] = field(default_factory=list)
     caveats: list[str] = field(default_factory=list)
     needs: int | None = None
@@ -110,7 +113,10 @@ class Record:
         TypeError
             It is not a record.
         """
-        return cls(**{name: value for name, value in values.items() if name in FIELDS})
+        record = cls(**{name: value for name, value in values.items() if name in FIELDS})
+        if not isinstance(record.id, str):
+            raise TypeError(f"the id of a record is a text, not {record.id!r}")
+        return record
 
     @property
     def name(self) -> str:
@@ -187,5 +193,5 @@ def read(path: Path) -> list[Record]:
 def write_json(path: Path, value: Any) -> None:
     """Write a whole file or nothing."""
     draft = path.with_name(f".{path.name}.draft")
-    draft.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+    draft.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     draft.replace(path)

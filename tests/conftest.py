@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -31,6 +32,22 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Examples are judged by their answers; a busy machine is no reason to fail. In CI they are the same every time.
 settings.register_profile("foldout", deadline=None, derandomize=os.environ.get("CI") == "true")
 settings.load_profile("foldout")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Keep tests that share something in one process where they run in several (`pytest -n 2`).
+
+    Those of a file share a session or a folder, and those on clusters an engine, on which one runs at a time.
+    """
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFile(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.partition("::")[0]
+            return "clusters" if file.startswith("tests/cluster/") else file
+
+    return ByFile(config, log)
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

@@ -196,7 +196,9 @@ def records(plan, seed=1):
             "seconds": warm,
             "cold_seconds": warm * 1.4 + (1.2 if slots else 0.02) if cell["order"] % 3 else None,
             "answer": answer,
-            "engaged": {**engaged, "task_seconds": warm * engaged["slots"] * 0.9} if slots else None,
+            "engaged": {**engaged, "task_seconds": warm * engaged["slots"] * 0.9, "to_python": 2_000_000}
+            if slots
+            else None,
             "overhead": {
                 "session": 3.5,
                 "driver": warm * 0.1,
@@ -207,6 +209,9 @@ def records(plan, seed=1):
             }
             if slots
             else None,
+            "memory": {"driver": 200.0, "jvm": 900.0}
+            if slots
+            else {"driver": 200.0, "workers": 300.0, "worker": 150.0},
             "warnings": [],
             "session": {
                 "id": f"b{cell['block']}-local{slots}",

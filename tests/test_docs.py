@@ -12,11 +12,18 @@ import sys
 import textwrap
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from grid_search_spark_backend import stop_spark_pool
 from sklearn.datasets import make_classification
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
+from sklearn.tree import DecisionTreeClassifier
+from udf_inference import score
 
 from suite import records
 from suite.report.against import find_contests, tables_against
@@ -31,6 +38,17 @@ PEERS = re.findall(r"\w+", re.search(r"suite bench (parallel_break_even[^{]+)", 
 PAGES = [ROOT / name for name in ("README.md", "scenarios/README.md", "results/README.md", "docker/README.md")]
 TEXT = "\n".join(page.read_text() for page in PAGES)
 WORDS = " ".join(TEXT.split())
+MODELS = {
+    one.__name__: one
+    for one in (
+        LogisticRegression,
+        make_pipeline,
+        StandardScaler,
+        DecisionTreeClassifier,
+        RandomForestClassifier,
+        SVC,
+    )
+}
 PACKAGES = {path.stem for path in (ROOT / "suite").iterdir() if not path.name.startswith("_")}
 
 
@@ -97,7 +115,9 @@ GAINS = {
     "grid_search_joblib_spark": ("spark_backend", "joblib_spark"),
     "udf_inference": ("file_inference", "best_way"),
     "file_inference": ("file_inference", "files"),
+    "inference_first_row": ("first_row", "best_way"),
     "spark_cross_validator": ("local", "cross_validator"),
+    "cross_validator_sklearn": ("local", "loky"),
     "time_series_cv_pool": ("two_workers", "pool"),
     "time_series_cv": ("usual_recipe", "pool"),
     "time_series_cv_sklearn": ("one_pass_time_series", "loky"),
@@ -140,6 +160,21 @@ def test_the_lines_of_code_on_the_front_page_run(spark):
     assert found["search"].best_params_ == GridSearchCV(SVC(), found["grid"], cv=5).fit(X, y).best_params_
 
 
+@pytest.mark.spark
+def test_score_picks_the_ways_that_the_table_names(spark, tmp_path):
+    rows = re.findall(r"^\| `(\w+\(.*\))`( with more leaves)? \| `(\w+)` \| `(\w+)` \|$", TEXT, re.MULTILINE)
+    assert len(rows) == 6
+    X, y = make_classification(2_000, n_features=4, n_redundant=0, flip_y=0.4, random_state=0)
+    held = spark.createDataFrame(pd.DataFrame(X, columns=list("abcd")))
+    held.write.parquet(str(tmp_path / "rows"))
+    files = spark.read.parquet(str(tmp_path / "rows"))
+    for code, _, of_rows, of_files in rows:
+        model = eval(code, MODELS).fit(X, y)
+        for frame, expected in ((held, of_rows), (files, of_files)):
+            scored = score(frame, model, features=list("abcd"))
+            assert scored.schema["prediction"].metadata["way"] == expected, code
+
+
 def test_the_worked_example_runs_word_for_word(tmp_path):
     text = (ROOT / "scenarios" / "README.md").read_text()
     commands = re.search(r"(?:^    \S.*\n)+", text.partition("## A search of your own")[2], re.MULTILINE)[0]
@@ -174,6 +209,7 @@ def test_tables_in_the_readme_are_those_of_their_runs(name, variant):
     tables = tables_against(find_contests(read_run(folder), variant, folder))
     quoted = f"<!-- python -m suite report results/{name} --against {variant} -->\n{tables}\n"
     assert quoted in TEXT
+    assert f"{quoted}\n|" not in TEXT  # what an older run said is gone
 
 
 @pytest.mark.parametrize("name", SHOWN)
@@ -189,6 +225,7 @@ ANALYSED = re.findall(r"^<!-- python -m suite variance results/(\w+) -->$", TEXT
 def test_analyses_of_variance_in_the_readme_are_those_of_their_runs(name):
     quoted = f"<!-- python -m suite variance results/{name} -->\n{variance_table(read_run(ROOT / 'results' / name))}\n"
     assert quoted in TEXT
+    assert f"{quoted}\n|" not in TEXT  # what an older run said is gone
 
 
 def test_the_readme_quotes_tables():
@@ -264,12 +301,12 @@ def shares(one):
     return f"{caught} | {100 * one['pass']:.1f} % | {100 * one['inconclusive']:.1f} %"
 
 
-def test_what_was_withdrawn_from_the_run_on_containers_is_what_was_not_shown_to_be_parallel():
+def test_on_containers_each_parallel_cell_engaged_as_many_executors_as_it_has_slots_or_threads():
     run = read_run(ROOT / "results" / "compose")
-    invalid = [cell for cell in run.cells if cell.status == "invalid"]
-    assert f"All {len(invalid)} of its parallel time-series cells had one slot engaged" in WORDS
-    assert {cell.scenario for cell in invalid} == {"time_series_cv"}
-    assert {cell.engaged["slots"] for cell in invalid} == {1}
+    parallel = [cell for cell in run.cells if cell.factors["slots"] and cell.factors["parallelism"]]
+    assert {cell.factors["parallelism"] for cell in parallel} >= {1, 2, 4}
+    for cell in parallel:
+        assert cell.engaged["executors"] >= cell.factors["parallelism"], cell.label
 
 
 def test_results_name_the_command_that_made_each_of_them():

@@ -4,6 +4,7 @@
 import ast
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
-from suite.cli import parse
+from suite.cli import main, parse
 
 ROOT = Path(__file__).resolve().parent.parent
 LINES = re.findall(r"^    ([^ #].*)$", (ROOT / "README.md").read_text(), re.MULTILINE)[:2]
@@ -270,3 +271,111 @@ def test_the_version_needs_no_package():
     command = [sys.executable, "-S", "-m", "suite", "--version"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert re.fullmatch(r"foldout \d+\.\d+\S*, Python 3\.\d+\.\d+\n", done.stdout), done.stderr
+
+
+def suite(*words: str, shell: str = "", **variables: str) -> subprocess.CompletedProcess:
+    """Run the suite from a shell, with what follows the command there, such as `>&-`."""
+    command = f"{shlex.join([sys.executable, '-m', 'suite', *words])} {shell}"
+    environment = {**os.environ, **variables}
+    return subprocess.run(["sh", "-c", command], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120)
+
+
+@pytest.mark.parametrize("closed", [">&-", "<&- >&-", "<&-"])
+def test_where_a_stream_is_closed_no_file_is_taken_for_it(closed):
+    done = suite("report", "results/none", shell=f"{closed}")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "error: results/none is not a run folder: it has no plan.json\n"
+    version = suite("--version", shell=closed)
+    assert (version.returncode, version.stderr) == (0, "")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a device that is always full")
+@pytest.mark.parametrize("words", [["--version"], ["--help"], ["bench", "--help"]], ids=" ".join)
+def test_a_full_disk_is_one_line_where_the_parser_ends_the_program(words):
+    done = suite(*words, shell="> /dev/full", PYTHONUNBUFFERED="")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "error: the disk is full: free some space, then go on with --resume\n"
+
+
+def test_what_the_system_refuses_is_one_line(tmp_path):
+    (tmp_path / "file").touch()
+    done = suite("new", str(tmp_path / "file" / "mine.py"))
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.count("\n") == 1
+    assert done.stderr.startswith(f"error: {tmp_path}/file")
+    nowhere = "import sys, tempfile; tempfile.tempdir = None; tempfile._candidate_tempdir_list = lambda: ['/none']\n"
+    code = f"{nowhere}from suite.cli import main; sys.exit(main(['doctor']))"
+    lost = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert lost.returncode == 2
+    assert lost.stderr == "error: No usable temporary directory found in ['/none']\n"
+
+
+RECIPE = """'Warns at its import, and says so in Ünicode'
+import warnings
+warnings.warn("old", DeprecationWarning, stacklevel=1)
+
+# --- benchmark: delete from here on when copying ------------------------
+SIZES = {"smoke": {"rows": 1}}
+
+def make_data(*, rows):
+    return rows
+
+def run_it(data):
+    'Ä way'
+
+def check(reference, answer):
+    pass
+"""
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {"PYTHONWARNINGS": "error"},
+        {"PYTHONINSPECT": "1"},
+        {"PYTHONOPTIMIZE": "1"},
+        {"PYTHONUTF8": "0", "LC_ALL": "C", "PYTHONCOERCECLOCALE": "0"},
+    ],
+    ids=lambda variables: next(iter(variables)),
+)
+def test_variables_of_the_users_python_change_nothing(variables, tmp_path):
+    (tmp_path / "warning.py").write_text(RECIPE, encoding="utf-8")
+    done = suite("list", "--scenarios", str(tmp_path), shell="< /dev/null", **variables)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines() == ["warning", "    Warns at its import, and says so in Ünicode",
+                                        f"      {'it':<24} Ä way"]  # fmt: skip
+
+
+def test_a_bench_whose_reader_ends_says_how_to_go_on(tmp_path):
+    out = tmp_path / "a run"
+    (tmp_path / "warning.py").write_text(RECIPE.replace("'Ä way'", "return {'rows': data}"), encoding="utf-8")
+    command = ["bench", str(tmp_path / "warning.py"), "--size", "smoke", "--out", str(out)]
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "wb") as pipe:
+        done = subprocess.run(
+            [sys.executable, "-m", "suite", *command], cwd=ROOT, stdout=pipe, stderr=subprocess.PIPE, text=True
+        )
+    assert done.returncode == 141
+    assert done.stderr.splitlines()[-1] == f"  python -m suite bench --resume --out '{out}'"
+    assert suite("bench", "--resume", "--out", str(out)).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "words"),
+    [
+        ("plan.json", "null", ["bench", "--resume", "--out"]),
+        ("plan.json", "[]", ["bench", "--resume", "--out"]),
+        ("plan.json", '{"schema": 1, "options": null}', ["bench", "--resume", "--out"]),
+        ("plan.json", "null", ["report"]),
+        ("environment.json", "null", ["report"]),
+    ],
+)
+def test_a_file_of_a_run_that_holds_something_else_is_one_line(file, content, words, tmp_path, capsys):
+    for name in ("plan.json", "environment.json"):
+        shutil.copy(ROOT / "results" / "local" / name, tmp_path)
+    (tmp_path / file).write_text(content)
+    assert main([*words, str(tmp_path)]) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert said.startswith(f"error: {tmp_path / file} ")

@@ -79,7 +79,10 @@ def test_a_line_of_an_older_version_has_defaults_and_a_foreign_field_is_passed_o
     assert Record.from_json(asdict(found)) == found
 
 
-@pytest.mark.parametrize("line", ["[]", "3", '"id"', "null", "{}", json.dumps(OLD), "{torn"])
+LISTED = {**OLD, "id": ["0001"], "block": 0, "order": 0, "status": "ok"}
+
+
+@pytest.mark.parametrize("line", ["[]", "3", '"id"', "null", "{}", json.dumps(OLD), json.dumps(LISTED), "{torn"])
 def test_a_line_that_is_no_record_is_passed_over(tmp_path, line):
     path = tmp_path / "records.jsonl"
     records.append(path, [record(1)])

@@ -38,6 +38,7 @@ from suite.cluster.docker_engine import (
     find_engine,
     image_on_top,
     last_line,
+    remove_old_images,
     running_client,
 )
 from suite.cluster.ownership import (
@@ -158,6 +159,7 @@ def client_environment(variables: Mapping[str, str]) -> dict[str, str]:
 def with_image(engine: Engine, plan: ClusterSpec, log: Path) -> ClusterSpec:
     """Build our image; the cluster with the id of its own, which is ours or on top of it."""
     ours = build_image(log)
+    remove_old_images(engine)
     return replace(plan, image=image_on_top(engine, plan.image_name, ours) if plan.image_name else ours)
 
 
@@ -430,8 +432,8 @@ def kept_cluster(engine: Engine) -> ClusterSpec | None:
     containers = engine.containers(KEPT)
     if not containers or not file.exists():
         return None
-    if unwell := [
-        f"{who} {what}" for who, what in map(container_state, containers) if what not in ("healthy", "created")
-    ]:
+    states = map(container_state, containers)
+    # The driver of another bench is no part of it: who else wants the cluster is told so by the lock.
+    if unwell := [f"{who} {what}" for who, what in states if who != "bench" and what not in ("healthy", "created")]:
         raise ClusterError(f"the cluster that is up is not well ({', '.join(unwell)}): python -m suite cluster up")
     return ClusterSpec(**json.loads(file.read_text()))

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from suite.cluster.description import DEFAULT_MEMORY, Cluster
 from suite.cluster.standalone import standalone
-from suite.spark.session import LOOPBACK
+from suite.spark.session import ON_LOOPBACK
 
 
 @contextlib.contextmanager
@@ -67,7 +67,7 @@ def existing_cluster(master: str) -> Cluster:
     # Settings for local mode are the suite's own; a cluster that is somewhere else needs the user's.
     if master.startswith("local"):
         # Spark would look up this machine's own name, which not every network knows.
-        ready.environment["SPARK_LOCAL_IP"] = LOOPBACK
+        ready.environment.update(ON_LOOPBACK)
     elif folder := os.environ.get("SPARK_CONF_DIR"):
         ready.environment["SPARK_CONF_DIR"] = folder
     return ready

@@ -18,6 +18,12 @@ from suite.errors import UsageError
 # A setting of our own: where the master shows its state, for whoever has to say why executors are missing.
 PAGES = "spark.foldout.pages"
 DEFAULT_MEMORY = "1g"  # of each worker's executor, on the heap
+RUN_FOLDER = "/results/run"  # in a container
+
+
+def as_outside(text: str) -> str:
+    """Write a container's run folder as its user knows it, where it is brought out to."""
+    return text.replace(RUN_FOLDER, os.environ.get("FOLDOUT_RUN_FOLDER") or RUN_FOLDER)
 
 
 class ClusterError(UsageError):
@@ -161,12 +167,15 @@ def write_properties(path: Path, conf: Mapping[str, str]) -> None:
     path.write_text("".join(f"{key} {value}\n" for key, value in conf.items()))
 
 
+def ask_directly(url: str, seconds: float) -> Any:
+    """Open an address of this machine or of the cluster's own network, which no proxy of the user's could find."""
+    return urllib.request.build_opener(urllib.request.ProxyHandler({})).open(url, timeout=seconds)
+
+
 def master_state(pages: str) -> dict[str, Any] | None:
     """Ask the master for the state of itself and its workers; None while it does not answer."""
-    # An opener of our own: a proxy of the user's must not be asked for 127.0.0.1.
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
-        with opener.open(f"{pages.rstrip('/')}/json/", timeout=5) as reply:
+        with ask_directly(f"{pages.rstrip('/')}/json/", seconds=5) as reply:
             return json.load(reply)
     except (OSError, ValueError):
         return None

@@ -19,6 +19,7 @@ from suite.cluster.image_build import ImageUnavailableError, build_context, miss
 from suite.machine.processes import open_scope
 
 IMAGE = "foldout:local"
+IMAGE_LABEL = "foldout.image"
 NAME_LABEL = "foldout.cluster"
 
 CLIENT_SECONDS = 60.0  # for a question to the engine
@@ -168,6 +169,16 @@ def build_image(log: Path, image: str = IMAGE) -> str:
     cause = missing_for_build(said)
     kind = ImageUnavailableError if cause else ClusterError
     raise kind(f"the image could not be built: {cause or last_line(said)}: see {log}")
+
+
+def remove_old_images(engine: Engine) -> None:
+    """Remove images of ours without a name, which later builds have taken.
+
+    Not those of the last day, since another checkout may have built one and not used it yet; nor, as the engine sees
+    to, those that a container has.
+    """
+    filters = [f"label={IMAGE_LABEL}", "until=24h"]
+    engine.ask("image", "prune", "-f", *(word for text in filters for word in ("--filter", text)), may_fail=True)
 
 
 def image_on_top(engine: Engine, name: str, ours: str) -> str:

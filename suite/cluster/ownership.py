@@ -15,6 +15,7 @@ from pathlib import Path
 import psutil
 
 from suite.cluster.description import ClusterError
+from suite.machine.home import cache_folder
 
 
 def _first_line(file: str) -> str:
@@ -24,20 +25,26 @@ def _first_line(file: str) -> str:
         return ""
 
 
-def _here() -> str:
-    """Return the machine, its boot, the space in which its process numbers mean something, and the user."""
+def _process_space() -> int:
+    """Return the number of the space in which process numbers mean something; 0 where there is one alone."""
     with contextlib.suppress(OSError):
-        space = Path("/proc/self/ns/pid").stat().st_ino
-        return f"{socket.gethostname()}/{_first_line('/proc/sys/kernel/random/boot_id')}/{space}/{os.getuid()}"
-    return f"{socket.gethostname()}/{psutil.boot_time():.0f}/{os.getuid()}"  # not Linux
+        return Path("/proc/self/ns/pid").stat().st_ino
+    return 0
+
+
+def _here() -> str:
+    """Return the machine, its boot, the space of its process numbers, and the user."""
+    boot = _first_line("/proc/sys/kernel/random/boot_id") or f"{psutil.boot_time():.0f}"
+    return f"{socket.gethostname()}/{boot}/{_process_space()}/{os.getuid()}"
 
 
 def _short(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
-# The cluster that `cluster up` starts and `cluster down` ends. Several users and machines may share an engine.
-KEPT = "foldout-" + _short(f"{socket.gethostname()}/{_first_line('/etc/machine-id')}/{os.getuid()}")
+# The cluster that `cluster up` starts and `cluster down` ends. Several users, machines and containers may share an
+# engine. Without the boot: what `cluster up` has left when the machine goes down is found again.
+KEPT = "foldout-" + _short(f"{socket.gethostname()}/{_first_line('/etc/machine-id')}/{_process_space()}/{os.getuid()}")
 
 
 def one_shot_name(process: int) -> str:
@@ -50,8 +57,7 @@ def state_folder(name: str) -> Path:
 
     In the user's own cache folder, since some engines cannot see `/tmp` as we do.
     """
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "foldout" / name
+    return cache_folder() / "foldout" / name
 
 
 def new_log_folder() -> Path:

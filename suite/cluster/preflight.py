@@ -178,6 +178,21 @@ def _executors(spark: SparkSession) -> int:
     return max(everything - 1, 1 if is_local(str(spark.sparkContext.master)) else 0)
 
 
+def wait_for_cores(spark: SparkSession, cores: int, seconds: float = CORES_SECONDS) -> None:
+    """Wait for so many cores of executors, whose number is not known; no longer than some seconds.
+
+    A cluster that is not ours may have fewer. Then its executors are compared that are there.
+    """
+    known = spark.sparkContext._jsc.sc().statusStore
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        executors = known().executorList(True)
+        each = (executors.apply(number) for number in range(executors.size()))
+        if sum(one.totalCores() for one in each if one.id() != "driver") >= cores:
+            return
+        time.sleep(0.5)
+
+
 def wait_for_executors(spark: SparkSession, executors: int, seconds: float = WAIT_SECONDS) -> None:
     """Wait until that many executors are registered.
 
@@ -279,7 +294,7 @@ def check(spark: SparkSession, executors: int = 1, seconds: float = WAIT_SECONDS
     MismatchError
         Versions differ.
     ClusterError
-        Executors are missing.
+        Executors are missing, or cannot be seen over Spark Connect.
 
     Examples
     --------
@@ -288,6 +303,8 @@ def check(spark: SparkSession, executors: int = 1, seconds: float = WAIT_SECONDS
         from suite.cluster import preflight
         print(preflight.version_table(preflight.check(spark)))
     """
+    if type(spark).__module__.startswith("pyspark.sql.connect"):
+        raise ClusterError("Spark Connect shows no executors: check a session of classic Spark on the same cluster")
     wait_for_executors(spark, executors, seconds)
     driver, others = driver_versions(spark), executor_versions(spark)
     if differ := version_differences(driver, others):
@@ -379,6 +396,8 @@ def check_from_stdin() -> None:
     cores = int(conf.get("spark.executor.cores", 0))
     result: dict[str, Any]
     try:
+        if not cores:
+            wait_for_cores(spark, asked["slots"])
         sides = check(spark, asked["slots"] // cores if cores else 1)
         result = {"sides": [asdict(side) for side in sides]}
     except ClusterError as error:

@@ -37,7 +37,7 @@ from suite.cluster.description import (
 from suite.machine import environment as machine_environment
 from suite.machine.processes import Scope, child_environment, open_scope
 from suite.spark.java import Java, find_java
-from suite.spark.session import LOOPBACK
+from suite.spark.session import LOOPBACK, ON_LOOPBACK
 
 SPARK_HOME = Path(pyspark.__file__).parent
 STANDALONE_START_SECONDS = 90  # for master and workers together; some seconds in practice
@@ -101,7 +101,7 @@ def standalone(
             workers=workers,
             cores=cores,
             label=one_host_label("standalone cluster", workers, cores, machine_environment.cores()),
-            environment={"SPARK_CONF_DIR": str(conf_dir), "SPARK_LOCAL_IP": LOOPBACK},
+            environment={"SPARK_CONF_DIR": str(conf_dir), **ON_LOOPBACK},
         )
 
 
@@ -125,7 +125,7 @@ def _daemon_environment(folder: Path, conf_dir: Path, java: Java) -> dict[str, s
         "JAVA_HOME": str(java.home),
         "SPARK_HOME": str(SPARK_HOME),
         "SPARK_CONF_DIR": str(conf_dir),
-        "SPARK_LOCAL_IP": LOOPBACK,
+        **ON_LOOPBACK,
         "SPARK_LOCAL_DIRS": str(folder / "local"),
         "SPARK_DAEMON_MEMORY": "256m",
         "PYSPARK_PYTHON": sys.executable,

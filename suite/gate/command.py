@@ -126,7 +126,7 @@ def _compare(comparison: Comparison, plans: Mapping[str, SidePlan], seed: int) -
 
 def _show(comparison: Comparison, result: Mapping[str, Any]) -> None:
     write_json(comparison.directory / "verdict.json", result)
-    (comparison.directory / "compare.md").write_text(markdown_table(result))
+    (comparison.directory / "compare.md").write_text(markdown_table(result), encoding="utf-8")
     print("\n" + terminal_table(result))
     print(f"the same as Markdown: {comparison.directory / 'compare.md'}")
 

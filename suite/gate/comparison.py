@@ -170,7 +170,7 @@ class Comparison:
             self.loads.append({"gate": gate, "block": before + block, "before": at_first, "after": machine_load()})
         for name, loop in loops.items():
             file = folder / name / "environment.json"
-            facts = json.loads(file.read_text()) | {"after": machine_load(), "drivers": loop.drivers}
+            facts = json.loads(file.read_text(encoding="utf-8")) | {"after": machine_load(), "drivers": loop.drivers}
             write_json(file, facts)
         return Stage(folder, before, orders)
 

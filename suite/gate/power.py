@@ -25,7 +25,7 @@ Table = Mapping[str, np.ndarray]
 def read_blocks(folder: Path) -> list[dict[str, Any]]:
     """Read the blocks of a proof's folder that have been measured so far."""
     times = folder / TIMES
-    return [json.loads(line) for line in times.read_text().splitlines()] if times.exists() else []
+    return [json.loads(line) for line in times.read_text(encoding="utf-8").splitlines()] if times.exists() else []
 
 
 def block_logarithms(lines: list[dict[str, Any]], part: str, head: str) -> dict[str, np.ndarray]:

@@ -105,7 +105,7 @@ class Injection:
         """Write a folder of recipes in which this one does so many units more."""
         shutil.copytree(SCENARIOS, folder, ignore=shutil.ignore_patterns("__pycache__"))
         file = folder / f"{self.scenario}.py"
-        text, main, rest = file.read_text().partition('if __name__ == "__main__":')
+        text, main, rest = file.read_text(encoding="utf-8").partition('if __name__ == "__main__":')
         name = f"run_{self.cell.split('.')[1]}"
         more = f"""
 @functools.wraps({name})
@@ -118,7 +118,7 @@ def _with_more(data, _as_it_is={name}, **options):
 
 {name} = _with_more
 """
-        file.write_text(f"{text}import functools  # noqa: E402\n\n{more}\n\n{main}{rest}")
+        file.write_text(f"{text}import functools  # noqa: E402\n\n{more}\n\n{main}{rest}", encoding="utf-8")
 
 
 def injections(cores: int) -> list[Injection]:
@@ -210,7 +210,7 @@ class Proof:
             **{when: comparison.loads[0][when] for when in ("before", "after")},
             **more,
         }
-        with (self.folder / TIMES).open("a") as file:
+        with (self.folder / TIMES).open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
         shutil.rmtree(made / "block")
 

@@ -17,10 +17,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from suite.errors import UsageError
+from suite.errors import InvalidCellError, UsageError
 from suite.machine import environment
 from suite.machine.processes import child_environment
-from suite.plan.cells import Cell, Request, plan_cells
+from suite.plan.cells import Cell, Request, plan_cells, plan_what_can_be
 from suite.plan.scenario import ScenarioError, discover, load_scenario
 from suite.run.answers import find_complaint
 from suite.run.plan_file import describe_plan
@@ -81,7 +81,11 @@ def make_side_plan(asked: Mapping[str, Any]) -> SidePlan:
         name: tuple(value) if isinstance(value, list) else value for name, value in asked["request"].items()
     }
     request = Request(**wanted)
-    cells = plan_cells(scenarios, request)
+    if asked["names"] is None:
+        cells, scenarios, left_out = plan_what_can_be(scenarios, request)
+        broken |= left_out
+    else:
+        cells = plan_cells(scenarios, request)
     gone: list[str] = []
     if head := asked.get("head"):
         same = [Cell(**cell) for cell in head["cells"]]
@@ -114,7 +118,10 @@ def _complaint(file: str, base: Any, head: Any) -> str | None:
         check = load_scenario(Path(file)).check
     except ScenarioError as error:
         return str(error)
-    return find_complaint(check, base, head)
+    try:
+        return find_complaint(check, base, head)
+    except InvalidCellError as error:
+        return str(error)
 
 
 def ask(python: str, what: str, asked: Mapping[str, Any]) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from suite.errors import UsageError
 from suite.machine.environment import ROOT
+from suite.machine.home import cache_folder
 
 WORKING_TREE = "."
 LOCK = Path("requirements/run.txt")
@@ -137,8 +138,8 @@ def make_interpreter(lock: Path | None) -> str:
         return sys.executable
     if not lock.is_file():
         raise UsageError(f"there is no lock {lock}")
-    named = f"{lock.read_text()}\n{sys.version}\n{_runner()}"
-    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "foldout" / "environments"
+    named = f"{lock.read_text(encoding='utf-8')}\n{sys.version}\n{_runner()}"
+    base = cache_folder() / "foldout" / "environments"
     base.mkdir(parents=True, exist_ok=True)
     folder = base / hashlib.sha256(named.encode()).hexdigest()[:16]
     with (base / f"{folder.name}.lock").open("w") as mutex:

@@ -134,7 +134,7 @@ CASES = {
 def run_trials(folder: Path, names: list[str]) -> bool:
     """Run cases, write down in a folder what was found, and return whether every verdict is right."""
     file = folder / FOUND
-    found: dict[str, Any] = json.loads(file.read_text())["cases"] if file.exists() else {}
+    found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))["cases"] if file.exists() else {}
     # What was found before, right or wrong, is not tried again until it comes out right; a case that is named is.
     for name in names or [name for name in CASES if name not in found]:
         print(f"\n=== {name}: {CASES[name].what}", flush=True)
@@ -159,8 +159,8 @@ def run_trial(case: Case) -> dict[str, Any]:
         )
         if code not in EXIT_CODES.values():
             raise RuntimeError(f"compare ended with exit code {code} and gave no verdict")
-        result = json.loads((out / "verdict.json").read_text())
-        table = (out / "compare.md").read_text()
+        result = json.loads((out / "verdict.json").read_text(encoding="utf-8"))
+        table = (out / "compare.md").read_text(encoding="utf-8")
     return {
         "what": case.what,
         "expected": list(case.expected),
@@ -211,11 +211,11 @@ def write_side(folder: Path, recipe: str, side: tuple[str, str] | None) -> None:
     if side is None:
         file.unlink(missing_ok=True)
         return
-    text = (RECIPES / f"{'toy' if recipe == 'other' else recipe}.py").read_text()
+    text = (RECIPES / f"{'toy' if recipe == 'other' else recipe}.py").read_text(encoding="utf-8")
     old, new = side
     if text.count(old) < 1:
         raise ValueError(f"{recipe} has no {old!r}")
-    file.write_text(text.replace(old, new) if old else text)
+    file.write_text(text.replace(old, new) if old else text, encoding="utf-8")
 
 
 def _run_git(folder: Path, *arguments: str) -> None:

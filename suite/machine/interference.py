@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 import psutil
 
+from suite.machine.processes import family
+
 OTHERS_LIMIT = 0.10  # share of the machine that other programs may take before the reader is told
 STEAL_LIMIT = 0.05  # share of the wanted time that went to other guests, likewise
 LEAST_SECONDS = 0.2  # of a core: below it the clocks, which tick in hundredths, tell nothing
@@ -48,8 +50,7 @@ def read_clocks() -> Clocks:
     parts = ("user", "nice", "system", "irq", "softirq")
     busy = sum(getattr(times, part, 0.0) for part in parts)
     own = 0.0
-    me = psutil.Process()
-    for process in (me, *me.children(recursive=True)):
+    for process in family():
         try:
             # With the ended children that each has waited for.
             own += sum(process.cpu_times()[:4])
@@ -70,7 +71,7 @@ def interference_warnings(spans: Iterable[tuple[Clocks, Clocks]], cores: int) ->
 
     Parameters
     ----------
-    spans : iterable of (Used, Used)
+    spans : iterable of (Clocks, Clocks)
         Before and after.
     cores : int
         Of the machine.

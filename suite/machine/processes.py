@@ -25,6 +25,7 @@ from typing import Any
 import psutil
 
 from suite.machine import reaper
+from suite.machine.locales import utf8_locale
 from suite.machine.reaper import SCOPE_VARIABLE
 from suite.machine.signals import defer_signals
 
@@ -58,8 +59,15 @@ def child_environment() -> dict[str, str]:
         for name, value in os.environ.items()
         if not is_foreign(name) and not name.startswith(SCOPE_VARIABLE)
     }
-    # Libraries that look for their settings at home fail where the user has none, as in many containers.
-    return {"HOME": tempfile.gettempdir(), **kept}
+    # Libraries that look for their settings at home fail where the user has none, as in many containers. A JVM in a
+    # locale without UTF-8 reads an `é` in a path as a `?`.
+    return {"HOME": tempfile.gettempdir(), **kept, **utf8_locale(kept)}
+
+
+def family() -> list[psutil.Process]:
+    """Return this process and all that descend from it now."""
+    this = psutil.Process()
+    return [this, *this.children(recursive=True)]
 
 
 class Scope:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from suite.errors import UsageError
+from suite.machine.signals import InterruptError
 from suite.plan.bounds import speedup_bound
 from suite.plan.scenario import Scenario, ScenarioError, Variant, matching_kwargs, one_line
 
@@ -193,8 +194,10 @@ def plan_cells(scenarios: Sequence[Scenario], request: Request) -> list[Cell]:
 
     Raises
     ------
-    UsageError
+    PlanError
         Where a scenario lacks the size, or its data cannot give what is asked.
+    UsageError
+        No scenario has a factor that is asked for.
     """
     base_of = base_cases(scenarios)
     templates = [
@@ -270,7 +273,8 @@ def _spec(scenario: Scenario, request: Request) -> Factors:
     """Return the factors of the size that is asked for, with the user's folds and other values."""
     size = "ci" if request.gate and request.size not in scenario.sizes else request.size
     if size not in scenario.sizes:
-        raise UsageError(f"{scenario.name} has no size {size!r}: it has {', '.join(scenario.sizes)}")
+        there = ", ".join(scenario.sizes)
+        raise PlanError(scenario, f"SIZES has no {size!r}, only {there}: add it, or take another --size")
     spec = dict(scenario.sizes[size])
     if request.folds is not None and "folds" in spec:
         spec["folds"] = request.folds
@@ -279,7 +283,7 @@ def _spec(scenario: Scenario, request: Request) -> Factors:
         try:
             spec[name] = tuple(_read_value(text, kinds) for text in request.factors[name])
         except ValueError as error:
-            raise UsageError(f"{scenario.name}: {name}={','.join(request.factors[name])}: {error}") from error
+            raise PlanError(scenario, f"{name}={','.join(request.factors[name])}: {error}") from error
     return spec
 
 
@@ -296,8 +300,6 @@ def _templates(scenario: Scenario, request: Request, base: tuple[str, str]) -> l
     fixes_slots = "slots" in spec
     calls = spec.pop("calls", GATE_CALLS)
     of_bench = SMOKE_CALLS if request.size == "smoke" else BENCH_CALLS
-    if not isinstance(calls, int) or calls < 1:
-        raise UsageError(f"{scenario.name}: calls is {calls!r}: it is a number of timed calls, at least 1")
     slots, parallel = _parallel_values(spec, scenario, request)
     combinations = _around_centre(spec, scenario.crossed)
     if request.gate:
@@ -369,36 +371,66 @@ def _around_centre(spec: Factors, crossed: Sequence[str]) -> list[Factors]:
     ]
 
 
-class ValidateError(ScenarioError, UsageError):
-    """The recipe's own `validate` failed.
+class PlanError(ScenarioError, UsageError):
+    """A recipe cannot be planned as it is asked for, or its own `validate` fails; others may be.
 
     Attributes
     ----------
-    file : str
-        The name of the recipe's file.
+    scenario : Scenario
     reason : str
+        Without the name of its file, with which the text begins.
     """
 
     def __init__(self, scenario: Scenario, reason: str) -> None:
         super().__init__(f"{scenario.path.name}: {reason}")
-        self.file = scenario.path.name
+        self.scenario = scenario
         self.reason = reason
 
 
 def _validate(scenario: Scenario, factors: Factors) -> None:
-    folds = factors.get("folds")
-    if folds is not None and folds < 1:
-        raise UsageError(f"{scenario.name}: folds is {folds}: it has to be at least 1")
+    for name in ("folds", "candidates"):
+        if factors.get(name, 1) < 1:
+            raise PlanError(scenario, f"{name} is {factors[name]}: it has to be at least 1")
     if scenario.validate is None:
         return
     try:
         scenario.validate(**matching_kwargs(scenario.validate, factors))
+    except (KeyboardInterrupt, InterruptError):
+        raise
     except ValueError as error:
-        raise UsageError(f"{scenario.name}: {error}") from error
-    except Exception as error:
-        raise ValidateError(
-            scenario, f"validate raised {one_line(error)}: it may raise ValueError, to refuse"
-        ) from error
+        raise PlanError(scenario, f"validate refuses: {error}") from error
+    except BaseException as error:  # `sys.exit` and `pytest.fail` are no `Exception`
+        raise PlanError(scenario, f"validate raised {one_line(error)}: it may raise ValueError, to refuse") from error
+
+
+def plan_what_can_be(
+    scenarios: Sequence[Scenario], request: Request
+) -> tuple[list[Cell], list[Scenario], dict[str, str]]:
+    """Plan all scenarios but those that cannot be.
+
+    Returns
+    -------
+    cells : list of Cell
+    scenarios : list of Scenario
+        Those that are planned.
+    left_out : dict of str to str
+        The file's name of each of the others, and why.
+
+    Raises
+    ------
+    UsageError
+        None is left, or one cannot be planned with the values that the user has typed for its factors.
+    """
+    planned, left_out = list(scenarios), dict[str, str]()
+    while True:
+        try:
+            return plan_cells(planned, request), planned, left_out
+        except PlanError as error:
+            planned.remove(error.scenario)
+            typed = request.factors.keys() & {name for size in error.scenario.sizes.values() for name in size}
+            if typed or not planned:
+                raise
+            left_out[error.scenario.path.name] = error.reason
 
 
 @dataclass(frozen=True)

@@ -198,10 +198,10 @@ def _read(module: ModuleType, path: Path) -> Scenario:
         variants=variants,
         make_data=make_data,
         check=_want(module, "check", CALLABLES, "function check(reference, answer)"),
-        prepare=getattr(module, "prepare", None),
-        validate=getattr(module, "validate", None),
-        release=getattr(module, "release", lambda: None),
-        keeps_workers=hasattr(module, "release"),
+        prepare=_optional(module, "prepare"),
+        validate=_optional(module, "validate"),
+        release=_optional(module, "release") or (lambda: None),
+        keeps_workers=_optional(module, "release") is not None,
         local_files=bool(getattr(module, "LOCAL_FILES", False)),
         needs_data=_is_required(make_data, DATA_FOLDER),
         on_request=bool(getattr(module, "ON_REQUEST", False)),
@@ -216,13 +216,30 @@ def _want(module: ModuleType, name: str, kind: type | tuple[type, ...], what: st
     return value
 
 
+def _optional(module: ModuleType, name: str) -> Callable[..., Any] | None:
+    """A function that a file may leave out; None in its place says that it does."""
+    value: Callable[..., Any] | None = getattr(module, name, None)
+    if value is not None and not isinstance(value, CALLABLES):
+        raise ScenarioError(f"{name} is {value!r}: it is a function, or is left out")
+    return value
+
+
+# Factors that count something. Of timed calls there is one number only.
+COUNTS = ("folds", "candidates", "slots", "parallelism", "calls")
+
+
+def _is_count(name: str, value: Any) -> bool:
+    values = value if isinstance(value, (tuple, list)) and name != "calls" else (value,)
+    return all(isinstance(each, int) and not isinstance(each, bool) and each >= 1 for each in values)
+
+
 def _sizes(module: ModuleType) -> dict[str, dict[str, Any]]:
     sizes: dict[str, dict[str, Any]] = _want(
         module, "SIZES", dict, "SIZES: {'smoke': {...}, 'ci': {...}, 'full': {...}}"
     )
     if bad := [name for name in sizes if name not in SIZE_NAMES or not isinstance(sizes[name], dict)]:
         raise ScenarioError(f"SIZES has {bad[0]!r}: it takes a dictionary for each of {', '.join(SIZE_NAMES)}")
-    if empty := [f"{size}.{name}" for size, spec in sizes.items() for name, value in spec.items() if value == ()]:
+    if empty := [f"{size}.{name}" for size, spec in sizes.items() for name, value in spec.items() if value in ((), [])]:
         raise ScenarioError(f"SIZES has nothing to sweep at {empty[0]}")
     for size, spec in sizes.items():
         for name, value in spec.items():
@@ -231,6 +248,12 @@ def _sizes(module: ModuleType) -> dict[str, dict[str, Any]]:
                 raise ScenarioError(
                     f"SIZES[{size!r}] has {name!r}: {value!r}: a factor is a name, its value a text, a number, or a "
                     "tuple of them"
+                )
+            if name in COUNTS and not _is_count(name, value):
+                number = "a whole number of at least 1"
+                raise ScenarioError(
+                    f"SIZES[{size!r}] has {name!r}: {value!r}: it is {number}"
+                    + ("" if name == "calls" else ", or a tuple of them")
                 )
     return sizes
 
@@ -242,6 +265,8 @@ GIVEN = frozenset(("data", "spark", "slots", "parallelism", DATA_FOLDER))
 def _check_arguments(module: ModuleType, sizes: Mapping[str, Mapping[str, Any]]) -> None:
     """Find a function that wants what SIZES does not have, before it is called."""
     for name, function in vars(module).items():
+        if not inspect.isfunction(function):
+            continue
         if name not in ("make_data", "prepare", "validate") and not _is_variant(name, function):
             continue
         for size, spec in sizes.items():
@@ -270,7 +295,7 @@ def _is_required(function: Callable[..., Any], name: str) -> bool:
 
 def _variants(module: ModuleType, make_data: Callable[..., Any]) -> tuple[Variant, ...]:
     needs_spark = _is_required(make_data, "spark")
-    requires: dict[str, str] = getattr(module, "REQUIRES", {})
+    requires = _requires(module)
     found = tuple(
         _variant(name, function, needs_spark, requires.get(name.removeprefix("run_")))
         for name, function in vars(module).items()
@@ -283,15 +308,43 @@ def _variants(module: ModuleType, make_data: Callable[..., Any]) -> tuple[Varian
     return found
 
 
+def _requires(module: ModuleType) -> dict[str, str]:
+    requires: dict[str, str] = getattr(module, "REQUIRES", {})
+    sound = isinstance(requires, dict) and all(
+        isinstance(package, str) and package.replace(".", "_").isidentifier() for package in requires.values()
+    )
+    if not sound:
+        raise ScenarioError(f"REQUIRES is {requires!r}: it maps a variant to the name of a package")
+    return requires
+
+
+def _is_installed(package: str) -> bool:
+    """Whether a package can be imported here; of a dotted name, the packages around it are imported to find out."""
+    try:
+        return importlib.util.find_spec(package) is not None
+    except ImportError:  # of a package around it
+        return False
+
+
+def _names(module: ModuleType, what: str, of: str) -> tuple[str, ...] | None:
+    """A tuple of names that a file may declare."""
+    value = getattr(module, what, None)
+    if value is None:
+        return None
+    if not isinstance(value, (tuple, list, set, frozenset)) or not all(isinstance(name, str) for name in value):
+        raise ScenarioError(f"{what} is {value!r}: it is a tuple of names of {of}")
+    return tuple(value)
+
+
 def _gated(module: ModuleType, variants: Set[str]) -> tuple[str, ...] | None:
-    gated = getattr(module, "GATED", None)
+    gated = _names(module, "GATED", "variants")
     if gated is not None and (odd := [name for name in gated if name not in variants]):
         raise ScenarioError(f"GATED has {odd[0]!r}, which is not a variant: there are {', '.join(sorted(variants))}")
-    return None if gated is None else tuple(gated)
+    return gated
 
 
 def _crossed(module: ModuleType, sizes: Mapping[str, Mapping[str, Any]]) -> tuple[str, ...]:
-    crossed = tuple(getattr(module, "CROSSED", ()))
+    crossed = _names(module, "CROSSED", "factors") or ()
     if odd := [name for name in crossed for spec in sizes.values() if name not in spec]:
         raise ScenarioError(f"CROSSED has {odd[0]!r}, which is not a factor of each of SIZES")
     return crossed
@@ -324,17 +377,25 @@ def _variant(name: str, function: Callable[..., Any], needs_spark: bool, package
         function=function,
         takes=parameters,
         on_spark=needs_spark or "spark" in parameters,
-        missing=package if package is not None and importlib.util.find_spec(package) is None else None,
+        missing=package if package is not None and not _is_installed(package) else None,
     )
 
 
 def files_for_workers(scenarios: Iterable[Scenario]) -> list[Path]:
-    """Return the files of loaded scenarios and of the siblings that they have imported: what workers have to import."""
+    """Return what workers have to import: the files of loaded scenarios, and what these have imported beside them.
+
+    Of an imported package that lies beside a file, the package's folder is returned.
+    """
     files = {scenario.path: None for scenario in scenarios}
     folders = {path.parent for path in files}
-    loaded = [getattr(module, "__file__", None) for module in list(sys.modules.values())]
-    siblings = sorted(path for path in map(Path, filter(None, loaded)) if path.parent in folders)
-    return list(files | dict.fromkeys(siblings))
+    siblings: set[Path] = set()
+    for name, module in list(sys.modules.items()):
+        path = Path(getattr(module, "__file__", None) or "")
+        if path.parent in folders:
+            siblings.add(path)
+        package = name.partition(".")[0]
+        siblings |= {folder / package for folder in folders if path.is_relative_to(folder / package)}
+    return list(files | dict.fromkeys(sorted(siblings)))
 
 
 def discover(folder: Path) -> tuple[list[Scenario], dict[str, str]]:

@@ -29,10 +29,10 @@ def point_label(point: Point, space: str = " ") -> str:
     return f"{point.label}, {place.replace(' ', space)}"
 
 
-def rows_note(point: Point, beside: Iterable[Point], space: str = " ") -> str:
-    """How many rows a point scored, where those beside it scored other numbers: their seconds do not compare."""
-    if point.rows and len({other.rows for other in beside if other.rows}) > 1:
-        return f" ({short(point.rows)}{space}rows)"
+def work_note(point: Point, beside: Iterable[Point], space: str = " ") -> str:
+    """How many rows or fits a point's call had, where those beside it had other numbers: seconds do not compare."""
+    if point.work and len({other.work for other in beside if other.work}) > 1:
+        return f" ({short(point.work)}{space}{point.unit_of_work})"
     return ""
 
 
@@ -71,7 +71,7 @@ def shown_of_job(run: MeasuredRun, of_job: Iterable[Point]) -> list[Point]:
 def shared_setting(points: Sequence[Point], job: str) -> str:
     """What the points of a panel share: the job, and the slots of driver threads."""
     said = [job or factors_in_words(points[0].shape)]
-    if points[0].threads:
+    if any(point.threads for point in points):
         said += sorted({plural(p.factors["slots"], "slot") for p in points if p.factors.get("slots")})
     return ", ".join(text for text in said if text)
 
@@ -79,12 +79,14 @@ def shared_setting(points: Sequence[Point], job: str) -> str:
 def parallelism_label(points: Iterable[Point]) -> str:
     """What parallelism counts here, for the x axis; slots and threads never share one."""
     parallel = [point for point in points if point.parallelism is not None]
-    if any(point.threads for point in parallel):
-        slots = sorted({point.factors["slots"] for point in parallel if point.factors.get("slots")})
-        return f"parallelism (driver threads{' at ' + ', '.join(map(str, slots)) + ' slots' if slots else ''})"
+    said = []
+    if shared := sorted({point.factors["slots"] for point in parallel if point.threads}):
+        said.append(f"driver threads at {', '.join(map(str, shared))} slots")
+    elif any(point.on_spark for point in parallel):
+        said.append("slots")
     if any(point.single_node for point in parallel):
-        return "parallelism (slots; processes without Spark)"
-    return "parallelism (slots)"
+        said.append("processes without Spark")
+    return f"parallelism ({'; '.join(said)})"
 
 
 def base_words(run: MeasuredRun, points: Iterable[Point], factor: str) -> str:
@@ -95,8 +97,10 @@ def base_words(run: MeasuredRun, points: Iterable[Point], factor: str) -> str:
         return "no base case in this run"
     if not any(base.seconds for base in bases):
         return f"1× is {point_label(bases[0])}: no time"
-    took = [number(base.seconds.median / (base.fits or 1)) if base.seconds else "no time" for base in bases]
-    of_fits = any(base.fits for base in bases)
+    of_fits = len({point.fits for point in (*points, *bases) if point.fits}) > 1
+    took = [
+        number(base.seconds.median / ((of_fits and base.fits) or 1)) if base.seconds else "no time" for base in bases
+    ]
     text = f"1× is {point_label(bases[0])}: {_series(took)} s{' a fit' if of_fits else ''}"
     if not bases[1:]:
         return text

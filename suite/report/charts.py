@@ -78,12 +78,12 @@ def seconds_chart(run: MeasuredRun) -> tuple[Sheet, str] | None:
         for job, of_job in group_by_job(run, points).items():
             kept = shown_of_job(run, of_job)
             below = shared_setting(kept, job)
-            most = max((p.rows for p in kept if p.rows), default=None)
-            if any(p.rows and p.rows != most for p in kept):
-                below += f"; seconds for {short(most or 0)} rows, also of what scored fewer"
+            most = max((p.work for p in kept if p.work), default=None)
+            if smaller := next((p for p in kept if p.work and p.work != most), None):
+                below += f"; seconds for {short(most or 0)} {smaller.unit_of_work}, also of calls with fewer"
             panels.append(DotPanel(title, below, [_seconds_row(p, points, most) for p in kept], " s"))
             shown += kept
-            if timed := [(p.seconds.median / (p.rows or 1), point_label(p)) for p in kept if p.seconds]:
+            if timed := [(p.seconds.median / (p.work or 1), point_label(p)) for p in kept if p.seconds]:
                 fastest.append(f"{workload}, {below}: {min(timed)[1]}")
     if not panels:
         return None
@@ -98,9 +98,9 @@ def seconds_chart(run: MeasuredRun) -> tuple[Sheet, str] | None:
     return sheet, f"Warm and cold seconds of each variant. Fastest: {'; '.join(fastest) or 'none has a time'}."
 
 
-def _seconds_row(point: Point, of_workload: Sequence[Point], rows: int | None) -> Row:
-    """A row of the panel; work of other sizes would not compare, so seconds are those of so many rows."""
-    scale = rows / point.rows if rows and point.rows else 1.0
+def _seconds_row(point: Point, of_workload: Sequence[Point], work: int | None) -> Row:
+    """A row of the panel; work of other sizes would not compare, so seconds are those of so many rows or fits."""
+    scale = work / point.work if work and point.work else 1.0
     marks, texts = [], []
     if point.cold:
         marks.append((_times(point.cold, scale), False))
@@ -109,7 +109,9 @@ def _seconds_row(point: Point, of_workload: Sequence[Point], rows: int | None) -
         texts.append(f"{number(point.seconds.median * scale)} s{' !' if point.unstable else ''}")
     if point.cold:
         texts.append(f"cold {number(point.cold.median * scale)} s (n = {point.cold.n})")
-    label = point_label(point, NARROW) + (f" ({short(point.rows or 0)}{NARROW}rows)" if scale != 1 else "")
+    label = point_label(point, NARROW)
+    if scale != 1:
+        label += f" ({short(point.work or 0)}{NARROW}{point.unit_of_work})"
     samples = [seconds * scale for seconds in point.times.values()]
     return Row(label, style_of(point, of_workload), marks, samples, ", ".join(texts))
 

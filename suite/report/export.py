@@ -59,7 +59,7 @@ def benchmark_entries(found: Iterable[Record]) -> list[dict[str, Any]]:
 
 def write_export(directory: Path) -> None:
     """Write `benchmark.json` into a run folder, from its records and its `environment.json`."""
-    facts = json.loads((directory / "environment.json").read_text())
+    facts = json.loads((directory / "environment.json").read_text(encoding="utf-8"))
     machine = facts["machine"]
     content = {
         "machine_info": {
@@ -87,4 +87,4 @@ def write_export(directory: Path) -> None:
         "datetime": facts["date"],
         "version": FORMAT_VERSION,
     }
-    (directory / "benchmark.json").write_text(json.dumps(content, indent=1) + "\n")
+    (directory / "benchmark.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")

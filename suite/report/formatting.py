@@ -46,8 +46,10 @@ def factors_in_words(factors: Mapping[str, Any]) -> str:
 
 
 def ratio_digits(value: float) -> str:
-    """Two decimals; two significant digits below 0.1."""
-    return f"{value:.2f}" if value >= 0.1 else f"{value:#.2g}"
+    """Two decimals; two significant digits below 0.1, whole numbers from a hundred on."""
+    if value < 0.1:
+        return f"{value:#.2g}"
+    return f"{value:.2f}" if value < 99.995 else f"{value:.0f}"
 
 
 def ratio_words(value: float) -> str:

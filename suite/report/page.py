@@ -52,6 +52,7 @@ class WorkloadPart(NamedTuple):
     waits: bool
     settings: PageTable
     overhead: PageTable
+    memory: PageTable
     break_even: PageTable
 
 
@@ -138,5 +139,6 @@ def _workload(run: MeasuredRun, name: str, points: Sequence[Point]) -> WorkloadP
         waits=captions.waits(name),
         settings=tables.settings_table(run, name, points),
         overhead=tables.overhead_table(run, name, points),
+        memory=tables.memory_table(run, name, points),
         break_even=tables.break_even_table(run, name),
     )

@@ -141,6 +141,11 @@ class Point:
         """What times are divided by before they are compared: rows or fits of a call."""
         return self.rows or self.fits
 
+    @property
+    def unit_of_work(self) -> str:
+        """What `work` counts."""
+        return "rows" if self.rows else "fits"
+
     def _count(self, what: str) -> int | None:
         for cell in self._timed:
             if isinstance(cell.answer, dict) and cell.answer.get(what):
@@ -163,13 +168,24 @@ class Point:
 
     def engaged(self, field: str) -> list[float]:
         """What Spark used in each block: a field of `spark.event_log.Engaged`, such as `slots` or `task_seconds`."""
-        found = [cell.engaged.get(field) for cell in self._timed if cell.engaged]
-        return [float(value) for value in found if value is not None]
+        return list(self._part("engaged", field).values())
 
     def overhead(self, part: str) -> Interval | None:
         """A part of what `run.watch.overhead` says of the last call, in seconds."""
-        found = {cell.block: (cell.overhead or {}).get(part) for cell in self._timed}
-        return _interval({block: float(value) for block, value in found.items() if value is not None})
+        return _interval(self._part("overhead", part))
+
+    def moved(self, what: str) -> Interval | None:
+        """Megabytes that passed in the last call: `to_python`, `from_python` or `shuffled`; None where none did."""
+        return _interval({block: amount / 1e6 for block, amount in self._part("engaged", what).items() if amount})
+
+    def memory(self, part: str) -> Interval | None:
+        """A part of what `machine.memory.peak_memory` says of the last call, in MiB."""
+        return _interval(self._part("memory", part))
+
+    def _part(self, field: str, part: str) -> dict[int, float]:
+        """A part of a field of its records that has several, of each block that knows it."""
+        found = {cell.block: (getattr(cell, field) or {}).get(part) for cell in self._timed}
+        return {block: float(value) for block, value in found.items() if value is not None}
 
     @property
     def _timed(self) -> list[Record]:

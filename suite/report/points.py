@@ -264,7 +264,9 @@ def _read_object(path: Path, *names: str) -> dict[str, Any]:
         found = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise UsageError(f"{path} is not what a run writes: {error}") from error
-    if missing := [name for name in names if not isinstance(found, dict) or name not in found]:
+    if not isinstance(found, dict):
+        raise UsageError(f"{path} is not what a run writes: it holds {str(found)[:40]}")
+    if missing := [name for name in names if name not in found]:
         raise UsageError(f"{path} is not what a run writes: it has no {missing[0]!r}")
     return dict(found)
 
@@ -334,7 +336,8 @@ def _point_of(plan: Mapping[str, Any], cells: Sequence[Record]) -> Point:
         label=first.label,
         base=first.base,
         factors=first.factors,
-        threads=plan["scenarios"][first.scenario]["parallelism"] == "threads",
+        # Without a session there are no slots for threads to share: what runs in parallel has processes of its own.
+        threads=plan["scenarios"][first.scenario]["parallelism"] == "threads" and bool(first.factors.get("slots")),
         schedule=first.schedule,
         bound=first.bound,
         oversubscribed=first.oversubscribed,

@@ -47,6 +47,12 @@ def overhead_table(run: MeasuredRun, workload: str, points: Iterable[Point]) -> 
     return _fill(f"{workload}: where the time went, medians", OVERHEAD_COLUMNS, run, known)
 
 
+def memory_table(run: MeasuredRun, workload: str, points: Iterable[Point]) -> PageTable:
+    """What each variant of a workload held in memory and moved between processes."""
+    known = [point for point in points if any(point.memory(part) for part in MEMORY)]
+    return _fill(f"{workload}: memory at most, and what moved, medians", MEMORY_COLUMNS, run, known)
+
+
 def break_even_table(run: MeasuredRun, workload: str) -> PageTable:
     """Between which values of the swept factor each way begins to win over others; no rows where none is swept."""
     found = break_evens(run, workload)
@@ -156,9 +162,7 @@ def _seconds_of_fit(run: MeasuredRun, point: Point) -> str:
 def _seconds_and_rows(point: Point) -> str:
     if point.seconds is None:
         return NONE
-    return number(point.seconds.median) + (
-        f" for {short(point.work)} {'rows' if point.rows else 'fits'}" if point.work else ""
-    )
+    return number(point.seconds.median) + (f" for {short(point.work)} {point.unit_of_work}" if point.work else "")
 
 
 def _winner(run: MeasuredRun, loss: Loss) -> str:
@@ -166,8 +170,8 @@ def _winner(run: MeasuredRun, loss: Loss) -> str:
     return f"{kind}: {loss.against.label}, {loss.against.place}"
 
 
-def _overhead_column(part: str, heading: str) -> Column:
-    return Column(heading, lambda run, point: _median(point.overhead(part)))
+def _median_column(heading: str, figure: Callable[[Point, str], Interval | None], part: str) -> Column:
+    return Column(heading, lambda run, point: _median(figure(point, part)))
 
 
 # --- columns
@@ -204,11 +208,23 @@ OVERHEAD = {
     "idle": "Idle, slot-s",
     "refit": "Refit s",
 }
-OVERHEAD_COLUMNS = (
+WHO_COLUMNS = (
     Column("Variant", lambda run, point: point.label, figures=False),
     Column("Setting", setting_words, figures=False),
+)
+OVERHEAD_COLUMNS = (
+    *WHO_COLUMNS,
     Column("Warm s", lambda run, point: _median(point.seconds)),
-    *(_overhead_column(part, heading) for part, heading in OVERHEAD.items()),
+    *(_median_column(heading, Point.overhead, part) for part, heading in OVERHEAD.items()),
+)
+
+# Parts of `machine.memory.peak_memory`, and fields of `spark.event_log.Engaged`.
+MEMORY = {"driver": "Driver MiB", "jvm": "JVM MiB", "workers": "Workers MiB", "worker": "Largest worker MiB"}
+MOVED = {"to_python": "To Python MB", "from_python": "From Python MB", "shuffled": "Shuffled MB"}
+MEMORY_COLUMNS = (
+    *WHO_COLUMNS,
+    *(_median_column(heading, Point.memory, part) for part, heading in MEMORY.items()),
+    *(_median_column(heading, Point.moved, what) for what, heading in MOVED.items()),
 )
 
 BREAK_EVEN_COLUMNS = (

@@ -13,10 +13,10 @@ from suite.report.captions import (
     group_by_job,
     missing_times,
     point_label,
-    rows_note,
     setting_words,
     shared_setting,
     shown_of_job,
+    work_note,
 )
 from suite.report.fastest import fastest_ways, in_words
 from suite.report.findings import cell_counts, changed_recipes, failures, losses
@@ -84,7 +84,7 @@ def _point_line(run: MeasuredRun, point: Point, beside: Sequence[Point]) -> str:
     speedup = run.speedup(point)
     alone = point is run.base_of(point)
     return _columns(
-        f"  {point_label(point)}{rows_note(point, beside)}",
+        f"  {point_label(point)}{work_note(point, beside)}",
         number(point.seconds.median),
         number(point.cold.median) if point.cold else NONE,
         "base" if alone else ratio_words(speedup.median) if speedup else NONE,

@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import json
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 from suite.errors import InvalidCellError
@@ -18,11 +20,20 @@ if not __debug__:
     raise RuntimeError("a recipe's `check` may use assert, which -O and PYTHONOPTIMIZE remove: run without them")
 
 
+# What a check raises that cannot do its work. Whatever else it raises says that the answer is not as it should be.
+OWN_FAILURES = (NameError, TypeError, AttributeError, LookupError, ImportError, ArithmeticError, RecursionError)
+
+
 def find_complaint(check: Callable[[Any, Any], Any], reference: Any, answer: Any) -> str | None:
     """Return the complaint of a recipe's `check` about an answer, in one line; None where it has none.
 
     Whatever it raises is a complaint, also what is not an `Exception` (`pytest.fail` and `sys.exit` raise such things).
     So is anything that it returns but None and True: a check is meant to raise.
+
+    Raises
+    ------
+    InvalidCellError
+        The check itself failed.
     """
     try:
         # It may sort or empty what it gets, and later answers are held against the same reference.
@@ -30,6 +41,9 @@ def find_complaint(check: Callable[[Any, Any], Any], reference: Any, answer: Any
         content = verdict is None or bool(verdict == True)  # noqa: E712 - numpy's True too
     except (KeyboardInterrupt, InterruptError):
         raise
+    except OWN_FAILURES as error:
+        file = Path(inspect.getfile(check)).name
+        raise InvalidCellError(f"its check failed: {file} check: {one_line(error)}") from error
     except BaseException as error:  # noqa: BLE001 - see above
         return one_line(error)
     return None if content else f"its check returned {verdict!r}"[:300]

@@ -48,6 +48,9 @@ class Assignment:
         Whether it is one side of a comparison, in which no base case runs.
     warm_up : int
         Untimed passes over the cells.
+    warm_seconds : float
+        What the calls of a variant may take in such a pass, and where it has waited, until they are steady; it is
+        called once in any case.
     data : str or None
         The folder of the user's own data.
     """
@@ -63,6 +66,7 @@ class Assignment:
     turns: bool = False
     compared: bool = False
     warm_up: int = 1
+    warm_seconds: float = 1.0
     data: str | None = None
 
     def visits(self) -> list[Visit]:

@@ -20,7 +20,10 @@ from suite.run.assignment import Assignment
 from suite.run.turns import GO_ON
 
 PYTEST = ("-m", "pytest", str(ROOT / "suite" / "run" / "test_cell.py"), "-q", "-s", "--benchmark-quiet")
-PYTEST_CONF = ("-c", str(ROOT / "pyproject.toml"), f"--rootdir={ROOT}", "-p", "no:cacheprovider")
+PYTEST_CONF = (
+    *("-c", str(ROOT / "pyproject.toml"), f"--rootdir={ROOT}", "-p", "no:cacheprovider"),
+    *("-p", "pytest_benchmark.plugin"),  # the only plugin: see PYTEST_DISABLE_PLUGIN_AUTOLOAD
+)
 
 
 class Child:
@@ -90,12 +93,14 @@ def _start(
     scope: Scope, assignment: Assignment, python: str, variables: Mapping[str, str], log: Path
 ) -> subprocess.Popen[bytes]:
     handed = scope.folder / "assignment.json"
-    handed.write_text(assignment.dump())
+    handed.write_text(assignment.dump(), encoding="utf-8")
     own = child_environment()
     environment = {
         **own,
         **THREAD_LIMITS,
         "FOLDOUT_ASSIGNMENT": str(handed),
+        # Those that a user's environment has besides may shuffle, repeat or end what they take for tests.
+        "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
         "PYSPARK_PYTHON": python,
         "PYSPARK_DRIVER_PYTHON": python,
         "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, [own.get("PYTHONPATH")])]),

@@ -7,6 +7,7 @@ cells (`test_cell`, `measure`). It may import everything but `gate` and the comm
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 import shlex
@@ -19,19 +20,20 @@ from typing import Any
 from suite import records
 from suite.cluster import preflight
 from suite.cluster.connect import connect
-from suite.cluster.description import DEFAULT_MEMORY, gibibytes
+from suite.cluster.description import DEFAULT_MEMORY, ClusterError, as_outside, gibibytes
 from suite.errors import UsageError
 from suite.machine import environment
 from suite.machine.signals import INTERRUPTED, InterruptError
-from suite.plan.cells import Cell, Request, ValidateError, plan_cells
+from suite.plan.cells import Cell, plan_cells, plan_what_can_be
 from suite.plan.scenario import SCENARIOS, Scenario, discover, load_scenarios
+from suite.plan.workloads import doubtful_workloads
 from suite.records import write_json
 from suite.report import export
 from suite.report.points import read_run, write_caveats
 from suite.report.terminal import summary
 from suite.run.in_container import run_in_containers
 from suite.run.loop import Loop, PlannedRun, lock_run_folder
-from suite.run.options import BenchOptions, parse_factor, parse_setting
+from suite.run.options import BenchOptions, is_file_name, parse_factor, parse_setting
 from suite.run.plan_file import check_same_plan, describe_plan, read_plan
 from suite.run.request import check_cluster_options, check_data, check_master, make_request, workers_wanted
 from suite.spark.java import find_java, user_name
@@ -39,6 +41,7 @@ from suite.spark.session import is_local
 
 RESULTS = environment.ROOT / "results"
 MINUTES_OF_SIZE = {"ci": 9.5}  # the charts and the report take some seconds more
+WARM_SECONDS_OF_SIZE = {"smoke": 0.0, "ci": 1.0, "full": 10.0}
 TIMEOUT_OF_SIZE = {"smoke": 120.0, "ci": 300.0, "full": 3600.0}
 BENCH_COMMAND = "python -m suite bench"
 
@@ -71,12 +74,14 @@ def bench(options: BenchOptions, command_line: str) -> int:
     if options.data:
         check_data(options.data)
         options.data = options.data.resolve()
+    if not os.environ.get("FOLDOUT_RUN_FOLDER"):  # which is set in a container
+        options.make_absolute()
     if options.master == "compose":
+        directory = options.out or (_newest_run() if options.resume else _default_run_folder())
+        if options.resume:  # with the same recipes, data, image and workers
+            options.fill(read_plan(directory).get("outside", {}))
         if not options.image:  # which may have packages that recipes import and this machine lacks
             _find_scenarios(options)
-        directory = options.out or (_newest_run() if options.resume else _default_run_folder())
-        if options.resume and not options.data and read_plan(directory)["options"].get("data"):
-            raise UsageError(f"the run in {directory} has data of yours: give --data DIR again beside --resume")
         return run_in_containers(
             options, command_line, directory, workers_wanted(options), memory=options.memory or DEFAULT_MEMORY
         )
@@ -86,6 +91,8 @@ def bench(options: BenchOptions, command_line: str) -> int:
     conf = dict(map(parse_setting, options.conf))  # where a run goes on, those that it began with
     for name, reason in broken.items():
         print(f"left out: {name}: {reason}", file=sys.stderr)
+    for doubt in doubtful_workloads(scenarios):
+        print(f"note: {doubt}", file=sys.stderr)
     master, logs = plan["master"], directory / "logs"
     memory = options.memory or DEFAULT_MEMORY
     with lock_run_folder(directory), connect(master, workers_wanted(options), memory=memory, logs=logs) as ready:
@@ -98,6 +105,7 @@ def bench(options: BenchOptions, command_line: str) -> int:
             cluster=replace(ready, conf={**conf, **ready.conf}),
             timeout=options.timeout or TIMEOUT_OF_SIZE[plan["size"]],
             warm_up=options.warm_up or 1,
+            warm_seconds=WARM_SECONDS_OF_SIZE[plan["size"]],
             data=options.data,
         )
         own = None if options.blocks or options.resume else MINUTES_OF_SIZE.get(plan["size"])
@@ -121,28 +129,20 @@ def _plan_of(
     check_cluster_options(options, master)
     request = make_request(options, master)
     scenarios, broken = _find_scenarios(options)
-    cells, scenarios = _plan_what_can_be(scenarios, request, broken)
+    if options.scenario:
+        cells = plan_cells(scenarios, request)  # named by the user: all or none
+    else:
+        cells, scenarios, left_out = plan_what_can_be(scenarios, request)
+        broken |= left_out
     if earlier and directory:
         check_same_plan(directory, earlier, scenarios, cells)
         return directory, earlier, scenarios, cells, broken
     # Inside a container: what was typed outside.
     typed = os.environ.get("FOLDOUT_COMMAND_LINE") or command_line
     plan = describe_plan(secrets.token_hex(4), typed, options.of_plan(), request, master, scenarios, cells)
+    if outside := os.environ.get("FOLDOUT_OUTSIDE"):
+        plan["outside"] = json.loads(outside)  # where paths are others than in here
     return new_run_folder(directory), plan, scenarios, cells, broken
-
-
-def _plan_what_can_be(
-    scenarios: list[Scenario], request: Request, broken: dict[str, str]
-) -> tuple[list[Cell], list[Scenario]]:
-    """Plan all scenarios but those whose own `validate` fails; these are added to the broken ones."""
-    while True:
-        try:
-            return plan_cells(scenarios, request), scenarios
-        except ValidateError as error:
-            scenarios = [scenario for scenario in scenarios if scenario.path.name != error.file]
-            if not scenarios:
-                raise
-            broken[error.file] = error.reason
 
 
 def _executors_before(run: PlannedRun) -> dict[str, Any]:
@@ -150,7 +150,13 @@ def _executors_before(run: PlannedRun) -> dict[str, Any]:
     if is_local(run.cluster.url):
         return {}
     slots = max((cell.session or 1 for cell in run.cells if not cell.skip), default=1)
-    sides = preflight.run_preflight(run.cluster, slots, run.java, run.directory / "logs" / "preflight.log")
+    log = run.directory / "logs" / "preflight.log"
+    try:
+        sides = preflight.run_preflight(run.cluster, slots, run.java, log)
+    except ClusterError as error:
+        if str(log) not in str(error):
+            log.unlink(missing_ok=True)  # nobody is told of it, and nothing else is in the folder
+        raise
     return {"before": preflight.describe_nodes(sides)}
 
 
@@ -179,11 +185,16 @@ def _run_plan(run: PlannedRun, plan: dict[str, Any], minutes: float | None) -> i
         print(f"\nstopped by {stop}; what was measured is kept in {shown_folder(run.directory)}. Go on with:")
         print(f"  {resume_command(run.directory)}")
         return INTERRUPTED
+    except BrokenPipeError:
+        where = shown_folder(run.directory)
+        print(f"nobody reads the output any more; what was measured is kept in {where}. Go on with:", file=sys.stderr)
+        print(f"  {resume_command(run.directory)}", file=sys.stderr)
+        raise
 
 
 def shown_folder(directory: Path) -> Path:
     """A run folder as the user knows it: from inside a container it is brought out to another place."""
-    return Path(os.environ.get("FOLDOUT_RUN_FOLDER") or directory)
+    return Path(as_outside(str(directory)))
 
 
 def resume_command(directory: Path) -> str:
@@ -232,7 +243,7 @@ def _not_on_request(scenarios: list[Scenario], size: str | None) -> list[Scenari
 
 
 def _scenario_file(name: str, folder: Path) -> Path:
-    if name.endswith(".py") or "/" in name:
+    if is_file_name(name):
         if not Path(name).is_file():
             raise UsageError(f"there is no file {name}")
         return Path(name)

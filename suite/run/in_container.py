@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import os
 import shlex
 import shutil
@@ -28,7 +29,7 @@ from suite.cluster.compose import (
     temporary_cluster,
     with_image,
 )
-from suite.cluster.description import DEFAULT_MEMORY, ClusterError, wants_encryption
+from suite.cluster.description import DEFAULT_MEMORY, RUN_FOLDER, ClusterError, wants_encryption
 from suite.cluster.docker_engine import (
     CLIENT_SECONDS,
     NAME_LABEL,
@@ -40,12 +41,13 @@ from suite.cluster.docker_engine import (
 )
 from suite.cluster.ownership import new_log_folder, one_shot_name, only_user_of_kept_cluster, this_owner
 from suite.errors import UsageError
+from suite.machine.environment import revision
 from suite.machine.pipes import write_all
 from suite.machine.processes import open_scope
 from suite.machine.signals import InterruptError, defer_signals
 from suite.run.options import BenchOptions
 
-RUN_FOLDER = "/results/run"
+PREFLIGHT_LOG = f"{RUN_FOLDER}/logs/preflight.log"
 STOP_SECONDS = 90.0  # that a bench gets after Ctrl-C to write down what it has
 
 
@@ -156,6 +158,8 @@ class Parcel:
             "FOLDOUT_SENDS": "1",
             "FOLDOUT_COMMAND_LINE": self.command_line,
             "FOLDOUT_RUN_FOLDER": str(self.out),
+            "FOLDOUT_OUTSIDE": json.dumps(self.options.of_plan()),
+            "FOLDOUT_REVISION": json.dumps(revision()),
             "FOLDOUT_DRIVER": this_owner(),
         }
 
@@ -212,6 +216,8 @@ def exit_code_of(engine: Engine, name: str, driver: str) -> int:
         if container["Id"] == driver:
             if container["State"]["OOMKilled"]:
                 raise ClusterError("the driver ran out of memory: give its container more by FOLDOUT_DRIVER_LIMIT=8g")
+            if container["State"]["Status"] != "exited":
+                raise ClusterError("the connection to the driver's container broke while it ran: go on by --resume")
             code = int(container["State"]["ExitCode"])
         elif container["RestartCount"] or what != "healthy":
             again = " and was started again" if container["RestartCount"] else ""
@@ -233,8 +239,10 @@ def _short_of_memory(engine: Engine, name: str, since: str) -> set[str]:
 
 def _bring_out(engine: Engine, driver: str, out: Path) -> None:
     """Copy the run folder out, as files of the user that called, with the permissions of that user's umask."""
-    if call_client(["docker", "cp", f"{driver}:{RUN_FOLDER}/plan.json", "-"]).returncode:
-        return  # the bench did not begin
+    begun = not call_client(["docker", "cp", f"{driver}:{RUN_FOLDER}/plan.json", "-"]).returncode
+    # Where it did not begin, a log may say why.
+    if not begun and call_client(["docker", "cp", f"{driver}:{PREFLIGHT_LOG}", "-"]).returncode:
+        return
     with tempfile.TemporaryFile() as spool:
         words = ["docker", "cp", f"{driver}:{RUN_FOLDER}/.", "-"]
         done = subprocess.run(

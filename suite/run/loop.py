@@ -32,8 +32,8 @@ class PlannedRun:
     """A run folder and what is to be run in it.
 
     With `turns`, its processes wait for their turn before each timed call and after the last. With `compared`, it is
-    one side of a comparison. `warm_up` counts the untimed passes over the cells of a process. `data` is the folder of
-    the user's own data.
+    one side of a comparison. `warm_up` counts the untimed passes over the cells of a process, in which a variant is
+    called until it is steady or has taken `warm_seconds`. `data` is the folder of the user's own data.
     """
 
     directory: Path
@@ -47,6 +47,7 @@ class PlannedRun:
     turns: bool = False
     compared: bool = False
     warm_up: int = 1
+    warm_seconds: float = 1.0
     data: Path | None = None
 
     @property
@@ -72,6 +73,7 @@ class PlannedRun:
             turns=self.turns,
             compared=self.compared,
             warm_up=self.warm_up,
+            warm_seconds=self.warm_seconds,
             data=str(self.data) if self.data else None,
         )
 

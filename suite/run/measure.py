@@ -7,7 +7,7 @@ import json
 import math
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from suite import records
 from suite.cluster import preflight
 from suite.cluster.description import executor_conf
 from suite.errors import InvalidCellError
-from suite.plan.cells import SMOKE_CALLS, Cell
+from suite.plan.cells import Cell
 from suite.plan.engagement import why_not_parallel
 from suite.plan.scenario import DATA_FOLDER, Scenario, files_for_workers, load_scenario, matching_kwargs, one_line
 from suite.plan.visits import Visit
@@ -26,11 +26,15 @@ from suite.run.assignment import Assignment
 from suite.run.watch import CallWatch, overhead
 from suite.spark import session
 from suite.spark.event_log import Engaged, EventLog
+from suite.spark.failures import why_no_java
 
-WARM_SECONDS = 1.0  # that the untimed calls of a pass take together at least, in a run that is not just a smoke test
-MOST_WARM_CALLS = 5
+WARM_CALLS = 5  # at most, for each second that untimed calls may take together
+STEADY_CALLS = 3
+STEADY = 0.95
 # After a minute without work Spark ends its Python workers, and the next call waits until new ones have imported all.
+# Other queries meanwhile push the code that Spark made for this one out of its cache, and new code is slow at first.
 IDLE_SECONDS = 50.0
+SHORT_CALL = 1.0  # seconds of a call beside which such things are not small
 
 
 @dataclass
@@ -65,19 +69,26 @@ class Seen:
     left_at: float = math.inf
 
     def was_forgotten(self) -> bool:
-        """Whether its workers may be gone, which a call as short as this one would be measured by."""
-        return self.quickest < WARM_SECONDS and time.perf_counter() - self.left_at > IDLE_SECONDS
+        """Whether its workers and its code may be gone, which a call as short as this one would be measured by."""
+        return self.quickest < SHORT_CALL and time.perf_counter() - self.left_at > IDLE_SECONDS
 
 
-def _warm_up(watch: CallWatch, seconds: float, calls: int) -> None:
-    """Go on calling a short variant untimed: a JVM compiles what it has run often, and one call is soon forgotten."""
-    while seconds < WARM_SECONDS and calls < MOST_WARM_CALLS:
+def is_steady(seconds: Sequence[float]) -> bool:
+    """Whether calls have stopped getting faster: the best of the last three is within 5 % of the three before."""
+    earlier, last = seconds[-2 * STEADY_CALLS : -STEADY_CALLS], seconds[-STEADY_CALLS:]
+    return len(earlier) == STEADY_CALLS and min(last) >= STEADY * min(earlier)
+
+
+def _warm_up(watch: CallWatch, seconds: Sequence[float], budget: float) -> list[float]:
+    """Go on calling a short variant untimed, until it is steady or has had its seconds: a JVM compiles as it goes."""
+    taken = list(seconds)
+    while sum(taken) < budget and len(taken) < WARM_CALLS * budget and not is_steady(taken):
         watch.before_call()
         begin = time.perf_counter()
         watch.call()
-        seconds += time.perf_counter() - begin
-        calls += 1
+        taken.append(time.perf_counter() - begin)
         watch.after_call()
+    return taken[len(seconds) :]
 
 
 class CellRunner:
@@ -105,6 +116,7 @@ class CellRunner:
         self.session_seconds: float | None = None
         self._no_session: str | None = None
         self._called = False
+        self._processes: int | None = None
         self._seen: dict[str, Seen] = {}
         self._data: dict[str, Any] = {}
 
@@ -126,12 +138,18 @@ class CellRunner:
             return
         if self._no_session is not None:
             # It took its time to fail; the next cells need not wait for the same.
-            raise RuntimeError(f"no Spark session: {self._no_session}")
+            raise RuntimeError(self._no_session)
+        log = self.directory / "logs" / f"{self.assignment.name}.log"  # where our own output goes, and the JVM's
+        written = log.stat().st_size if log.exists() else 0
         try:
             self._start(cell.session)
         except Exception as error:
-            self._no_session = one_line(error)
-            raise
+            why = one_line(error)
+            if "JAVA_GATEWAY_EXITED" in why:
+                said = log.read_bytes()[written:].decode(errors="replace") if log.exists() else ""
+                why = f"Java did not start: {why_no_java(said)}: see logs/{log.name}"
+            self._no_session = f"no Spark session: {why}"
+            raise RuntimeError(self._no_session) from error
 
     def visit(
         self, cell: Cell, visit: Visit, benchmark: Any, turn: Callable[[], None], data_ready: Callable[[], None]
@@ -164,22 +182,28 @@ class CellRunner:
         ready = time.perf_counter()
         seen = self._seen.setdefault(cell.id, Seen())
         # Workers that are kept from call to call are gone after each visit, and one call starts them again.
-        untimed = int(visit.warm_up or scenario.keeps_workers or seen.was_forgotten())
+        # Without Spark, loky starts its processes anew when a call wants another number than the one before.
+        wanted = cell.factors["parallelism"] if cell.session is None else None
+        others = wanted not in (None, self._processes)
+        self._processes = wanted or self._processes
+        forgotten, budget = seen.was_forgotten(), self.assignment.warm_seconds
+        untimed = int(visit.warm_up or scenario.keeps_workers or others or (forgotten and not budget))
         finding = untimed and self.references.lacks(cell)
         rounds = max(2 if finding else 1, untimed + visit.timed)
         watch = CallWatch(lambda: variant.function(**arguments), self.spark, self.events, turn, visit.timed)
         first, self._called = not self._called, True
         try:
+            more = _warm_up(watch, [], budget) if forgotten else []
             benchmark.pedantic(
                 watch.call, setup=watch.before_call, teardown=watch.after_call, rounds=rounds, iterations=1
             )
             seconds = benchmark.stats.stats.data
-            if not visit.timed and cell.calls > SMOKE_CALLS:
-                _warm_up(watch, sum(seconds), len(seconds))
+            if not visit.timed:
+                more += _warm_up(watch, seconds, budget)
         finally:
             scenario.release()
         watch.after_last_call()
-        seen.quickest, seen.left_at = min(seen.quickest, *seconds), time.perf_counter()
+        seen.quickest, seen.left_at = min(seen.quickest, *seconds, *more), time.perf_counter()
         # Where sides take turns, they make their first calls at the same time.
         if first and not self.assignment.turns:
             seen.cold = seconds[0]
@@ -200,12 +224,15 @@ class CellRunner:
         if visit.timed and (why := self._why_not_parallel(cell, scenario, ran, seconds[-1])):
             raise InvalidCellError(why)
         # What the harness itself cost: events, checks, leftovers. Sessions and data are the recipe's needs.
-        harness = time.perf_counter() - ready - sum(seconds)
-        for name, value in (("preparing", ready - begin), ("calls", sum(seconds)), ("harness", harness)):
+        called = sum(seconds) + sum(more)
+        harness = time.perf_counter() - ready - called
+        for name, value in (("preparing", ready - begin), ("calls", called), ("harness", harness)):
             seen.spent[name] = seen.spent.get(name, 0.0) + value
-        return self._record_of(cell, visit, seen, ran) if visit.last else None
+        return self._record_of(cell, visit, seen, ran, watch.memory) if visit.last else None
 
-    def _record_of(self, cell: Cell, visit: Visit, seen: Seen, ran: Engaged | None) -> Record:
+    def _record_of(
+        self, cell: Cell, visit: Visit, seen: Seen, ran: Engaged | None, memory: dict[str, float] | None
+    ) -> Record:
         """Check the answers of all calls, and make the record."""
         answer = self.references.check(cell, self.scenarios[cell.scenario].check, seen.answers)
         return replace(
@@ -218,6 +245,7 @@ class CellRunner:
             engaged=None if ran is None else asdict(ran),
             warnings=list(seen.warnings),
             overhead=None if ran is None else overhead(ran, seen.warm[-1], cell.session or 1, self.session_seconds),
+            memory=memory,
             spent=seen.spent,
         )
 

@@ -4,6 +4,10 @@
 from __future__ import annotations
 
 import ast
+import keyword
+import shlex
+import sys
+from importlib.machinery import PathFinder
 from pathlib import Path
 
 from suite.errors import UsageError
@@ -29,29 +33,45 @@ def new_recipe(file: Path, like: str | None) -> int:
     """
     if file.suffix != ".py" or not file.stem.isidentifier():
         raise UsageError(f"{file}: a recipe is a Python file with a name such as my_search.py")
+    if taken := _taken_by(file):
+        raise UsageError(f"{file}: {file.stem!r} is also the name of {taken}: choose another name")
     written = {file: _text(file.stem, like)}
     for sibling in _siblings(written[file], like):
-        written[file.parent / sibling.name] = sibling.read_text()
-    in_the_way = [path for path in written if path.exists() and (path == file or path.read_text() != written[path])]
+        written[file.parent / sibling.name] = sibling.read_text(encoding="utf-8")
+    in_the_way = [
+        path
+        for path in written
+        if path.exists() and (path == file or path.read_text(encoding="utf-8") != written[path])
+    ]
     if in_the_way:
         raise UsageError(f"{', '.join(map(str, in_the_way))} is there already: choose another name or folder")
     file.parent.mkdir(parents=True, exist_ok=True)
     for path, text in written.items():
-        path.write_text(text)
+        path.write_text(text, encoding="utf-8")
         print(f"written: {path}")
-    given = file if file.is_absolute() else f"./{file}"
+    given = shlex.quote(str(file) if file.is_absolute() else f"./{file}")
     print(f"change what is yours in it, then: python -m tox -e bench -- {given} --size smoke")
     return 0
 
 
+def _taken_by(file: Path) -> str | None:
+    """What Python would import under a file's name in its place; None where that is the file itself, or nothing."""
+    if keyword.iskeyword(file.stem) or file.stem in sys.builtin_module_names:
+        return "a part of Python"
+    found = PathFinder.find_spec(file.stem)
+    if found is None or found.origin is None:  # a folder that is no package comes after a file
+        return None
+    return None if Path(found.origin).resolve() == file.resolve() else found.origin
+
+
 def _text(name: str, like: str | None) -> str:
     if like is None:
-        return TEMPLATE.read_text().replace("NAME", name)
+        return TEMPLATE.read_text(encoding="utf-8").replace("NAME", name)
     source = SCENARIOS / f"{like}.py"
     if not source.is_file():
         there = ", ".join(sorted(path.stem for path in SCENARIOS.glob("*.py")))
         raise UsageError(f"there is no recipe {like!r}: there are {there}")
-    return source.read_text().replace(f"python {like}.py", f"python {name}.py")
+    return source.read_text(encoding="utf-8").replace(f"python {like}.py", f"python {name}.py")
 
 
 def _siblings(text: str, but: str | None) -> list[Path]:
@@ -65,5 +85,5 @@ def _siblings(text: str, but: str | None) -> list[Path]:
             paths = [SCENARIOS / f"{name}.py" for name in names]
             new = [path for path in paths if path.is_file() and path not in found and path.stem != but]
             found += new
-            left += [path.read_text() for path in new]
+            left += [path.read_text(encoding="utf-8") for path in new]
     return sorted(found)

@@ -25,6 +25,7 @@ PLAN_OPTIONS = (
     "workers",
     "memory",
     "data",
+    "image",
     "conf",
     "factor",
 )
@@ -32,6 +33,11 @@ REPEATED = ("conf", "factor")  # those that may be given more than once
 PATHS = ("scenarios", "data")
 # The suite reads what ran from the event log, and master and slots are options of their own.
 OWN_SETTINGS = ("spark.master", "spark.cores.max", "spark.eventLog.")
+
+
+def is_file_name(name: str) -> bool:
+    """Whether what names a recipe is a file, and no name from `list`."""
+    return name.endswith(".py") or "/" in name
 
 
 def parse_setting(text: str) -> tuple[str, str]:
@@ -47,6 +53,8 @@ def parse_setting(text: str) -> tuple[str, str]:
         raise UsageError(f"{text!r} is not a setting such as spark.sql.shuffle.partitions=8")
     if key.startswith(OWN_SETTINGS):
         raise UsageError(f"{key} is set by the suite itself: see --master and --slots")
+    if key == "spark.executor.cores" and not (value.isdecimal() and int(value)):
+        raise UsageError(f"{text!r}: {key} is a whole number of at least 1")
     return key, value
 
 
@@ -136,6 +144,11 @@ class BenchOptions:
             if value is not True:
                 said.append(",".join(map(str, value)) if isinstance(value, tuple) else str(value))
         return said
+
+    def make_absolute(self) -> None:
+        """Name files and folders of recipes so that a resume from another folder finds them."""
+        self.scenario = [str(Path(name).resolve()) if is_file_name(name) else name for name in self.scenario]
+        self.scenarios = self.scenarios and self.scenarios.resolve()
 
     def of_plan(self) -> dict[str, Any]:
         """What makes the plan, as JSON."""

@@ -73,12 +73,14 @@ def read_plan(directory: Path) -> dict[str, Any]:
         There is none, or this version of the suite did not write it.
     """
     try:
-        plan: dict[str, Any] = json.loads((directory / "plan.json").read_text())
+        plan: dict[str, Any] = json.loads((directory / "plan.json").read_text(encoding="utf-8"))
     except OSError as error:
         raise UsageError(f"{directory} holds no run to resume: it has no plan.json") from error
     except ValueError as error:
         raise UsageError(f"{directory / 'plan.json'} is not a plan: {error}") from error
-    if plan.get("schema") != PLAN_SCHEMA or "options" not in plan:
+    if not isinstance(plan, dict):
+        raise UsageError(f"{directory / 'plan.json'} is not a plan: it holds {str(plan)[:40]}: start a new run")
+    if plan.get("schema") != PLAN_SCHEMA or not isinstance(plan.get("options"), dict):
         raise UsageError(f"{directory / 'plan.json'} was written by another version of the suite: start a new run")
     return plan
 

@@ -18,6 +18,7 @@ from suite.spark.session import is_local
 # of them as its minutes allow, a smoke run tells whether everything works.
 BLOCKS_OF_SIZE = {"smoke": 1, "ci": 6, "full": 6}
 MASTER_PATTERN = re.compile(r"local|local\[(\*|\d+)\]|local-cluster\[\d+,\d+,\d+\]|standalone|(spark|k8s)://\S+|yarn")
+PORT_PATTERN = re.compile(r".+:(\d+)")
 
 
 def check_master(master: str | None) -> str:
@@ -29,9 +30,19 @@ def check_master(master: str | None) -> str:
         It cannot be one.
     """
     master = master or f"local[{environment.cores()}]"
+    if master.startswith("sc:"):
+        raise UsageError(
+            f"--master {master}: Spark Connect shows neither executors nor what they did: give the master behind it"
+        )
+    if master.startswith("local-cluster["):
+        master = master.replace(" ", "")  # Spark allows blanks between the numbers
     if not MASTER_PATTERN.fullmatch(master):
         known = "local[N], standalone, compose, spark://HOST:PORT, yarn, k8s://..."
         raise UsageError(f"--master {master!r} is none that Spark knows: {known}")
+    for address in master.removeprefix("spark://").split(",") if master.startswith("spark://") else ():
+        port = PORT_PATTERN.fullmatch(address)
+        if not port or not 0 < int(port[1]) < 2**16:
+            raise UsageError(f"--master {master}: {address!r} is not HOST:PORT, such as my-server:7077")
     if master in ("local", "local[0]"):
         raise UsageError(f"--master {master}: say how many slots, such as local[{environment.cores()}]")
     return f"local[{environment.cores()}]" if master == "local[*]" else master

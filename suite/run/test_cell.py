@@ -30,7 +30,7 @@ from suite.run.measure import CellRunner
 from suite.run.turns import ChildTurns
 from suite.spark.failures import cause
 
-ASSIGNMENT = Assignment.parse(Path(os.environ["FOLDOUT_ASSIGNMENT"]).read_text())
+ASSIGNMENT = Assignment.parse(Path(os.environ["FOLDOUT_ASSIGNMENT"]).read_text(encoding="utf-8"))
 
 
 def tell(**news: Any) -> None:

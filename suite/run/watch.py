@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 
 from suite.machine.interference import Clocks, interference_warnings, read_clocks
+from suite.machine.memory import peak_memory, reset_peaks
 from suite.spark import session
 from suite.spark.event_log import Engaged, Event, EventLog, count_engaged
 from suite.spark.failures import disturbance
@@ -38,6 +39,8 @@ class CallWatch:
     ----------
     answers : list
         What each call returned.
+    memory : dict or None
+        What the last call held at most, as `machine.memory.peak_memory` says.
     """
 
     def __init__(
@@ -49,6 +52,7 @@ class CallWatch:
         timed: int,
     ):
         self.answers: list[Any] = []
+        self.memory: dict[str, float] | None = None
         self._call = call
         self._spark = spark
         self._events = events
@@ -73,6 +77,7 @@ class CallWatch:
             self._earlier.extend(self._events.read())
         if self.answers:
             self._turn()
+        reset_peaks()
         self._clocks.append(read_clocks())
         self._begin = time.time()
 
@@ -80,6 +85,7 @@ class CallWatch:
         """Take readings."""
         self._end = time.time()
         self._clocks.append(read_clocks())
+        self.memory = peak_memory()
 
     def after_last_call(self) -> None:
         """Read what ran, when it is this process's turn to go on; the log knows only of tasks that have ended."""

@@ -15,6 +15,8 @@ from typing import Any, NamedTuple
 from pyspark.sql import SparkSession
 
 FIT = re.compile(r"fold \d+, candidate \d+|refit")
+# What Spark calls the bytes that pass between a JVM and its Python workers.
+TO_PYTHON, FROM_PYTHON = "data sent to Python workers", "data returned from Python workers"
 SHIPPING = ("Executor Deserialize Time", "Result Serialization Time")
 Event = Mapping[str, Any]  # a line of Spark's event log, parsed
 
@@ -42,6 +44,10 @@ class Engaged:
         `task_seconds`.
     covered_seconds : float
         Time in which at least one task ran; in the rest of a call the driver was alone.
+    to_python, from_python : int
+        Bytes that passed between JVMs and their Python workers, for functions in SQL; those of RDDs are not counted.
+    shuffled : int
+        Bytes that tasks wrote for others to read.
     fits : list of (int, int, float)
         Fold, candidate and seconds of each fit whose jobs say so in their description, `fold 3, candidate 0`: from the
         start of the first of them to the end of the last.
@@ -60,6 +66,9 @@ class Engaged:
     failed_tasks: int
     shipping_seconds: float = 0.0
     covered_seconds: float = 0.0
+    to_python: int = 0
+    from_python: int = 0
+    shuffled: int = 0
     fits: list[tuple[int, int, float]] = field(default_factory=list)
     refit_seconds: float | None = None
 
@@ -127,6 +136,9 @@ def count_engaged(events: Iterable[Event], begin: float = 0.0, end: float = math
         failed_tasks=sum(bool(task["Failed"] or task["Killed"]) for task in tasks),
         shipping_seconds=sum(map(_shipping, ended)) / 1000,
         covered_seconds=covered_length(spans) / 1000,
+        to_python=sum(_added(event, TO_PYTHON) for event in ended),
+        from_python=sum(_added(event, FROM_PYTHON) for event in ended),
+        shuffled=sum(map(_shuffled, ended)),
         fits=sorted((*_fold_and_candidate(fit), seconds) for fit, seconds in lengths.items()),
         refit_seconds=refit_seconds,
     )
@@ -198,6 +210,17 @@ def _span_within(ended: Event, launches: Mapping[str, list[int]], begin: float, 
 def _shipping(ended: Event) -> int:
     metrics = ended.get("Task Metrics") or {}
     return sum(metrics.get(part, 0) for part in SHIPPING)
+
+
+def _added(ended: Event, name: str) -> int:
+    """Return what a task added to the metrics of that name in SQL."""
+    found = ended["Task Info"].get("Accumulables", [])
+    return sum(int(each["Update"]) for each in found if each.get("Name") == name and "Update" in each)
+
+
+def _shuffled(ended: Event) -> int:
+    written = (ended.get("Task Metrics") or {}).get("Shuffle Write Metrics", {})
+    return int(written.get("Shuffle Bytes Written", 0))
 
 
 def _held_ms(event: Event) -> int:

@@ -52,6 +52,28 @@ def meaning(text: str) -> str | None:
     return next((plain for pattern, plain in MEANINGS if re.search(pattern, text)), None)
 
 
+# Of what Java and Spark's launcher write before they give up, what a user can do something about, in order of rank; and
+# what only says that they do.
+TELLING = (
+    r"Unrecognized|Unsupported|Invalid|UnsatisfiedLink|Permission denied|No space left|UnknownHost|OutOfMemory",
+    r"Error|Exception|cannot |not found|No such",
+)
+EMPTY_WORDS = re.compile(r"Could not create the Java Virtual Machine|A fatal exception has occurred|GATEWAY_EXITED")
+
+
+def why_no_java(text: str) -> str:
+    """Find the line that says why a JVM did not start, in what it has written.
+
+    Parameters
+    ----------
+    text : str
+        The log of the process that started it, from there on.
+    """
+    lines = [line.strip() for line in text.splitlines() if not EMPTY_WORDS.search(line)]
+    found = (line for pattern in TELLING for line in lines if re.search(pattern, line))
+    return next(found, "it ended without a word")[:200]
+
+
 def cause(error: BaseException) -> str | None:
     """Say in one line why a Spark job failed, from the stack traces in its exception; None where they do not tell.
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from suite.errors import UsageError
+from suite.machine.processes import child_environment
 
 SUPPORTED = (17, 21)  # what Spark 4.3 is built and tested for
 
@@ -65,7 +66,10 @@ class Java:
 def version_of(java: Path) -> int | None:
     """Return the feature release of a java executable, or None where it does not run (as the stub on macOS)."""
     try:
-        shown = subprocess.run([java, "-version"], capture_output=True, text=True, timeout=30, check=True)
+        # Without JAVA_TOOL_OPTIONS and its like, which may keep it from running, and which Spark's JVM does not get.
+        shown = subprocess.run(
+            [java, "-version"], capture_output=True, text=True, timeout=30, check=True, env=child_environment()
+        )
     except (OSError, subprocess.SubprocessError):
         return None
     found = re.search(r'version "(?:1\.)?(\d+)', shown.stderr + shown.stdout)
@@ -120,12 +124,12 @@ def write_executable(file: Path, text: str) -> None:
     OSError
         It cannot be written.
     """
-    if file.is_file() and file.read_text() == text and file.stat().st_uid == os.getuid():
+    if file.is_file() and file.read_text(encoding="utf-8") == text and file.stat().st_uid == os.getuid():
         return
     file.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
     # Written aside and renamed: two runs that start together never execute half a script.
     handle, draft = tempfile.mkstemp(dir=file.parent)
-    with os.fdopen(handle, "w") as out:
+    with os.fdopen(handle, "w", encoding="utf-8") as out:
         out.write(text)
     Path(draft).chmod(stat.S_IRWXU | stat.S_IRGRP | stat.S_IXGRP | stat.S_IROTH | stat.S_IXOTH)
     Path(draft).replace(file)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
+import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -17,6 +18,8 @@ import psutil
 from pyspark.sql import SparkSession
 
 LOOPBACK = "127.0.0.1"
+# Of the environment: a user's own preference for IPv6 does not go with that address.
+ON_LOOPBACK = {"SPARK_LOCAL_IP": LOOPBACK, "SPARK_PREFER_IPV6": "false"}
 
 
 def is_local(master: str) -> bool:
@@ -87,7 +90,7 @@ def start_session(conf: Mapping[str, str], files: Iterable[Path]) -> SparkSessio
     conf : mapping
         See `spark_conf`.
     files : iterable of Path
-        Python files to ship; classes in them keep their importable name.
+        Python files and folders of packages to ship; classes in them keep their importable name.
     """
     os.environ["PYSPARK_PYTHON"] = os.environ["PYSPARK_DRIVER_PYTHON"] = sys.executable
     builder = SparkSession.builder
@@ -96,8 +99,17 @@ def start_session(conf: Mapping[str, str], files: Iterable[Path]) -> SparkSessio
     spark = builder.getOrCreate()
     spark.sparkContext.setLogLevel("WARN")
     for file in files:
-        spark.sparkContext.addPyFile(str(file))
+        spark.sparkContext.addPyFile(str(zip_package(file) if file.is_dir() else file))
     return spark
+
+
+def zip_package(folder: Path) -> Path:
+    """Write the Python files of a package into a new archive that can be imported from."""
+    archive = Path(tempfile.mkdtemp(prefix="foldout-package-")) / f"{folder.name}.zip"
+    with zipfile.ZipFile(archive, "w") as written:
+        for file in sorted(folder.rglob("*.py")):
+            written.write(file, file.relative_to(folder.parent))
+    return archive
 
 
 def is_alive(spark: SparkSession) -> bool:

@@ -23,11 +23,12 @@ from ruamel.yaml import YAML
 from suite.cluster import compose, docker_engine, ownership
 from suite.cluster.compose import MASTER_URL, ClusterSpec
 from suite.cluster.connect import existing_cluster
-from suite.cluster.description import ClusterError
+from suite.cluster.description import RUN_FOLDER, ClusterError, as_outside
 from suite.cluster.docker_engine import Engine, find_engine
 from suite.errors import UsageError
+from suite.machine import environment
 from suite.run import command, in_container
-from suite.run.in_container import RUN_FOLDER, exit_code_of, pack
+from suite.run.in_container import exit_code_of, pack
 from suite.run.options import BenchOptions
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -116,6 +117,8 @@ def test_the_compose_file_asks_for_nothing_that_the_suite_does_not_give(engine_o
         "FOLDOUT_SENDS",
         "FOLDOUT_COMMAND_LINE",
         "FOLDOUT_RUN_FOLDER",
+        "FOLDOUT_OUTSIDE",
+        "FOLDOUT_REVISION",
         "FOLDOUT_DRIVER",
         "FOLDOUT_ADDRESS",
         "FOLDOUT_DRIVER_LIMIT",
@@ -169,6 +172,15 @@ def test_without_a_secret_the_suite_can_be_asked_and_no_daemon_starts(entrypoint
     for role in ("master", "worker", "history"):
         with pytest.raises(SystemExit, match=f"a {role} needs its cluster's secret"):
             entrypoint.configure(role)
+
+
+def test_a_secret_that_cannot_be_read_is_told_with_the_remedy(entrypoint, monkeypatch):
+    def refuse(path):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "read_text", refuse)
+    with pytest.raises(SystemExit, match=r"cannot be read \(Permission denied\): `chmod 444` its file"):
+        entrypoint.configure("master")
 
 
 def test_encryption_is_a_setting(entrypoint, tmp_path, monkeypatch):
@@ -373,7 +385,7 @@ def test_the_driver_inside_learns_what_cluster_it_has(engine_of_8, monkeypatch):
     assert ready.label == "containers: 2 workers of 1 core, all on one host"
     assert ready.environment == {"SPARK_CONF_DIR": "/tmp/spark-conf"}
     assert existing_cluster("spark://elsewhere:7077").slots is None
-    assert existing_cluster("local[2]").environment == {"SPARK_LOCAL_IP": "127.0.0.1"}
+    assert existing_cluster("local[2]").environment == {"SPARK_LOCAL_IP": "127.0.0.1", "SPARK_PREFER_IPV6": "false"}
 
 
 @pytest.mark.parametrize(
@@ -521,6 +533,7 @@ def test_inside_a_container_the_user_reads_the_paths_of_outside(monkeypatch):
     assert command.resume_command(inside) == "python -m suite bench --resume --out /results/run"
     monkeypatch.setenv("FOLDOUT_RUN_FOLDER", "results/my run")
     assert command.shown_folder(inside) == Path("results/my run")
+    assert as_outside(f"see {inside}/logs/preflight.log") == "see results/my run/logs/preflight.log"
     assert command.resume_command(inside) == "python -m suite bench --resume --master compose --out 'results/my run'"
 
 
@@ -559,6 +572,67 @@ def test_a_cluster_that_someone_removed_is_named():
 
     with pytest.raises(ClusterError, match="the driver's container is gone: someone removed it"):
         exit_code_of(Empty(), "foldout-1", "0123")
+
+
+def test_a_driver_that_still_runs_has_no_exit_code():
+    """The client that shows its output may end first, as where that output is read by `head`."""
+
+    class Running:
+        def containers(self, name):
+            state = {"OOMKilled": False, "Status": "running", "Paused": False, "ExitCode": 0}
+            config = {"Labels": {"com.docker.compose.service": "bench"}}
+            return [{"Id": "0123", "Created": "", "Config": config, "State": state, "RestartCount": 0}]
+
+        def ask(self, *words, **_):
+            return ""
+
+    with pytest.raises(ClusterError, match="broke while it ran: go on by --resume"):
+        exit_code_of(Running(), "foldout-1", "0123")
+
+
+def test_a_resume_on_containers_has_the_recipes_data_image_and_workers_of_the_run(tmp_path, monkeypatch):
+    """The plan was written inside, where recipes and data have other paths and nobody knows the image."""
+    recipe = tmp_path / "mine.py"
+    shutil.copy(ROOT / "scenarios" / "machine_limit.py", recipe)
+    asked = BenchOptions(
+        *([str(recipe)], None, "smoke", "compose"), workers=3, memory="2g", data=tmp_path, image="mine:1"
+    )
+    parcel = in_container.Parcel(asked, "typed", tmp_path / "run")
+    told = parcel.variables(asked)
+    assert set(told) <= set(re.findall(r"\w+", (DOCKER / "compose.yaml").read_text()))
+    plan = {"schema": 1, "options": {"scenario": ["/results/own/0/mine.py"], "data": "/data"}}
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "plan.json").write_text(json.dumps({**plan, "outside": json.loads(told["FOLDOUT_OUTSIDE"])}))
+    seen = []
+    monkeypatch.setattr(command, "run_in_containers", lambda *given, **named: seen.append((*given, named)) or 0)
+    command.bench(BenchOptions(master="compose", resume=True, out=tmp_path / "run"), "resumed")
+    ((options, _, out, workers, named),) = seen
+    assert out == tmp_path / "run"
+    assert (workers, named) == (3, {"memory": "2g"})
+    assert (list(options.scenario), options.data, options.image) == ([str(recipe)], tmp_path, "mine:1")
+    # A first run keeps where its recipes lie, so that a resume from another folder finds them.
+    monkeypatch.chdir(tmp_path)
+    command.bench(BenchOptions(["./mine.py"], size="smoke", master="compose"), "typed")
+    assert seen[-1][0].of_plan()["scenario"] == [str(recipe)]
+
+
+def test_a_container_knows_the_revision_of_outside(monkeypatch):
+    outside = environment.revision()
+    told = in_container.Parcel(BenchOptions(), "typed", Path("out")).variables(BenchOptions())
+    monkeypatch.setattr(environment, "ROOT", Path("/nowhere"))
+    assert environment.revision() == {"commit": None, "dirty": None}
+    monkeypatch.setenv("FOLDOUT_REVISION", told["FOLDOUT_REVISION"])
+    assert environment.revision() == outside
+
+
+def test_the_secret_that_is_made_by_hand_can_be_read_in_a_container(tmp_path):
+    """By another user than the one who made it, whatever that one's umask is."""
+    (line,) = re.findall(r"#\s+(openssl .*)", (DOCKER / "compose.yaml").read_text())
+    subprocess.run(["sh", "-c", f"umask 077; {line}"], cwd=tmp_path, check=True, timeout=60)
+    assert (tmp_path / "secret").stat().st_mode & 0o777 == 0o444
+    assert re.fullmatch(r"[0-9a-f]{64}\n", (tmp_path / "secret").read_text())
+    ignored = subprocess.run(["git", "check-ignore", "secret"], cwd=ROOT, capture_output=True, text=True)
+    assert ignored.stdout == "secret\n"
 
 
 def test_a_folder_of_data_has_one_place_in_all_containers_and_the_image_stays_outside(tmp_path):

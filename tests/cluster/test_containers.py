@@ -19,6 +19,7 @@ from suite.cluster import compose, image_build
 from suite.cluster.description import is_complete, master_state
 from suite.cluster.docker_engine import build_image
 from suite.cluster.ownership import KEPT, one_shot_name, state_folder
+from suite.machine import environment
 
 pytestmark = pytest.mark.docker
 
@@ -284,8 +285,57 @@ def test_a_bench_uses_the_cluster_that_is_up(running, engine, tmp_path):
     owners = {path.stat().st_uid for path in (tmp_path / "out").rglob("*")}
     assert owners == {os.getuid()}
     assert {each["Id"] for each in engine.containers(KEPT)} == before
+    # To go on with it takes the recipe from where it lies outside; here nothing is left to do.
+    again = suite("bench", "--resume", "--master", "compose", "--out", str(tmp_path / "out"))
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert len(records.read(tmp_path / "out" / "records.jsonl")) == len(found)
+    revision = json.loads((tmp_path / "out" / "environment.json").read_text())["revision"]
+    assert revision["commit"] == environment.revision()["commit"] is not None
     with urllib.request.urlopen("http://127.0.0.1:18990/api/v1/applications", timeout=10) as reply:
         assert any(each["name"] == "foldout" for each in json.load(reply))
+
+
+def test_every_parallel_recipe_of_spark_ml_engages_both_executors(running, tmp_path):
+    """Small data in one partition would pin each fit to one of them."""
+    recipes = ("time_series_cv", "time_series_cv_pool", "spark_cross_validator")
+    words = ["--master", "compose", "--slots", "2", "--parallelism", "2", "--size", "smoke", "--blocks", "1"]
+    done = suite("bench", *recipes, *words, "--out", str(tmp_path / "out"))
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = [each for each in records.read(tmp_path / "out" / "records.jsonl") if each.factors["parallelism"]]
+    assert {each.scenario for each in found} == set(recipes)
+    assert len(found) >= 6
+    assert {(each.label, each.engaged["executors"]) for each in found} == {(each.label, 2) for each in found}
+
+
+def test_a_second_bench_is_told_and_a_killed_one_leaves_no_driver(running, engine, tmp_path):
+    words = ["--master", "compose", "--slots", "2", "--size", "smoke", "--blocks", "1"]
+    first = [sys.executable, "-m", "suite", "bench", str(RECIPES / "steady.py"), *words, "--out", str(tmp_path / "a")]
+    before = {each["Id"] for each in engine.containers(KEPT)}
+
+    def drivers():
+        return {each["Id"] for each in engine.containers(KEPT)} - before
+
+    with (tmp_path / "said").open("wb") as said:
+        process = subprocess.Popen(first, cwd=ROOT, stdout=said, stderr=said)
+        try:
+            deadline = time.monotonic() + 120
+            while not drivers():
+                assert process.poll() is None, (tmp_path / "said").read_text()
+                assert time.monotonic() < deadline
+                time.sleep(0.2)
+            driver = drivers()
+            for command in (("bench", *words, "--out", str(tmp_path / "b")), ("cluster", "down")):
+                second = suite(*command)
+                assert second.returncode == 2
+                assert "another" in second.stderr
+                assert drivers() == driver, "the run of the other bench was disturbed"
+        finally:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+    assert not (tmp_path / "b").exists()
+    compose.remove_orphans(engine)
+    assert {each["Id"] for each in engine.containers(KEPT)} == before
+    assert suite("cluster", "status").returncode == 0
 
 
 def test_a_change_of_code_rebuilds_the_last_layers_only(engine, image, tmp_path, monkeypatch):

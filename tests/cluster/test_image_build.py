@@ -12,7 +12,7 @@ import pytest
 from suite.cluster import authorities
 from suite.cluster.authorities import machine_authorities
 from suite.cluster.description import ClusterError
-from suite.cluster.docker_engine import build_image
+from suite.cluster.docker_engine import IMAGE_LABEL, Engine, build_image, remove_old_images
 from suite.cluster.image_build import ImageUnavailableError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -115,6 +115,15 @@ def test_the_build_is_given_the_authorities_and_the_clone_stays_as_it_was(docker
     assert f"-f {tmp_path}/foldout-build-" in said
     assert sorted(ROOT.joinpath("docker").rglob("*")) == before
     assert not list(tmp_path.glob("foldout-build-*"))
+
+
+def test_images_that_have_lost_their_name_are_removed_a_day_later(docker, tmp_path, monkeypatch):
+    docker("")
+    (tmp_path / "bin" / "docker").write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/asked\n')
+    remove_old_images(Engine(("docker-compose",), 2, 8.0))
+    (asked,) = (tmp_path / "asked").read_text().splitlines()
+    assert asked == "image prune -f --filter label=foldout.image --filter until=24h"
+    assert f"LABEL {IMAGE_LABEL}=" in (ROOT / "docker" / "Dockerfile").read_text().rpartition("FROM ")[2]
 
 
 def test_what_was_put_into_the_folder_by_hand_goes_along(docker, tmp_path):

@@ -1,17 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the preflight says when driver and executors differ, or when executors do not come."""
 
+import itertools
 import json
 import subprocess
 import sys
 import tempfile
+from types import SimpleNamespace
 
 import pytest
 
 from suite.cluster import preflight
 from suite.cluster.description import PAGES, Cluster, ClusterError
 from suite.cluster.preflight import MismatchError, NodeVersions
-from suite.spark.java import Java
+from suite.spark.java import QUICK_CONF, Java
 
 SAME = {"python": "3.11.7", "java": "17.0.15", "spark": "4.3.0", "numpy": "2.4.6", "scikit-learn": "1.9.1"}
 SAME |= {"pandas": "3.0.1", "pyarrow": "23.0.0", "joblib": "1.5.2"}
@@ -77,6 +79,32 @@ def test_no_python_at_all_in_a_worker(spark, monkeypatch):
     monkeypatch.setattr(spark.sparkContext, "pythonExec", "/nowhere/python3")
     with pytest.raises(MismatchError, match=r"(?s)/nowhere/python3.*missing"):
         preflight.check(spark)
+
+
+@pytest.mark.parametrize("cores", [[1], [1, 1], [1, 1, 2], [1, 1, 2, 2]])
+def test_where_the_number_of_executors_is_not_known_their_cores_are_waited_for(cores, monkeypatch):
+    """One more each time that they are counted; the driver has cores too, which do not count."""
+    seen, clock = [], itertools.count()
+
+    class Store:
+        def executorList(self, active):
+            seen.append(min(len(seen) + 1, len(cores)))
+            there = [("driver", 9), *enumerate(cores[: seen[-1]])]
+            made = [SimpleNamespace(id=lambda n=n: str(n), totalCores=lambda c=c: c) for n, c in there]
+            return SimpleNamespace(size=lambda: len(made), apply=made.__getitem__)
+
+    context = SimpleNamespace(statusStore=Store)
+    Store.__init__ = lambda self: None
+    session = SimpleNamespace(sparkContext=SimpleNamespace(_jsc=SimpleNamespace(sc=lambda: context)))
+    monkeypatch.setattr(preflight, "time", SimpleNamespace(monotonic=lambda: next(clock), sleep=lambda seconds: None))
+    preflight.wait_for_cores(session, 4, seconds=6)
+    assert seen == ([1, 2, 3] if sum(cores) >= 4 else [1, *[len(cores)] * 4])
+
+
+def test_spark_connect_is_refused_in_one_line():
+    session = type("SparkSession", (), {"__module__": "pyspark.sql.connect.session"})()
+    with pytest.raises(ClusterError, match="Spark Connect shows no executors: check a session of classic Spark"):
+        preflight.check(session)
 
 
 @pytest.mark.spark
@@ -155,3 +183,15 @@ def test_a_check_that_takes_too_long_or_dies_leaves_nothing(tmp_path, monkeypatc
     with pytest.raises(ClusterError, match=said):
         preflight.run_preflight(Cluster("local[1]"), 1, nowhere, tmp_path / "logs" / "preflight.log")
     assert list((tmp_path / "tmp").iterdir()) == []
+
+
+@pytest.mark.parametrize("workers", [2, None], ids=["ours", "a user's"])
+def test_a_cluster_of_a_users_own_keeps_its_java_options(tmp_path, monkeypatch, workers):
+    asked = []
+    monkeypatch.setattr(preflight, "write_all", lambda _, text: asked.append(json.loads(text)))  # so it ends at once
+    cluster = Cluster("spark://host:7077", {"spark.executor.memory": "2g"}, workers, 1)
+    with pytest.raises(ClusterError):
+        preflight.run_preflight(cluster, 1, Java(tmp_path, 17, "test"), tmp_path / "preflight.log")
+    options = {name for name in asked[0]["conf"] if "JavaOptions" in name}
+    assert options == (set() if workers is None else set(QUICK_CONF))
+    assert asked[0]["conf"]["spark.executor.memory"] == "2g"

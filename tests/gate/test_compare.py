@@ -277,7 +277,10 @@ def test_an_interrupt_ends_both_sides(recipes, tmp_path, monkeypatch, capsys):
     noting(recipes, monkeypatch, tmp_path / "calls")
 
     def stopped():
-        # By then each side has a process.
+        # By then each side has a process. On a busy machine its command line takes a moment to be there.
+        deadline = time.monotonic() + 20
+        while len(children()) < 2 and time.monotonic() < deadline:
+            time.sleep(0.1)
         assert len(children()) == 2
         raise InterruptError("Ctrl-C")
         yield

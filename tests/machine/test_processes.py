@@ -235,7 +235,7 @@ def test_variables_of_other_projects_are_not_handed_on(monkeypatch):
         *("JAVA_TOOL_OPTIONS", "JDK_JAVA_OPTIONS", "_JAVA_OPTIONS", "CLASSPATH"),
         *("SKLEARN_ASSUME_FINITE", reaper.SCOPE_VARIABLE),
     )
-    welcome = ("HTTPS_PROXY", "no_proxy", "LANG", "LC_ALL", "PATH", "JAVA_HOME", "PYTHONPATH", "PYTHONUTF8")
+    welcome = ("HTTPS_PROXY", "no_proxy", "LANG", "LC_TIME", "PATH", "JAVA_HOME", "PYTHONPATH", "PYTHONUTF8")
     for name in (*foreign, *welcome, "SPARK_LOCAL_IP", "HADOOP_CONF_DIR"):
         monkeypatch.setenv(name, "x")
     environment = child_environment()

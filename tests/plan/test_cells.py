@@ -10,7 +10,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from suite.errors import UsageError
-from suite.plan.cells import GATE_CALLS, Request, base_cases, doublings, group_cells, plan_cells, sweep_centre
+from suite.plan.cells import (
+    GATE_CALLS,
+    PlanError,
+    Request,
+    base_cases,
+    doublings,
+    group_cells,
+    plan_cells,
+    plan_what_can_be,
+    sweep_centre,
+)
 from suite.plan.scenario import Scenario, Variant, keyword_names
 
 REQUEST = Request(size="ci", slots=None, parallelism=None, folds=None, blocks=2, cores=4)
@@ -239,9 +249,9 @@ def test_more_slots_than_cores_are_marked():
 @pytest.mark.parametrize(
     ("asked", "message"),
     [
-        ({"size": "huge"}, "one has no size 'huge': it has ci"),
-        ({"folds": (3, 99)}, "one: 99 folds of 10 rows"),
-        ({"folds": (0,)}, "folds is 0"),
+        ({"size": "huge"}, "one.py: SIZES has no 'huge', only ci: add it, or take another --size"),
+        ({"folds": (3, 99)}, "one.py: validate refuses: 99 folds of 10 rows"),
+        ({"folds": (0,)}, "one.py: folds is 0"),
     ],
 )
 def test_what_the_data_cannot_give_is_refused_before_anything_runs(asked, message):
@@ -280,7 +290,7 @@ def test_a_factor_takes_the_values_that_are_asked_for_in_the_kind_of_its_own():
     ("asked", "message"),
     [
         ({"dates": ("1",)}, "no recipe asked for has a factor 'dates': they have candidates, rows"),
-        ({"rows": ("1.5",)}, "one: rows=1.5: invalid literal"),
+        ({"rows": ("1.5",)}, "one.py: rows=1.5: invalid literal"),
     ],
 )
 def test_a_factor_that_is_none_or_a_value_of_another_kind_is_refused(asked, message):
@@ -310,13 +320,6 @@ def test_timed_calls_of_a_gate_come_from_the_size_and_shape_nothing():
     assert {c.calls for c in plan_cells([one], replace(gate, gate=False))} == {2}
     small = scenario(sizes={"smoke": sizes["ci"]})
     assert {c.calls for c in plan_cells([small], replace(REQUEST, size="smoke"))} == {1}
-
-
-@pytest.mark.parametrize("calls", [0, (2, 4), "two"])
-def test_a_size_without_a_sound_number_of_calls_is_refused(calls):
-    sizes = {"gate": {"rows": 10, "folds": 3, "candidates": 4, "calls": calls}}
-    with pytest.raises(UsageError, match=r"one: calls is .* number of timed calls"):
-        plan_cells([scenario("one", sizes=sizes)], replace(REQUEST, size="gate", gate=True))
 
 
 def test_a_gate_shuffles_its_first_block_as_any_other():
@@ -362,3 +365,54 @@ def test_a_variant_without_its_package_is_planned_and_skipped_with_that_as_reaso
     lacking = replace(whole, variants=(first, replace(second, missing="absent")))
     reasons = {cell.variant: cell.skip for cell in plan_cells([lacking], REQUEST)}
     assert reasons == {"serial": None, "pool": "it needs the package absent, which is not installed here"}
+
+
+def refuses(*, rows):
+    raise ValueError("never")
+
+
+def leaves(*, rows):
+    raise SystemExit(3)
+
+
+def fails(*, rows):
+    pytest.fail("not today")
+
+
+@pytest.mark.parametrize(
+    ("bad", "reason"),
+    [
+        ({"validate": refuses}, "validate refuses: never"),
+        ({"validate": leaves}, "validate raised SystemExit: 3: it may raise ValueError, to refuse"),
+        ({"validate": fails}, "validate raised Failed: not today: it may raise ValueError, to refuse"),
+        ({"sizes": {"full": {"rows": 1}}}, "SIZES has no 'ci', only full: add it, or take another --size"),
+    ],
+)
+def test_what_cannot_be_planned_is_left_out_and_hinders_no_other(bad, reason):
+    odd = scenario("odd", **bad)
+    with pytest.raises(PlanError) as error:
+        plan_cells([scenario(), odd], REQUEST)
+    assert str(error.value) == f"odd.py: {reason}"
+    cells, planned, left_out = plan_what_can_be([odd, scenario()], REQUEST)
+    assert cells == plan_cells([scenario()], REQUEST)
+    assert ([each.name for each in planned], left_out) == (["one"], {"odd.py": reason})
+    with pytest.raises(PlanError):
+        plan_what_can_be([odd], REQUEST)
+
+
+def test_a_value_that_the_user_has_typed_is_not_passed_over():
+    def validate(*, rows):
+        if rows > 10:
+            raise ValueError("too many")
+
+    plan_what_can_be([scenario(validate=validate), scenario("two")], REQUEST)
+    with pytest.raises(PlanError, match=r"one\.py: validate refuses: too many"):
+        plan_what_can_be([scenario(validate=validate), scenario("two")], replace(REQUEST, factors={"rows": ("11",)}))
+
+
+def test_who_stops_the_program_while_it_plans_is_heard():
+    def validate(*, rows):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        plan_what_can_be([scenario(validate=validate), scenario("two")], REQUEST)

@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """A file that breaks the contract says how, and hurts no other."""
 
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from suite.plan.scenario import MARKER, ScenarioError, discover, load_scenario
+from suite.plan.scenario import MARKER, SCENARIOS, ScenarioError, discover, files_for_workers, load_scenario
+from suite.plan.workloads import doubtful_workloads
+from suite.spark.session import zip_package
 
 GOOD = f'''"""Adds up.
 
@@ -88,6 +91,29 @@ def test_who_needs_a_session(written):
             "make_data wants 'columns', which SIZES['ci'] does not have",
         ),
         ("(data):", "(data, *, depth):", "run_second wants 'depth', which SIZES['ci'] does not have: add it there"),
+        ('"rows": 3', '"rows": []', "nothing to sweep at ci.rows"),
+        (
+            '"rows": 3',
+            '"rows": 3, "folds": "3"',
+            "SIZES['ci'] has 'folds': '3': it is a whole number of at least 1, or",
+        ),
+        ('"rows": 3', '"rows": 3, "candidates": 0', "SIZES['ci'] has 'candidates': 0: it is a whole number of at"),
+        ('"rows": 3', '"rows": 3, "slots": (2, "2")', "SIZES['ci'] has 'slots': (2, '2'): it is a whole number"),
+        ('"rows": 3', '"rows": 3, "parallelism": "two"', "SIZES['ci'] has 'parallelism': 'two': it is a whole number"),
+        (
+            '"rows": 3',
+            '"rows": 3, "calls": (2, 4)',
+            "SIZES['ci'] has 'calls': (2, 4): it is a whole number of at least",
+        ),
+        ('"rows": 3', '"rows": 3, "folds": True', "SIZES['ci'] has 'folds': True: it is a whole number"),
+        (f"{MARKER} ---", f"{MARKER}\nvalidate = 3", "validate is 3: it is a function, or is left out"),
+        (f"{MARKER} ---", f"{MARKER}\nprepare = 'x'", "prepare is 'x': it is a function, or is left out"),
+        (f"{MARKER} ---", f"{MARKER}\nrelease = 'x'", "release is 'x': it is a function, or is left out"),
+        (f"{MARKER} ---", f"{MARKER}\nGATED = 3", "GATED is 3: it is a tuple of names of variants"),
+        (f"{MARKER} ---", f"{MARKER}\nGATED = 'first'", "GATED is 'first': it is a tuple of names of variants"),
+        (f"{MARKER} ---", f"{MARKER}\nCROSSED = 5", "CROSSED is 5: it is a tuple of names of factors"),
+        (f"{MARKER} ---", f"{MARKER}\nREQUIRES = ['json']", "REQUIRES is ['json']: it maps a variant to the name of a"),
+        (f"{MARKER} ---", f"{MARKER}\nREQUIRES = {{'first': ''}}", "REQUIRES is {'first': ''}: it maps a variant to"),
         (f"{MARKER} ---", f"{MARKER}\n1 / 0", "does not import: ZeroDivisionError: division by zero"),
         (f"{MARKER} ---", f"{MARKER}\nimport sys; sys.exit(3)", "does not import: SystemExit: 3"),
         (f"{MARKER} ---", f"{MARKER}\ndef x(:", "does not import: SyntaxError"),
@@ -132,9 +158,48 @@ def test_broken_files_do_not_stop_the_others(written, tmp_path):
 
 
 def test_which_variants_lack_their_package(written):
-    requires = 'REQUIRES = {"first": "json", "second": "absent_package"}\n'
+    requires = 'REQUIRES = {"first": "json.decoder", "second": "absent_package.part"}\n'
     scenario = load_scenario(written(GOOD + requires))
-    assert [variant.missing for variant in scenario.variants] == [None, "absent_package"]
+    assert [variant.missing for variant in scenario.variants] == [None, "absent_package.part"]
+
+
+def test_workers_get_the_files_and_packages_beside_a_recipe_that_it_has_imported(written, tmp_path):
+    for name in ("package_beside", "package_beside/inner", "package_unused"):
+        (tmp_path / name).mkdir()
+        written("", f"{name}/__init__.py")
+    written("VALUE = 7", "package_beside/inner/part.py")
+    written("", "file_beside.py")
+    text = f"import file_beside, json.decoder\nfrom package_beside.inner.part import VALUE\n{MARKER}"
+    scenario = load_scenario(written(GOOD.replace(MARKER, text), "recipe_with_package.py"))
+    found = files_for_workers([scenario])
+    assert found == [scenario.path, tmp_path / "file_beside.py", tmp_path / "package_beside"]
+    code = (
+        f"import sys; sys.path[:0] = [{str(zip_package(found[-1]))!r}]; import package_beside.inner.part as p; print(p)"
+    )
+    done = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, timeout=60)
+    assert "package_beside.zip" in done.stdout, done.stderr
+
+
+def test_none_in_place_of_a_function_leaves_it_out(written):
+    scenario = load_scenario(written(f"{GOOD}validate = prepare = release = None\n"))
+    assert (scenario.validate, scenario.prepare, scenario.keeps_workers) == (None, None, False)
+    scenario.release()
+
+
+def test_a_copy_that_keeps_its_workload_beside_its_origin_is_noted(written, tmp_path):
+    origin = load_scenario(written(f"{GOOD}WORKLOAD = 'adding'\n", "origin.py"))
+    (tmp_path / "elsewhere").mkdir()
+    same = load_scenario(written(f"{GOOD}WORKLOAD = 'adding'\n", "elsewhere/same.py"))
+    other = f"{GOOD}WORKLOAD = 'adding'\n".replace("return rows", "return 2 * rows")
+    (note,) = doubtful_workloads([origin, same, load_scenario(written(other, "elsewhere/a_copy.py"))])
+    assert note.startswith("same.py and a_copy.py have the same WORKLOAD, 'adding', and a make_data each")
+    assert note.endswith("give a_copy.py a WORKLOAD of its own")
+    own = other.replace("'adding'", "'doubling'")
+    assert list(doubtful_workloads([origin, same, load_scenario(written(own, "elsewhere/mine.py"))])) == []
+
+
+def test_the_projects_own_recipes_share_workloads_on_purpose():
+    assert list(doubtful_workloads(discover(SCENARIOS)[0])) == []
 
 
 @pytest.mark.parametrize(

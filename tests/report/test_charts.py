@@ -113,6 +113,19 @@ def test_slots_and_threads_never_share_a_panel(drawn):
         assert ("threads" in panel.xlabel) == shown[0].threads
 
 
+def test_beside_driver_threads_what_runs_without_spark_has_processes(tmp_path, monkeypatch):
+    known = synthetic.SCENARIOS["spark_cross_validator"]
+    without = (*known[:5], {"loky": ("scikit-learn by loky", "processes", 0.3)})
+    monkeypatch.setattr(synthetic, "SCENARIOS", {"spark_cross_validator": known, "cross_validator_sklearn": without})
+    run, _ = draw(tmp_path)
+    places = {point.label: {p.place for p in run.points if p.label == point.label} for point in run.points}
+    assert places["scikit-learn by loky"] == {"1 process", "2 processes", "4 processes"}
+    assert places["CrossValidator"] == {"1 thread, 2 slots", "2 threads, 2 slots", "4 threads, 2 slots"}
+    threads = next(p for p in run.points if p.on_spark and p.parallelism == 2 and run.is_central(p))
+    assert run.single_node_of(threads).label == "scikit-learn by loky"
+    assert "parallelism (driver threads at 2 slots; processes without Spark)" in words(tmp_path, "speedup")
+
+
 def test_waiting_chart_says_that_nothing_is_computed(drawn):
     text = words(drawn[0], "waiting")
     assert "jobs wait instead of computing" in text

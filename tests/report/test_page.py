@@ -2,6 +2,7 @@
 """The report of made-up runs: nothing planned is left out, nothing is fetched, nothing slips in as HTML."""
 
 import hashlib
+import html
 import json
 import re
 from html.parser import HTMLParser
@@ -10,6 +11,7 @@ import pytest
 import synthetic
 
 from suite.machine.environment import ROOT
+from suite.report import charts
 from suite.report import page as page_module
 from suite.report.captions import setting_words
 from suite.report.fastest import fastest_ways
@@ -173,6 +175,13 @@ def test_where_the_time_went_is_told_of_spark_recipes_alone(page):
     assert {row["Variant"] for row in without} == {"joblib-spark, a job per batch"}
 
 
+def test_memory_and_what_moved_are_told_where_they_are_known(page):
+    table = rows(page, "flight demand CV: memory at most, and what moved, medians")
+    row = next(row for row in table if (row["Variant"], row["Setting"]) == ("Fold after fold", "4 threads, 2 slots"))
+    assert (float(row["Driver MiB"]), float(row["JVM MiB"]), row["Workers MiB"]) == (200, 900, "–")
+    assert (float(row["To Python MB"]), row["From Python MB"], row["Shuffled MB"]) == (2, "–", "–")
+
+
 def test_figures_that_do_not_exist_are_left_out_not_made_up(page):
     table = rows(page, "svc grid search: every variant and setting")
     serial = next(row for row in table if row["Setting"] == "serial")
@@ -277,6 +286,25 @@ def test_a_run_without_records_and_environment_has_a_page(tmp_path):
     assert "Not recorded" in page.text
     assert "No setting was slower" in page.text
     assert "13 of 13 cells have no time:" in summary(tmp_path)
+
+
+def test_of_a_part_of_a_search_the_fits_are_said_and_their_times_compared(tmp_path):
+    def change(record):
+        if record["workload"] != "svc grid search":
+            return record
+        part = record["variant"] == "joblib_spark"
+        seconds = 2.0 if part else 4.0 if record["variant"] == "serial" else 3.0
+        return {**record, "seconds": seconds, "answer": {"fits": 30 if part else 240}}
+
+    synthetic.write(tmp_path, change=change)
+    assert "joblib-spark, a job per batch, 2 slots (30 fits)" in summary(tmp_path)
+    assert "0.25×" in summary(tmp_path)  # 30 fits in 2 s, where the base case makes as many in half a second
+    charts.draw(read_run(tmp_path), tmp_path / "charts")
+    text = html.unescape((tmp_path / "charts" / "seconds.svg").read_text()).replace("\N{NO-BREAK SPACE}", " ")
+    assert "seconds for 240 fits, also of calls with fewer" in text
+    assert "(30 fits)" in text
+    assert "16.0 s" in text
+    assert "0.0167 s a fit" in html.unescape((tmp_path / "charts" / "speedup.svg").read_text())
 
 
 def test_summary_fits_a_terminal_and_names_what_matters(folder, tmp_path):

@@ -168,7 +168,7 @@ def test_a_folder_without_a_plan_is_named(tmp_path):
     [
         ("plan.json", "", "plan.json is not what a run writes: Expecting value"),
         ("plan.json", '{"cells": []}', "it has no 'scenarios'"),
-        ("plan.json", "[]", "it has no 'cells'"),
+        ("plan.json", "[]", "plan.json is not what a run writes: it holds []"),
         ("environment.json", "{", "environment.json is not what a run writes"),
     ],
 )

@@ -66,6 +66,15 @@ def test_a_wrong_answer_is_found_out_whatever_the_check_uses(check):
     assert "\n" not in complaint
 
 
+@pytest.mark.parametrize("wrong", [NameError, TypeError, AttributeError, KeyError, IndexError, ZeroDivisionError])
+def test_a_check_that_fails_itself_is_no_answer_that_differs(wrong):
+    def check(reference, answer):
+        raise wrong("oh")
+
+    with pytest.raises(InvalidCellError, match=rf"^its check failed: test_answers.py check: {wrong.__name__}: '?oh'?$"):
+        find_complaint(check, 1, 1)
+
+
 def test_a_check_cannot_change_what_later_answers_are_held_against():
     def empties(reference, answer):
         assert reference.pop("x") == answer.pop("x")

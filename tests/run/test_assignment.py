@@ -2,7 +2,6 @@
 """A variant of an earlier run can be run by hand, as CONTRIBUTING says."""
 
 import json
-import os
 import subprocess
 import sys
 
@@ -10,6 +9,7 @@ import pytest
 
 from suite.errors import UsageError
 from suite.machine.environment import ROOT
+from suite.machine.processes import child_environment
 from suite.run.assignment import Assignment, assign_by_hand
 
 RUN = ROOT / "results" / "local"
@@ -31,7 +31,8 @@ def test_what_a_run_does_not_have_is_named():
 
 
 def test_the_commands_of_contributing_run_it(tmp_path):
-    environment = {**os.environ, "TMPDIR": str(tmp_path), "PYTHONPATH": str(ROOT)}
+    # pytest-benchmark times nothing where it sees that tests run in several processes.
+    environment = {**child_environment(), "TMPDIR": str(tmp_path), "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-m", "suite.run.assignment", str(RUN), "grid_search_single_node.serial"]
     assigned = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
     (tmp_path / "assignment.json").write_text(assigned.stdout)

@@ -18,7 +18,8 @@ import pytest
 from suite import records
 from suite.errors import UsageError
 from suite.records import Record
-from suite.run.request import check_data
+from suite.run.options import BenchOptions
+from suite.run.request import check_data, check_master
 
 ROOT = Path(__file__).resolve().parents[2]
 RECIPES = ROOT / "tests" / "recipes"
@@ -443,15 +444,22 @@ def test_a_broken_file_is_named_and_the_rest_runs(bench, tame):
 
 REFUSED = {
     "unknown scenario": (["no_such"], "no scenario 'no_such' in"),
-    "no such file": (["./nowhere.py"], "there is no file ./nowhere.py"),
+    "no such file": (["./nowhere.py"], f"there is no file {ROOT}/nowhere.py"),
     "broken by name": ([str(RECIPES / "broken.py")], "does not import"),
     "size": (["--size", "huge"], "invalid choice: 'huge'"),
-    "size it lacks": ([str(RECIPES / "sparkling.py"), "--size", "full"], "sparkling has no size 'full'"),
+    "size it lacks": (
+        [str(RECIPES / "sparkling.py"), "--size", "full"],
+        "sparkling.py: SIZES has no 'full', only smoke",
+    ),
     "master": (["--master", "lokal[2]"], "--master 'lokal[2]' is none that Spark knows"),
+    "connect": (["--master", "sc://host:15002"], "Spark Connect shows neither executors nor what they did: give the"),
     "no slots": (["--master", "local[0]"], "say how many slots"),
     "parallelism": (["--parallelism", "0"], "0 is less than 1"),
     "folds": (["--folds", "two"], "'two' is not a list of whole numbers"),
-    "folds of the data": ([str(RECIPES / "plain.py"), "--size", "full"], "plain: there are 1000 rows, not 5000"),
+    "folds of the data": (
+        [str(RECIPES / "plain.py"), "--size", "full"],
+        "plain.py: validate refuses: there are 1000 rows, not 5000",
+    ),
     "timeout": (["--timeout", "-1"], "-1 is not above zero"),
     "blocks": (["--blocks", "1,2"], "more than one number"),
     "folder": (["--scenarios", "/nonexistent"], "is not a directory"),
@@ -460,6 +468,9 @@ REFUSED = {
     "memory of no cluster": (["--memory", "2g"], "--memory is for clusters that the suite starts"),
     "no memory": (["--master", "standalone", "--memory", "much"], "memory 'much' is not an amount such as 512m or 2g"),
     "no setting": (["--conf", "shuffle=8"], "'shuffle=8' is not a setting such as spark.sql.shuffle.partitions=8"),
+    "cores in words": (["--conf", "spark.executor.cores=two"], "spark.executor.cores is a whole number of at least 1"),
+    "no cores": (["--conf", "spark.executor.cores=0"], "spark.executor.cores is a whole number of at least 1"),
+    "no port": (["--master", "spark://host:port", "--slots", "2"], "'host:port' is not HOST:PORT"),
     "setting of the suite": (["--conf", "spark.eventLog.dir=x"], "spark.eventLog.dir is set by the suite itself"),
     "no factor": (["--factor", "dataset"], "'dataset' is not a factor such as dataset=digits"),
     "folds as a factor": (["--factor", "folds=3"], "folds is an option of its own: --folds 3"),
@@ -636,3 +647,26 @@ def test_data_that_cannot_be_read_are_refused_without_a_path_that_only_a_contain
     with pytest.raises(UsageError, match=r"'deep/secret\.csv' in that folder cannot be read by user") as refused:
         check_data(tmp_path)
     assert str(tmp_path) not in str(refused.value)
+
+
+def test_blanks_between_the_numbers_of_a_local_cluster_are_allowed():
+    assert check_master("local-cluster[2, 1, 1024]") == "local-cluster[2,1,1024]"
+
+
+def test_files_of_recipes_are_named_for_a_resume_from_any_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    options = BenchOptions(scenario=["./mine.py", "udf_inference"], scenarios=Path("my"))
+    options.make_absolute()
+    assert (options.scenario, options.scenarios) == ([str(tmp_path / "mine.py"), "udf_inference"], tmp_path / "my")
+    kept = BenchOptions()
+    kept.make_absolute()
+    assert kept == BenchOptions()
+
+
+def test_a_run_goes_on_from_another_folder(tmp_path, tame):
+    command = [sys.executable, "-m", "suite", "bench"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    first = [*command, f"./{tame.name}", "--size", "smoke", "--out", str(tmp_path / "there")]
+    for words, folder in ((first, tame.parent), ([*command, "--resume", "--out", "there"], tmp_path)):
+        done = subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stderr

@@ -74,12 +74,24 @@ def test_what_is_there_stays_as_it_is(tmp_path, capsys):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["mine.py", "time_series_folds.py"]
 
 
+def test_a_path_with_blanks_can_be_pasted(tmp_path, capsys):
+    recipe = tmp_path / "my folder" / "mine_here.py"
+    assert main(["new", str(recipe)]) == 0
+    assert f"bench -- '{recipe}' --size smoke" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
         (["my-search.py"], "a name such as my_search.py"),
         (["search.txt"], "a name such as my_search.py"),
-        (["search.py", "--like", "none_such"], "there is no recipe 'none_such': there are file_inference, grid"),
+        (["numpy.py"], "'numpy' is also the name of "),
+        (["class.py"], "'class' is also the name of a part of Python"),
+        (["sys.py"], "'sys' is also the name of a part of Python"),
+        (
+            ["search.py", "--like", "none_such"],
+            "there is no recipe 'none_such': there are cross_validator_sklearn, file_inference, grid",
+        ),
     ],
 )
 def test_a_wrong_name_is_one_line(words, said, tmp_path, monkeypatch, capsys):

@@ -80,7 +80,8 @@ def test_every_file_is_a_scenario():
     assert [scenario.path for scenario in scenarios] == RECIPES
     for scenario in scenarios:
         assert {"smoke", "ci", "full"} <= set(scenario.sizes)
-        assert all(len(variant.label) < 40 for variant in scenario.variants)
+        # A row of the terminal's table has 45 letters for a label and the two blanks before it.
+        assert all(len(variant.label) < 44 for variant in scenario.variants)
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)

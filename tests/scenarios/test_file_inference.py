@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from sklearn.ensemble import HistGradientBoostingRegressor
 from sklearn.linear_model import LinearRegression
 
 
@@ -30,6 +31,18 @@ def test_every_row_is_scored_once_whatever_the_number_of_processes(table, proces
     order = np.argsort(ids)
     np.testing.assert_array_equal(ids[order], np.arange(1000))
     np.testing.assert_allclose(answers[order], model.predict(X), rtol=1e-12)
+
+
+def test_relative_paths_truth_and_nulls(tmp_path, monkeypatch):
+    columns = {"key": [2**60 + 1, None, 3], "yes": [True, False, True], "x": pa.array([1.0, None, 3.0])}
+    pq.write_table(pa.table(columns), tmp_path / "a b.parquet")
+    monkeypatch.chdir(tmp_path)
+    model = HistGradientBoostingRegressor().fit([[0.0, 1.0], [1.0, 2.0]], [0.0, 1.0])
+    ((keys, answers),) = recipe.score_files([Path("a b.parquet")], model, ["yes", "x"], keep="key", processes=1)
+    assert keys.tolist() == [2**60 + 1, None, 3]
+    np.testing.assert_array_equal(answers, model.predict([[1.0, 1.0], [0.0, np.nan], [1.0, 3.0]]))
+    ((truth, _),) = recipe.score_files(["a b.parquet"], model, ["yes", "x"], keep="yes", processes=1)
+    assert truth.tolist() == [True, False, True]
 
 
 def test_the_rows_of_the_benchmark_are_those_of_the_recipe_that_has_them_in_memory():

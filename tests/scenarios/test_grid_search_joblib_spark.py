@@ -85,6 +85,25 @@ def test_as_published_the_answer_is_the_same_and_no_thread_stays(spark: SparkSes
     assert answer == single_node.run_serial(data, folds=2, candidates=3)
 
 
+@pytest.mark.parametrize("candidates", [8, 48])
+def test_as_published_a_part_of_the_search_is_held_against_that_part(candidates: int) -> None:
+    """The best of 48 candidates is not among the first six; of eight it is."""
+    data = single_node.make_data()
+    whole = single_node.run_serial(data, folds=2, candidates=candidates)
+    part = single_node.run_serial(data, folds=2, candidates=scenario.PUBLISHED)
+    scenario.check(whole, whole)
+    scenario.check(whole, part)
+    for name, wrong in {
+        "fits": 10,
+        "mean_test_score": [0.0, *part["mean_test_score"][1:]],
+        "fold_scores": [[0.5, 0.5], *part["fold_scores"][1:]],
+        "best_params": {**part["best_params"], "C": -1},
+        "best_score": 0.1,
+    }.items():
+        with pytest.raises(AssertionError, match=name):
+            scenario.check(whole, {**part, name: wrong})
+
+
 def count_jobs(spark: SparkSession, calls: int) -> int:
     jobs = jobs_so_far(spark)
     assert joblib.Parallel()(joblib.delayed(abs)(-i) for i in range(calls)) == list(range(calls))
@@ -110,6 +129,16 @@ def test_n_jobs_counts_slots_and_is_never_one(spark: SparkSession, n_jobs: int, 
         warnings.simplefilter("ignore")  # of more jobs than slots
         assert joblib.effective_n_jobs(n_jobs) == count
         assert joblib.Parallel()(joblib.delayed(abs)(-i) for i in range(3)) == [0, 1, 2]
+
+
+@pytest.mark.parametrize(("n_jobs", "count"), [(-1, 64), (-2, 63), (-99, 2), (3, 3)])
+def test_with_spark_connect_slots_are_unknown_and_n_jobs_may_be_negative(
+    spark: SparkSession, n_jobs: int, count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backend = scenario.SparkBackend()
+    monkeypatch.setattr(backend, "_is_spark_connect_mode", True)
+    monkeypatch.setattr(backend, "_spark", None)  # a session of Spark Connect has no context to ask
+    assert backend.effective_n_jobs(n_jobs) == count
 
 
 def test_a_timeout_ends_a_call_that_hangs(spark: SparkSession) -> None:
@@ -213,7 +242,7 @@ def test_workers_need_not_have_this_file(tmp_path: Path) -> None:
 
 
 def test_is_compared_with_the_single_node_search() -> None:
-    for name in ("WORKLOAD", "PARALLELISM", "check", "make_data", "validate"):
+    for name in ("WORKLOAD", "PARALLELISM", "make_data", "validate"):
         assert getattr(scenario, name) is getattr(single_node, name)
     # All sizes that are compared are equal. A gate times each variant by itself, and this one is slow.
     for name in ("smoke", "ci", "full"):

@@ -17,12 +17,17 @@ SCRIPT = '''
 import json, os, signal, time
 import grid_search_spark_backend as backend, joblib, numpy as np
 from pyspark.sql import SparkSession
+from sklearn.datasets import make_classification
+from sklearn.model_selection import GridSearchCV
+from sklearn.tree import DecisionTreeClassifier
 
-spark = SparkSession.builder.master("local-cluster[2,2,1024]").config("spark.ui.enabled", "false").getOrCreate()
-while backend.count_slots(spark.sparkContext) < 4:
-    time.sleep(0.1)
+DIED = os.path.abspath("died")
+builder = SparkSession.builder.master("local-cluster[2,2,1024]").config("spark.ui.enabled", "false")
+spark = builder.config("spark.executor.instances", "2").getOrCreate()
 backend.register_spark_pool()
-shipped, found = [], {}
+with joblib.parallel_config("spark-pool"):
+    found = {"slots of a session that has just begun": joblib.effective_n_jobs(-1)}
+shipped = []
 chunks = backend.chunks
 backend.chunks = lambda data: [shipped.append(len(data)), chunks(data)][1]
 
@@ -66,8 +71,36 @@ def span(_):
     return os.environ["SPARK_LOCAL_DIRS"], begin, time.time(), {one["num_threads"] for one in threadpool_info()}
 
 
-while backend.count_slots(spark.sparkContext) < 4:  # another executor comes for the one that was killed
-    time.sleep(0.1)
+def wait_for_the_next_executor():  # it comes for the one that was killed
+    time.sleep(1)
+    while backend.count_slots(spark.sparkContext) < 4:
+        time.sleep(0.1)
+
+
+class Mortal(DecisionTreeClassifier):
+    """Kills its executor in the middle of a search, once."""
+
+    def fit(self, X, y):
+        if self.max_depth == 3 and not os.path.exists(DIED):
+            open(DIED, "w").close()
+            os.kill(os.getppid(), signal.SIGKILL)
+        return super().fit(X, y)
+
+
+def search():
+    X, y = make_classification(200, random_state=0)
+    found = GridSearchCV(Mortal(random_state=0), {"max_depth": [1, 2, 3, 4, 5]}, cv=3, error_score="raise").fit(X, y)
+    return {name: np.asarray(values).tolist() for name, values in found.cv_results_.items() if "time" not in name}
+
+
+wait_for_the_next_executor()
+open(DIED, "w").close()
+expected = search()
+os.remove(DIED)
+with joblib.parallel_config("spark-pool", n_jobs=4):
+    found["a search with an executor killed is the same"] = search() == expected and os.path.exists(DIED)
+backend.stop_spark_pool()
+wait_for_the_next_executor()
 with joblib.parallel_config("spark-pool", num_cpus_per_task=2):
     spans = sorted(joblib.Parallel(batch_size=1)(joblib.delayed(span)(i) for i in range(8)))
 found["executors of tasks of two cores"] = len({folder for folder, *_ in spans})
@@ -121,12 +154,14 @@ def test_two_executors_share_the_work_and_may_be_killed_or_come_later(tmp_path: 
     )
     assert result.returncode == 0, result.stderr[-3000:]
     assert json.loads(result.stdout) == {
+        "slots of a session that has just begun": 4,
         "executors of two jobs": 2,
         "executors of all jobs": 2,
         "bytes shipped": [4_000_000, 4_000_000],
         "results with an executor killed": 24,
         "pools left": 0,
         "files left": [],
+        "a search with an executor killed is the same": True,
         "executors of tasks of two cores": 2,
         "at once on one executor": 0,
         "threads of tasks of two cores": [2],
@@ -164,7 +199,9 @@ with joblib.parallel_config("spark-pool", num_gpus_per_task=1):
     each = joblib.Parallel(batch_size=1)(joblib.delayed(gpus_of)(i) for i in range(6))
     found["one each"] = sorted(set(map(str, each)))
 with joblib.parallel_config("spark-pool", num_gpus_per_task=2):
-    both = joblib.Parallel(batch_size=1)(joblib.delayed(gpus_of)(i) for i in range(2))
+    # There is one place for such a task. In a block joblib asks for their number anew; this process has no GPU.
+    with joblib.Parallel(batch_size=1) as parallel:
+        both = [held for _ in range(2) for held in parallel(joblib.delayed(gpus_of)(i) for i in range(2))]
 found["two each"] = [len(held[0]) - 1 for held in both]
 try:
     with joblib.parallel_config("spark-pool", num_gpus_per_task=3):
@@ -188,5 +225,57 @@ def test_each_task_has_the_gpus_that_it_asks_for(tmp_path: Path) -> None:
     found = json.loads(result.stdout)
     assert found["tasks"] == 2
     assert found["one each"] == ["[('gpu', '0')]", "[('gpu', '1')]"]
-    assert found["two each"] == [2, 2]
+    assert found["two each"] == [2] * 4
     assert "no executor has what a task needs" in found["three"] or "Spark refuses tasks that need" in found["three"]
+
+
+GROWING_SCRIPT = """
+import json, os, warnings
+import grid_search_spark_backend as backend, joblib
+from pyspark.sql import SparkSession
+
+builder = SparkSession.builder.master("local-cluster[1,2,1024]").config("spark.ui.enabled", "false")
+builder = builder.config("spark.dynamicAllocation.enabled", "true").config("spark.executor.cores", "2")
+spark = builder.config("spark.dynamicAllocation.executorIdleTimeout", "2s").getOrCreate()
+backend.register_spark_pool()
+
+
+def place(_):
+    return os.environ["SPARK_LOCAL_DIRS"]
+
+
+found = {}
+with joblib.parallel_config("spark-pool"), warnings.catch_warnings(record=True) as told:
+    found["tasks of a cluster without executors"] = joblib.effective_n_jobs(-1)
+    found["told"] = [str(one.message) for one in told]
+    found["executors"] = len(set(joblib.Parallel(batch_size=1)(joblib.delayed(place)(i) for i in range(4))))
+backend.stop_spark_pool()
+with joblib.parallel_config("spark-pool", num_cpus_per_task=2), warnings.catch_warnings(record=True) as told:
+    # The second call finds the executor that Spark has started for the first.
+    places = [set(joblib.Parallel()(joblib.delayed(place)(i) for i in range(4))) for _ in range(2)]
+    found["executors for tasks of two cores"] = len(set.union(*places))
+    found["told"] += [str(one.message) for one in told if one.category is UserWarning]
+    try:
+        with joblib.parallel_config("spark-pool", num_cpus_per_task=3):
+            joblib.Parallel()(joblib.delayed(abs)(i) for i in range(2))
+    except RuntimeError as error:
+        found["a task of three cores"] = str(error)
+backend.stop_spark_pool()
+print(json.dumps(found))
+spark.stop()
+"""
+
+
+def test_with_dynamic_allocation_tasks_with_needs_get_executors_of_their_own(tmp_path: Path) -> None:
+    (tmp_path / "script.py").write_text(GROWING_SCRIPT)
+    environment = {**os.environ, "PYTHONPATH": str(Path(scenario.__file__).parent), "PYSPARK_PYTHON": sys.executable}
+    command = [sys.executable, "script.py"]
+    result = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=180)
+    assert result.returncode == 0, result.stderr[-3000:]
+    found = json.loads(result.stdout)
+    assert found["tasks of a cluster without executors"] == 2
+    grow, wait = found["told"]
+    assert "dynamic allocation adds executors for tasks that wait" in grow
+    assert "tasks that need {'cpus': 2} get executors of their own; where others hold the cores" in wait
+    assert found["executors"] == found["executors for tasks of two cores"] == 1
+    assert "Spark refuses tasks that need {'cpus': 3}" in found["a task of three cores"]

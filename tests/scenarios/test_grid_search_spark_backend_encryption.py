@@ -100,11 +100,14 @@ def test_who_makes_an_exchange_with_each_side_is_no_worker(sit_between: Callable
         joblib.Parallel()(joblib.delayed(abs)(i) for i in range(4))
 
 
+@pytest.mark.parametrize("true", ["true", "True", " TRUE"])
 @pytest.mark.parametrize("name", ["spark.network.crypto.enabled", "spark.ssl.rpc.enabled"])
-def test_spark_says_whether_to_encrypt(spark: SparkSession, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+def test_spark_says_whether_to_encrypt(
+    spark: SparkSession, monkeypatch: pytest.MonkeyPatch, name: str, true: str
+) -> None:
     context = spark.sparkContext
     assert not scenario.encrypts(context)
-    monkeypatch.setattr(context, "getConf", lambda: SparkConf(loadDefaults=False).set(name, "true"))
+    monkeypatch.setattr(context, "getConf", lambda: SparkConf(loadDefaults=False).set(name, true))
     assert scenario.encrypts(context)
 
     def refuse(server_side: bool) -> None:

@@ -1,8 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """The Spark backend when something goes wrong: the cause is told, the rest goes on, nothing is left behind."""
 
+import contextlib
+import errno
 import multiprocessing.connection
 import os
+import pickle
+import resource
 import signal
 import socket
 import subprocess
@@ -10,6 +14,7 @@ import sys
 import threading
 import time
 import traceback
+import warnings
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,6 +23,7 @@ import grid_search_spark_backend as scenario
 import joblib
 import numpy as np
 import pytest
+from pyspark import SparkContext
 from pyspark.sql import SparkSession
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.datasets import make_classification
@@ -286,6 +292,8 @@ def test_both_ends_send_small_messages_at_once(open_pool: scenario.Pool) -> None
     wait_until(lambda: open_pool.workers)
     links = list(open_pool.workers)
     assert all(link.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) for link in links)
+    if hasattr(socket, "TCP_USER_TIMEOUT"):  # the driver notices a host that vanishes while it sends
+        assert {link.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) for link in links} == {120_000}
     with on_spark():
         assert joblib.Parallel()(joblib.delayed(delayed_by_nagle)() for _ in range(2)) == [False, False]
 
@@ -296,7 +304,7 @@ def test_without_a_session_and_with_spark_connect_it_says_what_to_do(monkeypatch
             joblib.Parallel()(joblib.delayed(abs)(i) for i in range(2))
 
     with monkeypatch.context() as patch:
-        patch.setattr(scenario.SparkContext, "_active_spark_context", None)
+        patch.setattr(SparkContext, "_active_spark_context", None)
         with pytest.raises(RuntimeError, match=r"no Spark session is running, start one"):
             call()
     with monkeypatch.context() as patch:
@@ -356,3 +364,224 @@ def test_ctrl_c_ends_all_and_the_next_call_works(tmp_path: Path) -> None:
     )
     assert result.stdout == "interrupted [] []\n[0, 1, 2]\n", result.stderr[-3000:]
     assert "Traceback" not in result.stderr
+
+
+@pytest.mark.usefixtures("by_value")
+def test_an_exception_whose_message_fails_ends_no_worker() -> None:
+    class SilentError(Exception):
+        def __init__(self, held: object) -> None:
+            self.held = held
+
+        def __str__(self) -> str:
+            raise ZeroDivisionError
+
+    def fail(travels: bool) -> None:
+        raise SilentError(1 if travels else threading.Lock())
+
+    with on_spark():
+        with pytest.raises(SilentError):
+            joblib.Parallel()(joblib.delayed(fail)(True) for _ in range(2))
+        with pytest.raises(RuntimeError, match="SilentError: <exception str"):
+            joblib.Parallel()(joblib.delayed(fail)(False) for _ in range(2))
+
+
+def test_warnings_of_a_call_that_fails_or_runs_out_of_time_are_shown() -> None:
+    def warn(then: str) -> None:
+        warnings.warn(f"before {then}", UserWarning, stacklevel=1)
+        if then == "failure":
+            raise KeyError(then)
+
+    def hang() -> None:
+        time.sleep(3600)
+
+    with on_spark():
+        with pytest.warns(UserWarning, match="before failure"), pytest.raises(KeyError):
+            joblib.Parallel()(joblib.delayed(warn)("failure") for _ in range(2))
+        calls = [joblib.delayed(warn)("timeout"), *[joblib.delayed(hang)()] * 2]
+        with pytest.warns(UserWarning, match="before timeout"), pytest.raises(multiprocessing.TimeoutError):
+            joblib.Parallel(timeout=2, batch_size=1)(calls)
+
+
+@pytest.mark.parametrize("action", ["always", "error"])
+def test_a_warning_that_cannot_be_made_of_its_text_spoils_nothing(action: str) -> None:
+    class OddWarning(UserWarning):
+        def __init__(self, limit: int, unit: str) -> None:
+            super().__init__(f"more than {limit} {unit}")
+
+    def warn(i: int) -> int:
+        warnings.warn(OddWarning(7, "rows"), stacklevel=1)
+        return i
+
+    with on_spark(), warnings.catch_warnings(record=True) as shown:
+        warnings.simplefilter(action)
+        assert joblib.Parallel()(joblib.delayed(warn)(i) for i in range(4)) == [0, 1, 2, 3]
+    assert [str(one.message) for one in shown if one.category.__name__ == "OddWarning"] == ["more than 7 rows"]
+
+
+@pytest.mark.parametrize("loss", ["slots", "session"])
+def test_the_users_error_is_raised_where_spark_has_one_slot_left_or_none(
+    loss: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    abort = scenario.SparkPoolBackend.abort_everything
+
+    def no_session() -> None:
+        raise RuntimeError("spark-pool: no Spark session is running")
+
+    with monkeypatch.context() as patch:
+
+        def lose(backend: scenario.SparkPoolBackend, ensure_ready: bool = True) -> None:
+            if loss == "slots":
+                patch.setattr(scenario, "count_slots", lambda *_: 1)
+            else:
+                patch.setattr(scenario, "spark_context", no_session)
+            abort(backend, ensure_ready)
+
+        patch.setattr(scenario.SparkPoolBackend, "abort_everything", lose)
+        with on_spark(-1), joblib.Parallel() as parallel, pytest.raises(ZeroDivisionError):
+            parallel(joblib.delayed(divmod)(1, 0) for _ in range(4))
+
+
+def test_batches_that_kill_their_worker_once_each_end_no_call(tmp_path: Path) -> None:
+    def die_once(i: int) -> int:
+        died = tmp_path / str(i)
+        if not died.exists():
+            died.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return i
+
+    with on_spark():
+        assert joblib.Parallel(batch_size=1)(joblib.delayed(die_once)(i) for i in range(6)) == list(range(6))
+
+
+class Touch:
+    """Makes a file when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple:
+        return Path.touch, (self.path,)
+
+
+def test_data_that_a_worker_cannot_store_are_not_taken_for_a_batch(tmp_path: Path) -> None:
+    def limit(size: int) -> int:
+        time.sleep(0.2)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+        return os.getpid()
+
+    pickled = pickle.dumps(Touch(tmp_path / "unpickled"))
+    data = np.zeros(5 * scenario.CHUNK, dtype=np.uint8)
+    data[scenario.CHUNK : scenario.CHUNK + len(pickled)] = np.frombuffer(pickled, dtype=np.uint8)
+    limited: set[int] = set()
+
+    def limit_both() -> bool:
+        limited.update(joblib.Parallel()(joblib.delayed(limit)(1 << 20) for _ in range(4)))
+        return len(limited) == 2
+
+    try:
+        with on_spark():
+            wait_until(limit_both)  # writing then fails as on a full disk
+            with pytest.raises(OSError, match="too large") as raised:
+                joblib.Parallel()(joblib.delayed(len)(data) for _ in range(8))
+    finally:
+        for process in limited:  # Spark would give them to the next test
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
+    assert "spark.local.dir" in " ".join(raised.value.__notes__)
+    assert not (tmp_path / "unpickled").exists()
+
+
+class NoFiles:
+    """A listener in a process whose files are all open."""
+
+    def __init__(self, listener: socket.socket) -> None:
+        self.listener = listener
+
+    def accept(self) -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self.listener, name)
+
+
+def test_a_process_that_can_open_no_more_files_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    listen = scenario.listen
+
+    def full(context: SparkContext) -> tuple:
+        listener, address = listen(context)
+        return NoFiles(listener), address
+
+    with monkeypatch.context() as patch:
+        patch.setattr(scenario, "listen", full)
+        with on_spark(), pytest.raises(RuntimeError, match=r"Too many open files.*ulimit -n.*smaller n_jobs"):
+            joblib.Parallel()(joblib.delayed(abs)(i) for i in range(4))
+
+
+@pytest.mark.parametrize("growing", [False, True])
+def test_executors_that_are_missing_are_told_once_and_one_slot_is_two_tasks(
+    spark: SparkSession, growing: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = "dynamic allocation adds executors for tasks that wait" if growing else "0 of the 3 executors .* promise"
+    with monkeypatch.context() as patch:
+        patch.setattr(scenario, "LEAST", {})
+        patch.setattr(scenario, "EXECUTOR_SECONDS", 0.1)
+        patch.setattr(scenario, "is_local", lambda context: False)
+        patch.setattr(scenario, "grows", lambda context: growing)
+        patch.setattr(spark.sparkContext, "getConf", lambda: {"spark.cores.max": "6", "spark.executor.cores": "2"})
+        with on_spark():
+            with pytest.warns(UserWarning, match=said):
+                assert joblib.effective_n_jobs(-9) == 2
+            with warnings.catch_warnings():
+                warnings.simplefilter("error")
+                assert joblib.effective_n_jobs(-9) == 2
+
+
+NEW_SESSION = """
+import grid_search_spark_backend as b, joblib
+from pyspark.sql import SparkSession
+b.register_spark_pool()
+for _ in range(2):
+    spark = SparkSession.builder.master("local[2]").config("spark.ui.enabled", "false").getOrCreate()
+    with joblib.parallel_config("spark-pool"):
+        print(joblib.effective_n_jobs(), joblib.Parallel()(joblib.delayed(abs)(-i) for i in range(3)))
+    spark.stop()
+"""
+
+
+def test_a_new_session_after_stop_has_tasks_of_its_own(tmp_path: Path) -> None:
+    (tmp_path / "script.py").write_text(NEW_SESSION)
+    environment = {**os.environ, "PYTHONPATH": str(Path(scenario.__file__).parent)}
+    result = subprocess.run(
+        [sys.executable, "script.py"], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=200
+    )
+    assert result.stdout == "2 [0, 1, 2]\n" * 2, result.stderr[-3000:]
+
+
+CLIENT_ALONE = """
+import sys
+from importlib.abc import MetaPathFinder
+class Absent(MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name.startswith("py4j") or name == "pyspark.core":
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+sys.meta_path.insert(0, Absent())
+import grid_search_spark_backend as b, joblib
+b.register_spark_pool()
+with joblib.parallel_config("spark-pool"):
+    try:
+        joblib.Parallel()(joblib.delayed(abs)(i) for i in range(2))
+    except RuntimeError as error:
+        print(error)
+"""
+
+
+def test_the_client_of_spark_connect_alone_is_told_what_to_do(tmp_path: Path) -> None:
+    """The package pyspark-client has no py4j, and no SparkContext."""
+    recipe = Path(scenario.__file__).read_text().partition("# --- benchmark")[0]
+    (tmp_path / "grid_search_spark_backend.py").write_text(recipe)
+    (tmp_path / "script.py").write_text(CLIENT_ALONE)
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    result = subprocess.run(
+        [sys.executable, "script.py"], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=100
+    )
+    assert "with Spark Connect no executor can reach this process. Use joblib-spark" in result.stdout, result.stderr

@@ -5,14 +5,16 @@ import warnings
 
 import numpy as np
 import one_pass_cross_validator as recipe
+import one_pass_time_series_cv
 import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from one_pass_cross_validator import OnePassCrossValidator, without_each
 from one_pass_time_series_cv import moments_by_key
+from pyspark.ml import Pipeline
 from pyspark.ml.evaluation import RegressionEvaluator
-from pyspark.ml.feature import VectorAssembler
+from pyspark.ml.feature import RFormula, VectorAssembler
 from pyspark.ml.regression import LinearRegression, LinearRegressionModel
 from pyspark.ml.tuning import CrossValidator, CrossValidatorModel
 from pyspark.sql import functions as F  # noqa: N812
@@ -148,6 +150,70 @@ def test_rows_and_folds_that_cannot_be_used_are_refused_in_one_line(data):
         fit(data, numFolds=5)
     with pytest.raises(ValueError, match="labels that are null, NaN or infinite"):
         fit(data.withColumn("label", F.when(F.col("x0") > 0, F.col("label"))))
+
+
+@pytest.mark.spark
+def test_moments_that_are_too_many_or_too_wide_are_left_to_crossvalidator_and_said(data, monkeypatch):
+    model = LinearRegression()
+    plain = {"estimator": model, "estimatorParamMaps": [{model.regParam: 0.1}], "evaluator": RegressionEvaluator()}
+    search = OnePassCrossValidator(**plain, numFolds=2, seed=1)
+    expected = search.fit(data).avgMetrics
+    with monkeypatch.context() as patch:
+        patch.setattr(one_pass_time_series_cv, "MOMENT_BYTES", 1000)
+        with pytest.warns(UserWarning, match="those of 2 folds and 4 features take more than .*left to CrossValidator"):
+            assert search.fit(data).avgMetrics == pytest.approx(expected, rel=EXACT)
+    monkeypatch.setattr(one_pass_time_series_cv, "MAX_FEATURES", 3)
+    with pytest.warns(UserWarning, match="there are 4 features, more than MAX_FEATURES=3. All is left to CrossVal"):
+        assert search.fit(data).avgMetrics == pytest.approx(expected, rel=EXACT)
+    monkeypatch.setattr(recipe, "is_remote", lambda: True)
+    with pytest.warns(UserWarning, match="over Spark Connect. All is left to CrossValidator"):
+        assert search.fit(data).avgMetrics == pytest.approx(expected, rel=EXACT)
+
+
+@pytest.mark.spark
+def test_what_makes_no_sense_is_refused_in_one_line(data):
+    model = LinearRegression()
+    for more, message in (
+        ({"estimatorParamMaps": []}, "estimatorParamMaps is empty"),
+        ({"estimatorParamMaps": [{model.regParam: -0.1}]}, r"candidate 0: regParam is -0\.1"),
+        ({"estimatorParamMaps": [{"regParam": 0.1}]}, "candidate 0 has the key 'regParam': give Params"),
+        ({"numFolds": 1}, "numFolds=1 leaves nothing to train on: give 2 or more"),
+        ({"numFolds": 1, "foldCol": "part"}, "numFolds=1 leaves nothing to train on"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            OnePassCrossValidator(**(settings(estimator=model, numFolds=2) | more)).fit(data)
+
+
+@pytest.mark.spark
+def test_a_candidate_without_a_metric_never_wins(data):
+    """Labels that are 0 in a fold have no r2 where nothing is predicted: Spark's own argmax would choose that."""
+    model = LinearRegression(fitIntercept=False)
+    zeros = data.withColumn("label", F.when(F.col("part") == 0, 0.0).otherwise(F.col("label")))
+    maps = [{model.regParam: 0.1}, {model.regParam: 1e6, model.elasticNetParam: 1.0}]
+    plain = {"estimator": model, "estimatorParamMaps": maps, "foldCol": "part", "numFolds": 4}
+    search = OnePassCrossValidator(**plain, evaluator=RegressionEvaluator(metricName="r2"))
+    found = search.fit(zeros)
+    assert np.isnan(found.avgMetrics).tolist() == [False, True]
+    assert found.bestModel.getRegParam() == 0.1
+    with pytest.raises(ValueError, match="no candidate has an average metric other than NaN"):
+        search.fit(data.withColumn("label", F.lit(0.0)))
+
+
+@pytest.mark.spark
+def test_fits_that_are_left_to_crossvalidator_see_no_random_numbers(data):
+    linear = LinearRegression()
+    model = Pipeline(stages=[RFormula(formula="label ~ ."), linear])
+    search = OnePassCrossValidator(
+        estimator=model,
+        estimatorParamMaps=[{linear.regParam: 0.1}],
+        evaluator=RegressionEvaluator(),
+        numFolds=2,
+        seed=1,
+        collectSubModels=True,
+    )
+    with pytest.warns(UserWarning, match="the estimator is Pipeline"):
+        found = search.fit(data.drop("features"))
+    assert [models[0].stages[-1].numFeatures for models in found.subModels] == [6, 6]  # x0 to x3, w and part
 
 
 @given(

@@ -113,6 +113,70 @@ def test_what_a_series_cannot_be_fitted_on_is_said_and_the_others_are(data):
     assert "raise regParam, or leave columns out" in row["problem"]
 
 
+@pytest.mark.parametrize("refit", ["all", "last", "none"])
+def test_weights_of_folds_and_refit_are_those_of_a_search_of_its_own(data, refit):
+    uneven = data.where("`kind.of` = 'b' and (day < '2024-02-20' or x0 > 0)")
+    rules = {"foldWeights": "rows", "refit": refit}
+    row = fit_each_series(search(**rules), uneven, ["kind.of"]).first()
+    expected = search(TimeSeriesCrossValidator, **rules).fit(uneven)
+    assert len({result.validationRows for result in expected.foldResults}) > 1
+    np.testing.assert_allclose(row["avgMetrics"], expected.avgMetrics, rtol=EXACT)
+    assert (row["bestIndex"], row["problem"]) == (expected.bestIndex, None)
+    if refit == "none":
+        assert (row["coefficients"], row["intercept"]) == (None, None)
+    else:
+        np.testing.assert_allclose(row["coefficients"], expected.bestModel.coefficients, rtol=1e-6)
+        assert row["intercept"] == pytest.approx(expected.bestModel.intercept, rel=1e-6, abs=1e-9)
+
+
+def test_candidates_that_are_as_good_as_another_lose_to_the_first(data):
+    model = LinearRegression()
+    tied = search(model=model)
+    tied._set(estimatorParamMaps=[{model.regParam: penalty} for penalty in (1e-3 + 1e-9, 1e-3, 1e3)])
+    found = by_name(fit_each_series(tied, data, ["kind.of"]))
+    assert [found[name]["bestIndex"] for name in ("a", "b", "late")] == [0, 0, 0]
+    assert min(found["a"]["avgMetrics"]) != found["a"]["avgMetrics"][0]
+
+
+def test_labels_that_are_constant_or_huge_trouble_their_own_series_alone(data):
+    name = F.col("`kind.of`")
+    labels = F.when(name == "late", 0.0).when(name == "b", 5.0).otherwise(F.col("label"))
+    flat = data.withColumn("label", labels)
+    model = LinearRegression(fitIntercept=False)
+    found = by_name(fit_each_series(search(metric="r2", model=model), flat, ["kind.of"]))
+    assert found["late"]["problem"] == "the metric r2 is NaN: r2 divides by the variance of the labels of a fold"
+    assert found["b"]["problem"].startswith("the label is constant in train rows: Spark fits no penalty then")
+    assert found["a"]["problem"] is None
+    # Without a penalty, Spark does fit a constant through the origin.
+    plain = search(model=model)
+    plain._set(estimatorParamMaps=[{model.regParam: 0.0}])
+    row = by_name(fit_each_series(plain, flat, ["kind.of"]))["b"]
+    alone = search(TimeSeriesCrossValidator, model=model)
+    expected = alone._set(estimatorParamMaps=[{model.regParam: 0.0}]).fit(flat.where(name == "b"))
+    np.testing.assert_allclose(row["avgMetrics"], expected.avgMetrics, rtol=EXACT)
+    huge = data.withColumn("x0", F.when(name == "b", 1e200 * F.col("x0")).otherwise(F.col("x0"))).drop("features")
+    huge = VectorAssembler(inputCols=["x0", "x1"], outputCol="features").transform(huge)
+    found = by_name(fit_each_series(search(), huge, ["kind.of"]))
+    assert "condition numbers up to inf" in found["b"]["problem"]
+    assert found["a"]["problem"] is found["late"]["problem"] is None
+
+
+def test_a_thousand_series(spark):
+    made = recipe.make_data(series=1000, days=35)
+    data = recipe.prepare(made, spark=spark)
+    try:
+        found = recipe.run_one_pass(data, spark=spark, folds=1, candidates=2)
+    finally:
+        data["frame"].unpersist()
+    metrics = []
+    for penalty in recipe.penalties(2):
+        models = [recipe.ScaledRidge(penalty).fit(X[:28], y[:28]) for X, y in zip(made["X"], made["y"], strict=True)]
+        errors = [y[28:] - m.predict(X[28:]) for m, X, y in zip(models, made["X"], made["y"], strict=True)]
+        metrics.append([np.sqrt(np.mean(error**2)) for error in errors])
+    recipe.check(recipe.answer_of(np.argmin(metrics, axis=0), np.transpose(metrics)), found)
+    assert sum(found["wins"]) == 1000
+
+
 def test_weights_count(data):
     model = LinearRegression(weightCol="w")
     found = by_name(fit_each_series(search(model=model), data, ["kind.of"]))
@@ -142,6 +206,10 @@ def test_what_makes_no_sense_is_refused_before_a_job(data):
         fit_each_series(search(), data.withColumn("Rows", F.lit(1)), ["Rows"])
     with pytest.raises(ValueError, match="moments do not suffice: it needs loss='squaredError'"):
         fit_each_series(search(model=LinearRegression(loss="huber")), data, ["kind.of"])
+    with pytest.raises(ValueError, match="the models of folds are not kept for series"):
+        fit_each_series(search(collectSubModels=True), data, ["kind.of"])
+    with pytest.raises(ValueError, match=r"candidate 0: regParam is -1\.0"):
+        fit_each_series(search(model=LinearRegression(regParam=-1.0))._set(estimatorParamMaps=[{}]), data, ["kind.of"])
 
 
 def test_scikit_learn_and_one_pass_give_the_same_answer(spark):

@@ -5,6 +5,7 @@ import itertools
 import logging
 import warnings
 from datetime import date, datetime, timedelta
+from types import SimpleNamespace
 
 import numpy as np
 import one_pass_time_series_cv as recipe
@@ -15,7 +16,7 @@ import time_series_cv
 from one_pass_time_series_cv import OnePassTimeSeriesCrossValidator
 from pyspark.ml.evaluation import RegressionEvaluator
 from pyspark.ml.feature import VectorAssembler
-from pyspark.ml.functions import array_to_vector
+from pyspark.ml.functions import array_to_vector, vector_to_array
 from pyspark.ml.linalg import Vectors
 from pyspark.ml.regression import LinearRegression, LinearRegressionModel
 from pyspark.sql import functions as F  # noqa: N812
@@ -220,6 +221,41 @@ def test_a_label_that_is_constant_gives_the_mean(data):
     assert ours.avgMetrics == theirs.avgMetrics == [0.0]
 
 
+def offset_rows(frame, offset):
+    """Label and features with few binary digits, so that an offset of whole numbers is added without rounding."""
+    names = ["label", *(f"x{i}" for i in range(5))]
+    rounded = frame[names].mul(2.0**20).round().div(2.0**20)
+    return frame.assign(**{name: rounded[name] + offset for name in names})
+
+
+@pytest.mark.parametrize("metric", ["rmse", "mae", "var"])
+def test_offsets_of_a_hundred_million_cost_no_digits(spark, frame, metric):
+    """Neither in the moments, nor where another pass predicts."""
+    answers = []
+    for offset in (0, 10**8):
+        rows = spark.createDataFrame(offset_rows(frame, offset))
+        assembled = VectorAssembler(inputCols=[f"x{i}" for i in range(5)], outputCol="features").transform(rows)
+        estimator = LinearRegression()
+        maps = grid(estimator, regParam=[0.0, 1.0]) + grid(estimator, regParam=[0.5], elasticNetParam=[0.7])
+        answers.append(search(estimator, metric, estimatorParamMaps=maps).fit(assembled))
+    metrics = [[result.metric for result in model.foldResults] for model in answers]
+    np.testing.assert_allclose(metrics[1], metrics[0], rtol=1e-9)
+    np.testing.assert_allclose(*[model.bestModel.coefficients.toArray() for model in answers], rtol=1e-9)
+
+
+def test_train_windows_may_have_fewer_rows_than_features(spark):
+    generator = np.random.default_rng(4)
+    x = generator.normal(size=(240, 30)) * 10.0 ** generator.integers(-1, 2, 30)
+    y = x[:, :4] @ [1.0, -2.0, 0.5, 3.0] + generator.normal(size=240)
+    columns = {"day": np.arange(240) // 10, "label": y, "values": list(x)}
+    made = spark.createDataFrame(pa.table(columns)).withColumn("features", array_to_vector("values")).drop("values")
+    estimator = LinearRegression()
+    maps = grid(estimator, regParam=[0.1, 1.0], standardization=[True, False])
+    ours, theirs = both(made, estimator, maps, maxTrain=2, horizon=2, refit="last")
+    assert {result.trainRows for result in ours.foldResults} == {20}
+    assert_same(ours, theirs)
+
+
 # One pass ---------------------------------------------------------------------------------------------------
 
 
@@ -242,6 +278,21 @@ def test_one_pass_is_one_job_of_one_stage(data, jobs, settings, expected):
     model, found, stages = jobs(lambda: search(**settings).fit(data))
     assert len(model.foldResults) == 15
     assert (found, stages) == (expected, expected)
+
+
+@pytest.mark.parametrize(
+    "rules",
+    [{"timeUnit": "hour", "horizon": 48}, {"cutoffs": [datetime(2024, 1, 20, 7), datetime(2024, 2, 3, 1)]}],
+    ids=["hours", "cutoffs"],
+)
+def test_where_a_query_finds_the_ends_there_is_one_pass_besides(spark, data, jobs, rules):
+    timed = data.withColumn("t", F.col("day").cast("timestamp") + F.make_dt_interval(F.lit(0), F.col("number") % 24))
+    settings = {"timeCol": "t", **({"numFolds": None} if "cutoffs" in rules else {}), **rules}
+    _, found, _ = jobs(lambda: search(**settings).fit(timed))
+    _, query, _ = jobs(lambda: timed.agg(F.min("t"), F.max("t")).collect())
+    # Some versions of Spark start a job for a query of constants, of which there is one for the ends of windows.
+    _, constants, _ = jobs(lambda: recipe._stored(spark, "timestamp", [datetime(2024, 1, 20)]))
+    assert found == query + constants + 1
 
 
 def test_vectors_travel_as_arrays(data):
@@ -276,6 +327,22 @@ def test_too_many_units_for_the_memory_are_summed_up_by_stretches(data, jobs, mo
     monkeypatch.setattr(recipe, "MOMENT_BYTES", 2 * 4 * 8 * 7**2)
     with pytest.raises(ValueError, match=r"take fewer folds, raise one_pass_time_series_cv\.MOMENT_BYTES"):
         search().fit(data)
+
+
+def test_what_the_moments_of_units_take_is_said_before_the_pass(data, caplog):
+    with caplog.at_level(logging.INFO, recipe.__name__):
+        search().fit(data)
+        search(maxTrain=8).fit(data.withColumn("features", F.col("features")))
+    assert "moments take 0.4 KB for each unit of time (day) in each task, and at most 461 MB there" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("setting", "expected"),
+    [("0", 2**30), ("2g", 2**30), ("1g", 0.9 * 2**30), ("512m", 0.9 * 2**29), ("100kb", 92160), ("1000", 900)],
+)
+def test_the_moments_never_take_more_than_spark_lets_tasks_send(setting, expected):
+    session = SimpleNamespace(conf={"spark.driver.maxResultSize": setting})
+    assert recipe._result_bytes(session) == pytest.approx(expected)
 
 
 def test_the_model_transforms_is_saved_and_comes_back(data, tmp_path):
@@ -345,6 +412,71 @@ def test_what_moments_do_not_tell_is_left_to_the_pool_and_it_says_so(data, own, 
     assert ours.avgMetrics == pytest.approx(TimeSeriesCrossValidator(**settings).fit(data).avgMetrics, rel=1e-6)
 
 
+@pytest.mark.parametrize("told", [True, False], ids=["told by metadata", "found by the pass"])
+@pytest.mark.parametrize("unit", ["units", "stretches"])
+def test_more_features_than_sparks_solver_takes_are_left_to_the_pool(data, monkeypatch, told, unit):
+    monkeypatch.setattr(recipe, "MAX_FEATURES", 4)
+    monkeypatch.setattr(recipe, "MOMENT_BYTES", 8)  # the pool needs no memory for moments
+    features = F.col("features") if told else array_to_vector(vector_to_array("features"))
+    wide = data.withColumn("features", features)
+    rules = {"numFolds": 1} if unit == "units" else {"cutoffs": [date(2024, 2, 1)], "numFolds": None}
+    estimator = LinearRegression()
+    settings = {"estimatorParamMaps": [{estimator.regParam: 0.1}], **rules}
+    with pytest.warns(UserWarning, match=r"there are 5 features, more than MAX_FEATURES=4\. All is left to Time"):
+        found = search(estimator, **settings).fit(wide)
+    assert len(found.foldResults) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("regParam", -0.1, r"candidate 1: regParam is -0\.1, give a number from 0 to inf"),
+        ("regParam", float("nan"), "candidate 1: regParam is nan"),
+        ("elasticNetParam", 1.5, r"candidate 1: elasticNetParam is 1\.5, give a number from 0 to 1"),
+        (None, 0.1, "candidate 1 has the key 'regParam': give Params"),
+    ],
+)
+def test_penalties_that_spark_would_refuse_are_refused_before_a_job(data, jobs, name, value, message):
+    estimator = LinearRegression()
+    maps = [{}, {estimator.getParam(name) if name else "regParam": value}]
+
+    def refused():
+        with pytest.raises(ValueError, match=message):
+            search(estimator, estimatorParamMaps=maps).fit(data)
+
+    assert jobs(refused)[1] == 0
+
+
+def test_over_connect_models_of_folds_are_left_to_the_pool_before_a_pass(data, monkeypatch):
+    monkeypatch.setattr(recipe, "is_remote", lambda: True)
+    cv = search(collectSubModels=True, numFolds=1)
+    with pytest.warns(UserWarning, match="over Spark Connect: leave out collectSubModels. All is left to Time"):
+        model = cv.fit(data)
+    assert [len(models) for models in model.subModels] == [3]
+
+
+def test_rows_outside_of_the_folds_have_to_be_usable_too(data):
+    """Unlike those of the pool, which never looks at them unless it fits all rows in the end."""
+    holes = data.withColumn("label", F.when(F.col("day") != F.lit(FIRST + timedelta(days=37)), F.col("label")))
+    settings = {"gap": 2, "horizon": 2, "numFolds": 1, "refit": "none"}
+    ours = search(**settings)
+    pool = ours._copyValues(TimeSeriesCrossValidator())
+    assert np.isfinite(pool.fit(holes).avgMetrics).all()
+    with pytest.raises(ValueError, match="labels that are null, NaN or infinite: fill or drop those rows"):
+        ours.fit(holes)
+    kept = holes.where("label is not null")
+    assert ours.fit(kept).avgMetrics == pytest.approx(pool.fit(kept).avgMetrics, rel=EXACT)
+
+
+def test_values_whose_squares_are_infinite_are_left_to_spark_and_it_says_so(data):
+    """Whose own fits have no metric either."""
+    huge = data.withColumn("x1", F.when(F.col("number") == 17, 1e200).otherwise(F.col("x1"))).drop("features")
+    huge = VectorAssembler(inputCols=["x0", "x1"], outputCol="features").transform(huge)
+    left = pytest.warns(UserWarning, match=r"candidates \[0, 1, 2\] are left .* condition number inf on fold 0")
+    with left, pytest.raises(ValueError, match="no candidate has an average metric other than NaN"):
+        search(numFolds=1).fit(huge)
+
+
 @pytest.mark.parametrize(
     ("column", "value", "message"),
     [
@@ -389,7 +521,20 @@ def smoke(spark):
 
 def test_the_variant_finds_what_spark_finds_one_fit_at_a_time(smoke):
     expected = time_series_cv.run_one_at_a_time(smoke, folds=2, candidates=2)
-    recipe.check(expected, recipe.run_one_pass(smoke, folds=2, candidates=2))
+    found = recipe.run_one_pass(smoke, folds=2, candidates=2)
+    recipe.check(expected, found)
+    np.testing.assert_allclose(found["metrics"], expected["metrics"], rtol=EXACT)
+
+
+def test_the_flights_have_the_metrics_of_the_pool(spark):
+    flights = recipe.make_data(spark=spark)
+    try:
+        expected = time_series_cv.run_pool(flights, parallelism=2, folds=2, candidates=2)
+        found = recipe.run_one_pass(flights, folds=2, candidates=2)
+    finally:
+        flights.unpersist()
+    np.testing.assert_allclose(found["metrics"], expected["metrics"], rtol=EXACT)
+    assert found["best"] == expected["best"]
 
 
 @pytest.mark.slow

@@ -14,7 +14,7 @@ import spark_cross_validator as scenario
 from pyspark.ml import Pipeline
 from pyspark.ml.classification import LogisticRegression, LogisticRegressionModel, RandomForestClassifier
 from pyspark.ml.evaluation import BinaryClassificationEvaluator, Evaluator
-from pyspark.ml.feature import RFormula, VectorAssembler
+from pyspark.ml.feature import RFormula, StringIndexer, VectorAssembler
 from pyspark.ml.functions import vector_to_array
 from pyspark.ml.param import Params
 from pyspark.ml.tuning import ParamGridBuilder
@@ -181,6 +181,8 @@ def test_estimators_never_see_a_helper_column(rows: DataFrame, spark: SparkSessi
     found = validate_rows(constant, estimator=formula)
     assert found.bestModel.stages[0].transform(constant).first().features.size == 3  # row, x, Fold
     assert cached(spark) - before == set()
+    with pytest.raises(ValueError, match="'row' may be any of the columns row, ROW: rename all but one"):
+        validate_rows(rows.select("row", "x", "label", functions.col("row").alias("ROW")))
     with pytest.raises(ValueError, match="the frame has a column 'fold' already, in whatever case: give another name"):
         scenario.assign_folds(rows, key="row", folds=3)
     assert scenario.assign_folds(rows, key="row", folds=3, column="part").columns[-2:] == ["Fold", "part"]
@@ -192,6 +194,8 @@ def test_estimators_never_see_a_helper_column(rows: DataFrame, spark: SparkSessi
     [
         (None, {"grid": []}, "grid is empty: give one candidate or more"),
         (None, {"folds": 1}, "folds=1: cross-validation needs two folds or more"),
+        (None, {"folds": 2.5}, "folds=2.5: cross-validation needs two folds or more, as a whole number"),
+        (None, {"folds": "3"}, "folds='3': cross-validation needs two folds or more, as a whole number"),
         (None, {"key": "nope"}, "the frame has no column 'nope': it has row, x, label, Fold"),
         ("if(row % 2 = 0, row, null)", {}, "150 rows have no value in the key column 'k': fill or drop them"),
         ("cast(null as int)", {}, "300 rows have no value in the key column 'k'"),
@@ -240,6 +244,39 @@ def test_folds_of_one_class_are_named_and_left_out(rows: DataFrame) -> None:
     assert found.avgMetrics == pytest.approx([np.mean(areas)], abs=1e-6)
     with pytest.raises(ValueError, match=r"fold 0 \(label 0.0\), fold 1 .*There is no other fold"):
         validate_rows(rows.withColumn("label", functions.lit(0.0)))
+    with pytest.warns(UserWarning, match=one_class + r"\. They count with 0.5"):
+        scored = validate_rows(frame, error_score=0.5)
+    assert scored.avgMetrics == pytest.approx([np.mean([*areas, 0.5])], abs=1e-6)
+    assert scored.stdMetrics == pytest.approx([np.std([*areas, 0.5])], abs=1e-6)
+
+
+@pytest.mark.spark
+@pytest.mark.parametrize("metric", ["areaUnderROC", "areaUnderPR"])
+def test_a_fold_of_one_class_is_refused_where_the_estimator_makes_the_label(rows: DataFrame, metric: str) -> None:
+    fold_of = folds_of(rows.drop("Fold"), 3)
+    negative = np.flatnonzero(fold_of != 1)[::2].tolist()
+    kind = functions.when(functions.col("row").isin(negative), "benign").otherwise("malignant")
+    frame = rows.withColumn("kind", kind).drop("label")
+    indexer = StringIndexer(inputCol="kind", outputCol="label", stringOrderType="alphabetAsc")
+    vectors, regression = VectorAssembler(inputCols=["x"], outputCol="features"), LogisticRegression(maxIter=3)
+    estimator = Pipeline(stages=[indexer, vectors, regression])
+    evaluator = BinaryClassificationEvaluator(metricName=metric)
+    one_class = rf"{metric} is not defined .* fold 1 \(label 1.0\). The estimator makes the label: add it to the frame"
+    with pytest.raises(ValueError, match=one_class) as error:
+        validate_rows(frame, estimator=estimator, evaluator=evaluator)
+    assert "\n" not in str(error.value)
+    mixed = frame.withColumn("kind", functions.when(functions.col("x") > 0, "malignant").otherwise("benign"))
+    found = validate_rows(mixed, estimator=estimator, evaluator=evaluator)
+    assert found.avgMetrics == pytest.approx([1.0])
+    assert found.getEvaluator() is evaluator
+
+
+@pytest.mark.spark
+def test_numbers_of_numpy_are_candidates(rows: DataFrame) -> None:
+    vectors, regression = VectorAssembler(inputCols=["x"], outputCol="features"), LogisticRegression(maxIter=3)
+    grids = [[{regression.regParam: kind(value)} for value in (0.5, 0.25)] for kind in (float, np.float32, np.float64)]
+    found = [validate_rows(rows, estimator=Pipeline(stages=[vectors, regression]), grid=grid) for grid in grids]
+    assert found[0].avgMetrics == found[1].avgMetrics == found[2].avgMetrics
 
 
 # --- failures ---
@@ -355,7 +392,8 @@ def test_validate_names_the_factor_and_what_is_possible(factors: dict, message: 
 @pytest.mark.parametrize("size", ["smoke", "ci", "full"])
 def test_every_value_of_the_sizes_is_valid(size: str) -> None:
     swept = {k: v if isinstance(v, tuple) else (v,) for k, v in scenario.SIZES[size].items()}
-    swept.pop("parallelism", None)
+    for name in ("parallelism", "iterations"):  # any number will do
+        swept.pop(name, None)
     for factors in ParameterGrid(swept):
         scenario.validate(**factors)
 
@@ -363,7 +401,7 @@ def test_every_value_of_the_sizes_is_valid(size: str) -> None:
 @pytest.mark.spark
 @pytest.mark.parametrize("model", scenario.MODELS)
 def test_the_grid_has_six_different_candidates_of_its_estimator(spark: SparkSession, model: str) -> None:
-    estimator, grid = scenario.candidates_of(model, 6)
+    estimator, grid = scenario.candidates_of(model, 6, 100)
     assert len({json.dumps(scenario.plain(candidate)) for candidate in grid}) == 6
     assert isinstance(estimator, Params)
     assert all(estimator.hasParam(param.name) for candidate in grid for param in candidate)

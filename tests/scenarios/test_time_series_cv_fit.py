@@ -118,6 +118,15 @@ def test_units_of_numbers(spark):
     assert [tuple(fold) for fold in plan] == [(0, 0, 2.4, 2.4, 2.7, 24, 3), (1, 0, 2.7, 2.7, 3, 27, 3)]
 
 
+def test_units_of_numbers_in_single_precision(spark):
+    """0.7 as float is less than 0.7, and 5.7 as float is less than 5.7: both belong where they are written."""
+    tenths = spark.range(0, 58, 1, 1).select((F.col("id") / 10).cast("float").alias("t"))
+    plan = TimeSeriesCrossValidator(timeCol="t", timeUnit=0.1, numFolds=2, horizon=7).foldPlan(tenths)
+    assert [tuple(fold) for fold in plan] == [(0, 0, 4.4, 4.4, 5.1, 44, 7), (1, 0, 5.1, 5.1, 5.8, 51, 7)]
+    plan = TimeSeriesCrossValidator(timeCol="t", timeUnit=0.1, cutoffs=[0.7], horizon=3).foldPlan(tenths)
+    assert [tuple(fold) for fold in plan] == [(0, 0, 0.7, 0.7, 1, 7, 3)]
+
+
 @pytest.fixture
 def zone(spark):
     """A function that sets the session's time zone. This process has another zone; folds must not depend on it."""
@@ -179,9 +188,10 @@ def test_cutoffs_are_times_of_the_session_zone(spark, zone, unit):
         ("1", {"timeUnit": "day"}, "timeUnit='day' does not suit"),
         ("'2024-01-01'", {}, "is of type string: cast it"),
         ("1.5BD", {}, "is of type decimal: cast it"),
-        ("cast(null as date)", {}, "has 1 null or NaN values: fill or drop those rows"),
-        ("double('NaN')", {}, "has 1 null or NaN values: fill or drop those rows"),
-        ("double('Infinity')", {}, "has infinite values: fill or drop those rows"),
+        ("cast(null as date)", {}, "has 1 null, NaN or infinite values: fill or drop those rows"),
+        ("double('NaN')", {}, "has 1 null, NaN or infinite values: fill or drop those rows"),
+        ("double('Infinity')", {}, "has 1 null, NaN or infinite values: fill or drop those rows"),
+        ("float('-Infinity')", {}, "has 1 null, NaN or infinite values: fill or drop those rows"),
         ("1", {"horizon": 5}, "the data have 1 units"),
         ("1", {"cutoffs": ["2024-01-01"], "horizon": 1}, "does not suit times of kind number"),
         ("date'2024-01-01'", {"cutoffs": [3], "horizon": 1}, "does not suit times of kind date"),
@@ -493,6 +503,29 @@ def test_an_exception_names_fold_window_and_candidate(data, schedule):
     assert error.value.__notes__ == [f"in fold {late.fold} ({window}), candidate 1 (bias=2.0)"]
 
 
+class FailingError(Error):
+    def _evaluate(self, dataset):
+        raise ZeroDivisionError("no metric")
+
+
+@pytest.mark.parametrize(
+    ("estimator", "evaluator", "note"),
+    [
+        (Mean(), FailingError(), "in fold 0 (train 2024-02-01 to 2024-03-07, validation 2024-03-07 to 2024-03-12), "),
+        (
+            Calls(lambda bias, train: 1 / int(train.where("day > date'2024-03-10'").isEmpty())),
+            ValueOf(),
+            "in the refit on all rows, ",
+        ),
+    ],
+)
+def test_an_exception_says_in_which_step_it_came(data, estimator, evaluator, note):
+    cv = search(estimator, 0.0, evaluator=evaluator, numFolds=1)
+    with pytest.raises(ZeroDivisionError) as error:
+        cv.fit(data)
+    assert error.value.__notes__ == [f"{note}candidate 0 (bias=0.0)"]
+
+
 def test_a_window_without_rows_is_why_a_fit_fails(data):
     holey = data.where("day < date'2024-02-20' or day > date'2024-02-28'")
     cv = search(Mean(), 0.0, evaluator=RegressionEvaluator(), horizon=5, errorScore=0.0)
@@ -539,6 +572,37 @@ def test_folds_of_one_class_have_no_metric(spark, metric, positive, label):
         model = cv.setParams(errorScore=0.5).fit(frame)
     assert [result.metric for result in model.foldResults[:3]] == [0.5] * 3
     assert model.avgMetrics == pytest.approx([(1.5 + last) / 4])
+    with pytest.raises(ValueError, match=r"fold 0 .* With the errorScore NaN no candidate would have an average"):
+        cv.setParams(errorScore=math.nan).fit(frame)
+
+
+class Nearly(BinaryClassificationEvaluator):
+    """An area that rounding keeps from being 1, as Spark's sum over many scores does."""
+
+    def _evaluate(self, dataset):
+        return min(super()._evaluate(dataset), 1 - 2**-53)
+
+
+def test_an_area_of_nearly_one_may_be_that_of_one_class(spark):
+    cv = TimeSeriesCrossValidator(estimator=LogisticRegression(maxIter=3), timeCol="day", horizon=5, numFolds=4)
+    with pytest.warns(UserWarning, match="areaUnderPR is not defined .* fold 0 .* fold 1 .* fold 2 "):
+        model = cv.setParams(evaluator=Nearly(metricName="areaUnderPR")).fit(rare(spark, *MANY[0]))
+    assert [math.isnan(result.metric) for result in model.foldResults] == [True, True, True, False]
+
+
+def test_a_fit_that_fails_on_a_fold_of_one_class_is_told(spark):
+    """Both are: the fold that has no metric, and the candidate that failed there."""
+    regression = LogisticRegression(maxIter=3)
+    good, bad = {}, {regression.featuresCol: "nowhere"}
+    settings = {"estimatorParamMaps": [good, bad], "evaluator": BinaryClassificationEvaluator(), "errorScore": 0.0}
+    cv = TimeSeriesCrossValidator(estimator=regression, timeCol="day", horizon=5, numFolds=4, **settings)
+    with (
+        pytest.warns(
+            UserWarning, match="4 of 8 fits failed and got the errorScore; the first is candidate 1 on fold 0"
+        ),
+        pytest.warns(UserWarning, match="is not defined where all validation rows have one class: fold 0"),
+    ):
+        cv.fit(rare(spark, *FEW[0]))
 
 
 def test_no_fold_of_two_classes_is_a_failure(spark):
@@ -562,6 +626,8 @@ def test_time_columns_of_any_name(data, frame, name):
     assert plan == TimeSeriesCrossValidator(timeCol="day", horizon=5).foldPlan(data)
     with pytest.raises(ValueError, match="the data have no column 'nope': they have day, series, label"):
         TimeSeriesCrossValidator(timeCol="nope").foldPlan(data)
+    with pytest.raises(ValueError, match="'day' may be any of the columns day, DAY: rename all but one"):
+        TimeSeriesCrossValidator(timeCol="day").foldPlan(data.select("day", F.col("day").alias("DAY")))
 
 
 def test_estimators_that_take_all_columns_see_the_data_alone(data):

@@ -142,14 +142,48 @@ def test_lags_that_nothing_has_are_told(spark, time, unit, lags):
         ({"timeCol": "nope"}, "the data have no column 'nope': they have t, label, text, LABEL_lag9"),
         ({"valueCol": "nope"}, "the data have no column 'nope'"),
         ({"lags": [9]}, "the data have a column label_lag9 already: drop or rename it"),
+        ({"seriesCols": ["nope"]}, "the data have no column 'nope'"),
+        ({"timeCol": "holes"}, "the time column has 2 null, NaN or infinite values: fill or drop those rows"),
+        ({"timeCol": "edges"}, "the time column has 3 null, NaN or infinite values: fill or drop those rows"),
     ],
 )
 def test_lags_refuse_in_one_line(spark, changed, reason):
     data = spark.sql("select id as t, double(id) as label, string(id) as text, 0 as LABEL_lag9 from range(40)")
+    holes = "if(t < 2, null, t)"
+    edges = "case when t = 1 then double('NaN') when t = 2 then double('-Infinity') when t > 3 then double(t) end"
+    if changed.get("timeCol") in ("holes", "edges"):
+        data = data.where("t <> 3").withColumns({"holes": F.expr(holes), "edges": F.expr(edges)})
     settings = {"valueCol": "label", "lags": [2], "timeCol": "t", "seriesCols": [], "horizon": 1, **changed}
     with pytest.raises(ValueError, match=reason) as error:
         lag_features(data, **settings)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("zone", ["timestamp", "timestamp_ntz"])
+@pytest.mark.parametrize(
+    ("unit", "months", "days"), [("week", 0, 7), ("month", 1, 0), ("quarter", 3, 0), ("year", 12, 0)]
+)
+def test_long_units_of_timestamps_follow_the_clock(spark, zone, unit, months, days):
+    """At half past four each time, though the clock changes twice a year."""
+    before = spark.conf.get("spark.sql.session.timeZone")
+    spark.conf.set("spark.sql.session.timeZone", "America/New_York")
+    try:
+        moment = "timestamp_ntz'2021-01-04 04:30:00'"
+        later = (
+            f"{moment} + make_ym_interval(0, {months} * cast(id as int)) + make_dt_interval({days} * cast(id as int))"
+        )
+        data = spark.sql(f"select cast({later} as {zone}) as t, double(id) as label from range(30)")
+        lagged = lag_features(data, "label", [4], timeCol="t", seriesCols=[], horizon=1, timeUnit=unit)
+        found = dict(lagged.select("label", "label_lag4").collect())
+    finally:
+        spark.conf.set("spark.sql.session.timeZone", before)
+    assert found == {float(k): float(k - 4) if k >= 4 else None for k in range(30)}
+
+
+def test_a_single_series_column_may_be_given_by_its_name(spark):
+    data = spark.sql("select id div 2 as t, double(id) as label, id % 2 as series from range(20)")
+    lagged = lag_features(data, "label", [2], timeCol="t", seriesCols="series", horizon=1)
+    assert dict(lagged.select("label", "label_lag2").collect())[19.0] == 15.0
 
 
 def test_lags_of_columns_with_any_name(spark):

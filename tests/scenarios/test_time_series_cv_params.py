@@ -20,7 +20,7 @@ from pyspark.ml.feature import SQLTransformer, VectorAssembler
 from pyspark.ml.linalg import DenseMatrix, Matrices, Vectors
 from pyspark.ml.param import Param, Params
 from pyspark.ml.regression import LinearRegression, LinearRegressionModel
-from pyspark.ml.tuning import CrossValidator, ParamGridBuilder
+from pyspark.ml.tuning import CrossValidator, CrossValidatorModel, ParamGridBuilder
 from time_series_cv import TimeSeriesCrossValidator, TimeSeriesCrossValidatorModel
 from time_series_toys import Calls, Error, Mean, MeanModel, ValueOf
 
@@ -457,6 +457,15 @@ def test_a_search_that_cannot_be_saved_says_so_before_it_fits(data):
         with pytest.raises(UserWarning, match="nor its model can be saved: Calls in estimator"):
             cv.fit(data)
     assert fits == []
+    for inner in (cv, CrossValidator(estimator=Mean(), estimatorParamMaps=[{}], evaluator=Error(), numFolds=2)):
+        outer = TimeSeriesCrossValidator(estimator=inner, evaluator=Error(), timeCol="time", numFolds=2)
+        reason = "Calls in estimator" if inner is cv else "PySpark does not support nested validator"
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            with pytest.raises(UserWarning, match=f"nor its model can be saved: .*{reason}"):
+                outer.fit(data)
+    with pytest.warns(UserWarning, match="nested validator"):
+        assert isinstance(outer.fit(data).bestModel, CrossValidatorModel)  # it only cannot be saved
     regression, stranger = LinearRegression(), Plain()
     cv.setParams(estimator=regression, evaluator=RegressionEvaluator(), estimatorParamMaps=[{stranger.other: 1}])
     with pytest.warns(UserWarning, match="cannot save candidate 0: no stage of the estimator has the param"):

@@ -15,6 +15,7 @@ import pandas as pd
 import pytest
 import time_series_cv
 import time_series_cv_pool as recipe
+from pyspark import StorageLevel
 from pyspark.ml.functions import vector_to_array
 from pyspark.sql import functions as F  # noqa: N812
 from time_series_toys import Calls, InFlight, ValueOf
@@ -133,10 +134,30 @@ def test_the_recipe_is_eighty_lines_at_most():
     assert len(recipe_half.rstrip().splitlines()) <= 80
 
 
-@pytest.mark.parametrize("theirs", [True, False])
+@pytest.mark.parametrize("changed", [{"grid": []}, {"folds": 0}, {"folds": -1}])
+def test_no_candidates_and_no_folds_are_refused_in_one_line(warehouse, changed):
+    arguments = {"grid": [{}], "time_col": "day", "horizon": 7, "folds": 2, "parallelism": 1, **changed}
+    with pytest.raises(ValueError, match="give one of each or more") as error:
+        recipe.cross_validate_in_time(warehouse, Calls(None), evaluator=ValueOf(), **arguments)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(("larger", "best"), [(True, 1.0), (False, 2.0)])
+def test_a_candidate_without_a_metric_never_wins(warehouse, larger, best):
+    model, metrics = Calls(lambda bias, train: {0.0: math.nan, 1.0: 7.0, 2.0: 3.0}[bias]), []
+    grid = [{model.bias: bias} for bias in (0.0, 1.0, 2.0)]
+    settings = {"time_col": "day", "horizon": 7, "folds": 2, "parallelism": 1}
+    chosen, metrics = recipe.cross_validate_in_time(warehouse, model, grid, ValueOf(larger), **settings)
+    assert chosen.value == {1.0: 7.0, 2.0: 3.0}[best]
+    np.testing.assert_array_equal(metrics, [[math.nan, 7.0, 3.0]] * 2)
+
+
+@pytest.mark.parametrize("theirs", ["memory", "disk", None])
 def test_data_that_the_caller_has_cached_are_not_cached_again(warehouse, spark, theirs):
     """Ours are gone after the search, theirs stay."""
-    rows = warehouse if theirs else warehouse.select("*", F.lit(1).alias("new"))
+    rows = warehouse if theirs == "memory" else warehouse.select("*", F.lit(1).alias("new"))
+    if theirs == "disk":
+        rows.persist(StorageLevel.DISK_ONLY).count()
     before = set(spark.sparkContext._jsc.getPersistentRDDs())
     during = []
 
@@ -149,6 +170,8 @@ def test_data_that_the_caller_has_cached_are_not_cached_again(warehouse, spark, 
     recipe.cross_validate_in_time(rows, model, [{model.bias: 0.0}], ValueOf(), **settings)
     assert [len(new) for new in during] == [0 if theirs else 1] * 3  # two folds and the refit
     assert set(spark.sparkContext._jsc.getPersistentRDDs()) == before
+    if theirs == "disk":
+        rows.unpersist()
 
 
 @pytest.mark.parametrize("one_pool", [True, False])

@@ -387,10 +387,19 @@ def test_every_kind_of_time_gives_the_same_rows(times, horizon):
     ]
 
 
-def test_steps_of_a_tenth_in_single_precision():
-    times = (NUMBERS / 10).astype(np.float32)
+@pytest.mark.parametrize("kind", [np.float32, np.float16])
+@pytest.mark.parametrize("rows", [60, 58])  # 5.9 in single precision is more than 5.9, 5.7 is less than 5.7
+def test_steps_of_a_tenth_in_low_precision(rows, kind):
+    times = (NUMBERS[:rows] / 10).astype(kind)
     splits = TimeSeriesFolds(times, timeUnit=0.1, horizon=7, numFolds=2).split(times)
-    assert [(len(train), len(rows)) for train, rows in splits] == [(46, 7), (53, 7)]
+    assert [(len(train), len(test)) for train, test in splits] == [(rows - 14, 7), (rows - 7, 7)]
+
+
+def test_text_with_an_hour_is_a_moment_however_it_is_written():
+    hours = [f"2024-01-01 {hour:02}" for hour in range(24)]
+    splits = list(TimeSeriesFolds(hours, timeUnit="hour", horizon=2, numFolds=2).split(hours))
+    assert [(len(train), list(test)) for train, test in splits] == [(20, [20, 21]), (22, [22, 23])]
+    assert recipe.one_time("20240131") == recipe.one_time("2024-01-31") == date(2024, 1, 31)
 
 
 @pytest.mark.parametrize(
@@ -451,13 +460,18 @@ def test_times_that_are_none_are_refused_in_the_users_words(times, reason):
         ({"cutoffs": ["2024-01-01"]}, "cutoffs need a horizon"),
         ({"cutoffs": "2024-01-01", "horizon": 1}, "cutoffs must be a list of times, not '2024-01-01'"),
         ({"cutoffs": [pd.NaT], "horizon": 1}, "cutoffs must be one or more times"),
+        ({"cutoffs": pd.Series(DAYS[::-1]), "horizon": 1}, "not 2024-02-29 00:00:00, .*, ...$"),
+        ({"cutoffs": DAYS.tz_localize("UTC"), "horizon": 1}, "remove the zone from 2024-01-01 00:00:00"),
+        ({"cutoffs": [float("inf")], "horizon": 1}, "each later than the one before, not inf"),
+        ({"cutoffs": [], "horizon": 1}, "cutoffs must be one or more times, .*, not nothing"),
         ({"maxTrain": 1, "initialTrain": 2}, "maxTrain=1 is below initialTrain=2"),
         ({"timeUnit": "days"}, "timeUnit must be one of second"),
     ],
 )
 def test_a_wrong_rule_is_refused_when_it_is_made(rules, reason):
-    with pytest.raises((TypeError, ValueError), match=reason):
+    with pytest.raises((TypeError, ValueError), match=reason) as error:
         TimeSeriesFolds(DAYS, **rules)
+    assert "\n" not in str(error.value)
 
 
 def nested(times, X, model):

@@ -49,7 +49,7 @@ for way in sys.argv[1:]:
     found[way] = {"died": Path(model.died).exists(), "same": answers == expected}
 print(json.dumps(found))
 """
-WAYS = ("pandas_udf", "map_in_pandas", "map_in_arrow", "files")
+WAYS = ("arrow_udf", "pandas_udf", "predict_batch_udf", "map_in_pandas", "map_in_arrow", "files")
 
 
 def test_a_killed_worker_changes_no_prediction(tmp_path: Path) -> None:

@@ -19,7 +19,12 @@ from pyspark.sql.types import DoubleType, IntegerType, StructField
 from sklearn.cluster import KMeans
 from sklearn.compose import ColumnTransformer
 from sklearn.decomposition import PCA
-from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier, RandomForestRegressor
+from sklearn.ensemble import (
+    HistGradientBoostingClassifier,
+    IsolationForest,
+    RandomForestClassifier,
+    RandomForestRegressor,
+)
 from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge, RidgeClassifier
 from sklearn.model_selection import GridSearchCV
@@ -78,6 +83,7 @@ MODELS: dict[str, tuple[Any, str, str]] = {
     "decisions": (LinearSVC().fit(X / [1, 1e4, 1], THREE), "decision_function", "array<double>"),
     "transform": (PCA(2).fit(X), "transform", "array<double>"),
     "clusters": (KMeans(2, n_init=1).fit(X), "predict", "int"),
+    "outliers": (IsolationForest(n_estimators=3, random_state=0).fit(X), "predict", "bigint"),
     "search": (GridSearchCV(Ridge(), {"alpha": [1.0, 2.0]}, cv=2).fit(X, X[:, 1]), "predict", "double"),
     "names in another order": (
         Ridge().fit(pd.DataFrame(X[:, ::-1], columns=NAMES[::-1]), X[:, 1]),
@@ -372,9 +378,12 @@ def test_a_model_is_shipped_once_loaded_once_by_each_worker_and_has_one_thread(
     assert len(shipped) == 1  # an SQL expression ships nothing
 
 
-@pytest.mark.parametrize("way", UDFS)
+@pytest.mark.parametrize("way", [*UDFS, "files"])
 def test_a_model_that_raises_in_the_middle_says_so_itself(way: str, spark: SparkSession, tmp_path: Path) -> None:
     frame = spark.range(0, 4000, 1, 2).selectExpr("id as number", "double(id) as x")
+    if way == "files":
+        frame.write.parquet(str(tmp_path / "rows"))
+        frame = spark.read.parquet(str(tmp_path / "rows"))
     if "row_udf" in way:
         frame = frame.where("number > 3900")
     model = counted(tmp_path / "loads", limit=3950)

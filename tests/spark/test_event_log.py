@@ -42,6 +42,21 @@ def test_counts_and_seconds():
     )
 
 
+def test_bytes_that_passed_are_added_up_over_tasks():
+    def accumulated(**amounts):
+        return [{"Name": name.replace("_", " "), "Update": str(amount)} for name, amount in amounts.items()]
+
+    sent, returned = task(0, 100), task(100, 100)
+    sent["Task Info"]["Accumulables"] = accumulated(data_sent_to_Python_workers=1000, number_of_output_rows=7)
+    returned["Task Info"]["Accumulables"] = [
+        *accumulated(data_sent_to_Python_workers=24, data_returned_from_Python_workers=30),
+        {"Name": "data returned from Python workers", "Value": "9000"},  # what all tasks so far have added
+    ]
+    returned["Task Metrics"]["Shuffle Write Metrics"] = {"Shuffle Bytes Written": 50}
+    ran = count_engaged([sent, returned])
+    assert (ran.to_python, ran.from_python, ran.shuffled) == (1024, 30, 50)
+
+
 def test_the_length_of_fits_is_read_from_the_descriptions_of_their_jobs():
     def job(number, begin, end, description):
         properties = {"spark.job.description": description} if description else {}

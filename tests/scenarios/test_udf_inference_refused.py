@@ -1,0 +1,446 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What would be wrong without a word is refused, or goes a way that is right; what works in scikit-learn works here."""
+
+import pickle
+import sys
+from pathlib import Path
+from typing import Any
+
+import joblib
+import numpy as np
+import pandas as pd
+import pytest
+import sklearn
+import udf_inference as recipe
+from pyspark.sql import DataFrame, SparkSession, functions
+from pyspark.sql.types import ArrayType, BooleanType, DoubleType, FloatType, IntegerType, StringType, StructField
+from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.calibration import CalibratedClassifierCV
+from sklearn.compose import ColumnTransformer, TransformedTargetRegressor
+from sklearn.ensemble import (
+    AdaBoostClassifier,
+    BaggingClassifier,
+    HistGradientBoostingClassifier,
+    IsolationForest,
+    RandomForestClassifier,
+    StackingClassifier,
+    VotingClassifier,
+)
+from sklearn.feature_extraction.text import CountVectorizer, HashingVectorizer
+from sklearn.feature_selection import RFE
+from sklearn.impute import KNNImputer, MissingIndicator, SimpleImputer
+from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge, RidgeClassifier
+from sklearn.model_selection import GridSearchCV
+from sklearn.multiclass import OneVsRestClassifier
+from sklearn.multioutput import MultiOutputClassifier
+from sklearn.neighbors import KernelDensity
+from sklearn.neural_network import MLPClassifier
+from sklearn.pipeline import FeatureUnion, make_pipeline
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
+from sklearn.svm import SVC
+from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
+
+pytestmark = pytest.mark.spark
+recipe.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers cannot import the models of this file
+
+ROWS = 12
+X = np.random.default_rng(0).normal(size=(ROWS, 2))
+SIGN = (X[:, 0] > 0).astype(int)
+BOTH = np.c_[X[:, 0] > 0, X[:, 1] > 0].astype(int)
+TABLE = pd.DataFrame({"a": X[:, 0], "b": X[:, 1], "said": ["red", "blue", "red"] * 4, "whole": range(ROWS)})
+
+
+@pytest.fixture(scope="module")
+def frame(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> DataFrame:
+    path = str(tmp_path_factory.mktemp("rows") / "rows")
+    spark.createDataFrame(TABLE.assign(number=range(ROWS))).coalesce(1).write.parquet(path)
+    return spark.read.parquet(path)
+
+
+def answers(scored: DataFrame, output: str = "prediction") -> list[Any]:
+    return [row[output] for row in sorted(scored.collect(), key=lambda row: row["number"])]
+
+
+def way_of(scored: DataFrame, output: str = "prediction") -> str:
+    return str(scored.schema[output].metadata["way"])
+
+
+# --- a type that the caller gives ---------------------------------------
+
+
+def test_a_narrower_type_is_never_filled_by_cutting_off(frame: DataFrame) -> None:
+    halves = LinearRegression().fit(X, X[:, 0] * 10)
+    tree = DecisionTreeRegressor().fit(X, X[:, 0] * 10)
+    for model in (halves, tree):
+        output = StructField("y", IntegerType())
+        scored = recipe.score(frame, model, features=["a", "b"], output=output)
+        assert way_of(scored, "y") != "sql"
+        with pytest.raises(Exception, match="truncated"):
+            scored.collect()
+        with pytest.raises(ValueError, match=r"sql: .* answers double, and SQL cuts that off where int is too narrow"):
+            recipe.score(frame, model, features=["a", "b"], output=output, way="sql")
+
+
+@pytest.mark.parametrize(
+    ("kind", "labels", "said"),
+    [
+        (IntegerType(), SIGN + 2**40, "labels that have no place there"),
+        (IntegerType(), SIGN.astype(str) + np.array("x"), "labels that have no place there"),
+        (BooleanType(), SIGN + 1, "answers bigint"),
+        (ArrayType(DoubleType()), SIGN, "answers bigint"),
+    ],
+)
+def test_a_type_that_no_answer_fits_is_refused_by_name(kind: Any, labels: Any, said: str, frame: DataFrame) -> None:
+    model = LogisticRegression().fit(X, labels)
+    with pytest.raises(TypeError, match=f"output 'y' is .*: LogisticRegression.predict .*{said}") as caught:
+        recipe.score(frame, model, features=["a", "b"], output=StructField("y", kind))
+    assert "\n" not in str(caught.value)
+
+
+def test_numbers_too_large_for_a_float_and_lists_of_truth(frame: DataFrame) -> None:
+    model = Says(lambda X: np.where(X[:, 0] == 0, 0.0, 1e300))
+    with pytest.raises(Exception, match=r"1e\+300 is larger than the largest float"):
+        recipe.score(
+            frame, model, features=["a", "b"], output=StructField("y", FloatType()), way="map_in_arrow"
+        ).collect()
+    for how in (lambda X: X, lambda X: X.tolist()):
+        with pytest.raises(TypeError, match=r"output 'y' is array<boolean>: Says\.predict answers array<double>"):
+            recipe.plan_scoring(frame, Says(how), ["a", "b"], output=StructField("y", ArrayType(BooleanType())))
+
+
+def test_labels_that_fit_another_type_stay_an_expression(frame: DataFrame) -> None:
+    model = LogisticRegression().fit(X, SIGN + 5)
+    for kind, made in ((IntegerType(), int), (DoubleType(), float), (FloatType(), float), (StringType(), str)):
+        scored = recipe.score(frame, model, features=["a", "b"], output=StructField("y", kind))
+        assert way_of(scored, "y") == "sql"
+        assert answers(scored, "y") == [made(label) for label in model.predict(X).tolist()]
+
+
+# --- what a model answers -----------------------------------------------
+
+SEVERAL = {
+    "ridge": RidgeClassifier(),
+    "one against rest": OneVsRestClassifier(LogisticRegression()),
+    "network": MLPClassifier(2, max_iter=2),
+    "each": MultiOutputClassifier(LogisticRegression()),
+}
+
+
+@pytest.mark.parametrize("what", SEVERAL)
+@pytest.mark.filterwarnings("ignore:Stochastic Optimizer")
+def test_several_labels_of_a_row_are_a_list(what: str, frame: DataFrame) -> None:
+    model = sklearn.clone(SEVERAL[what]).fit(X, BOTH)
+    scored = recipe.score(frame, model, features=["a", "b"])
+    assert scored.schema["prediction"].dataType.simpleString() == "array<bigint>"
+    assert answers(scored) == model.predict(X).tolist()
+    with pytest.raises(ValueError, match=r"answers several labels|is no sum"):
+        recipe.score(frame, model, features=["a", "b"], way="sql")
+
+
+class Says(BaseEstimator):
+    """Answers whatever it is told to."""
+
+    def __init__(self, how: Any) -> None:
+        self.how = how
+        self.n_features_in_ = 2
+
+    def predict(self, X: Any) -> Any:
+        return self.how(X)
+
+    transform = fit_transform = partial_fit = score_samples = predict
+
+
+WRONG = {
+    "too few": (lambda X: X[:0, 0], "Says.predict gave 0 answers to 1 rows"),
+    "too many": (lambda X: np.r_[X, X][:, 0], "Says.predict gave 2 answers to 1 rows"),
+    "one number": (lambda X: np.float64(5), "an array of 0 dimensions"),
+    "one for all": (lambda X: 5.0, "an array of 0 dimensions"),
+    "pictures": (lambda X: np.zeros((len(X), 2, 2)), "an array of 3 dimensions"),
+    "no type": (lambda X: [object() for _ in X], "Says.predict answers what is no column"),
+    "none": (lambda X: [None for _ in X], "cannot tell what Says.predict answers"),
+    "too large": (lambda X: np.full(len(X), 2**63, dtype="uint64"), "9223372036854775808 is larger than Spark's"),
+}
+
+
+@pytest.mark.parametrize("what", WRONG)
+def test_answers_that_are_no_column_are_refused_on_the_driver(what: str, frame: DataFrame) -> None:
+    how, said = WRONG[what]
+    with pytest.raises((TypeError, ValueError), match=said) as caught:
+        recipe.score(frame, Says(how), features=["a", "b"])
+    assert "\n" not in str(caught.value)
+
+
+def test_too_few_answers_stop_the_job_where_they_come_later(frame: DataFrame) -> None:
+    model = Says(lambda X: X[: len(X) if len(X) < 3 else 2, 0])
+    for way in ("map_in_pandas", "map_in_arrow", "arrow_udf"):
+        with pytest.raises(Exception, match=f"Says.predict gave 2 answers to {ROWS} rows"):
+            recipe.score(frame, model, features=["a", "b"], way=way).collect()
+
+
+def test_labels_larger_than_sparks_integers_are_refused(frame: DataFrame) -> None:
+    model = DecisionTreeClassifier().fit(X, SIGN.astype("uint64") + np.uint64(2**63))
+    with pytest.raises(TypeError, match=r"labels of DecisionTreeClassifier have no type in Spark: .* is larger"):
+        recipe.score(frame, model, features=["a", "b"])
+
+
+def test_plain_lists_and_masked_arrays_are_answers_too(frame: DataFrame) -> None:
+    for how, expected in (
+        (lambda X: X[:, 0].tolist(), X[:, 0].tolist()),
+        (lambda X: X.tolist(), X.tolist()),
+        (lambda X: ["no" if x < 0 else "yes" for x in X[:, 0]], ["no" if x < 0 else "yes" for x in X[:, 0]]),
+        (lambda X: np.ma.masked_less(X[:, 0], 0), [None if x < 0 else x for x in X[:, 0].tolist()]),
+    ):
+        for way in ("arrow_udf", "map_in_pandas"):
+            assert answers(recipe.score(frame, Says(how), features=["a", "b"], way=way)) == expected
+
+
+@pytest.mark.parametrize("method", ["fit_transform", "partial_fit"])
+def test_a_method_that_fits_is_refused(method: str, frame: DataFrame) -> None:
+    with pytest.raises(ValueError, match=f"method='{method}' would fit Says anew to each batch"):
+        recipe.score(frame, Says(lambda X: X), features=["a", "b"], method=method)
+
+
+def test_scores_of_samples_and_very_wide_answers(frame: DataFrame) -> None:
+    model = KernelDensity().fit(X)
+    found = answers(recipe.score(frame, model, features=["a", "b"], method="score_samples"))
+    np.testing.assert_allclose(found, model.score_samples(X), rtol=1e-12)
+    wide = HashingVectorizer()
+    with pytest.raises(
+        ValueError, match=r"answers 1,048,576 columns, sparse: .* 8,388,608 bytes a row. At most 10,000"
+    ):
+        recipe.score(frame, wide, features=["said"], method="transform")
+
+
+def test_a_classifier_of_one_class_is_no_expression(frame: DataFrame) -> None:
+    model = RidgeClassifier().fit(X, np.zeros(ROWS))
+    with pytest.raises(ValueError, match=r"RidgeClassifier.predict is no sum"):
+        recipe.score(frame, model, features=["a", "b"], way="sql")
+
+
+# --- what a model takes --------------------------------------------------
+
+
+def encoded(step: Any = None) -> Any:
+    """A pipeline that takes text and a number, each behind an imputer."""
+    text = make_pipeline(SimpleImputer(strategy="most_frequent"), OneHotEncoder(handle_unknown="ignore"))
+    numbers = make_pipeline(SimpleImputer(), StandardScaler())
+    return make_pipeline(ColumnTransformer([("t", text, ["said"]), ("n", numbers, ["whole"])]), step or Ridge())
+
+
+AROUND = {
+    "alone": encoded(),
+    "voting": VotingClassifier([("one", encoded(LogisticRegression()))]),
+    "stacking": StackingClassifier([("one", encoded(LogisticRegression()))], cv=2),
+    "one against rest": OneVsRestClassifier(encoded(LogisticRegression())),
+    "calibrated": CalibratedClassifierCV(encoded(LogisticRegression()), cv=2),
+    "search": GridSearchCV(encoded(LogisticRegression()), {}, cv=2),
+    "target": TransformedTargetRegressor(encoded()),
+    "categories": HistGradientBoostingClassifier(categorical_features="from_dtype", max_iter=2),
+}
+
+
+@pytest.mark.parametrize("what", AROUND)
+def test_text_and_numbers_are_told_apart_inside_of_other_models(what: str, frame: DataFrame) -> None:
+    table = TABLE[["said", "whole"]]
+    given = table.assign(said=table["said"].astype("category")) if what == "categories" else table
+    model = sklearn.clone(AROUND[what]).fit(given, SIGN)
+    found = answers(recipe.score(frame, model, way="arrow_udf"))
+    np.testing.assert_allclose(found, model.predict(given), rtol=1e-9)
+    with pytest.raises(TypeError, match=r"column 'said' is bigint: .* takes text there"):
+        recipe.plan_scoring(frame.withColumn("said", functions.col("number")), model, None)
+    with pytest.raises(TypeError, match=r"column 'whole' is string: .* takes numbers there"):
+        recipe.plan_scoring(frame.withColumn("whole", functions.lit("x")), model, None)
+
+
+NUMBERS_ONLY = {
+    "imputer": make_pipeline(SimpleImputer(), LogisticRegression()),
+    "neighbours": make_pipeline(KNNImputer(), LogisticRegression()),
+    "boosting": AdaBoostClassifier(n_estimators=2),
+    "bag": BaggingClassifier(LogisticRegression(), 3, max_features=1),
+    "voting": VotingClassifier([("one", LogisticRegression())]),
+    "stacking": StackingClassifier([("one", LogisticRegression())], cv=2),
+    "one against rest": OneVsRestClassifier(LogisticRegression()),
+    "elimination": RFE(LogisticRegression(), n_features_to_select=2),
+    "encoder of numbers": make_pipeline(OneHotEncoder(handle_unknown="ignore"), LogisticRegression()),
+}
+
+
+@pytest.mark.parametrize("what", NUMBERS_ONLY)
+def test_text_for_a_model_of_numbers_is_refused_on_the_driver(what: str, frame: DataFrame) -> None:
+    model = sklearn.clone(NUMBERS_ONLY[what]).set_params(**seed_of(NUMBERS_ONLY[what])).fit(X, SIGN)
+    with pytest.raises(TypeError, match=r"column 'said' is string: .* takes numbers there"):
+        recipe.plan_scoring(frame, model, ["said", "b"])
+
+
+def seed_of(model: Any) -> dict[str, int]:
+    return {"random_state": 0} if "random_state" in model.get_params() else {}
+
+
+def test_a_step_that_takes_text_too_gets_it(frame: DataFrame) -> None:
+    model = MissingIndicator(features="all").fit(TABLE[["said"]])
+    found = answers(recipe.score(frame, model, method="transform", way="arrow_udf"))
+    assert found == [[False]] * ROWS
+
+
+def test_documents_inside_of_a_union(frame: DataFrame) -> None:
+    model = make_pipeline(FeatureUnion([("one", CountVectorizer()), ("two", CountVectorizer())]), LogisticRegression())
+    model.fit(TABLE["said"], SIGN)
+    assert answers(recipe.score(frame, model, features=["said"])) == model.predict(TABLE["said"]).tolist()
+
+
+def test_an_encoder_that_refuses_what_it_does_not_know_tells_its_type(frame: DataFrame) -> None:
+    model = make_pipeline(OneHotEncoder(), IsolationForest(n_estimators=3, random_state=0)).fit(TABLE[["said"]])
+    found = answers(recipe.score(frame, model, way="arrow_udf"))
+    assert found == model.predict(TABLE[["said"]]).tolist()
+
+
+class ByName(TransformerMixin, BaseEstimator):
+    """Takes columns by name, and knows none of its own."""
+
+    def fit(self, X: Any, y: Any = None) -> Any:
+        return self
+
+    def transform(self, X: Any) -> Any:
+        return np.c_[X["a"] - X["b"]]
+
+
+class Duck:
+    """A model that is none of scikit-learn's."""
+
+    def __init__(self, fails: bool = False) -> None:
+        self.fails = fails
+
+    def predict(self, X: Any) -> Any:
+        if self.fails and not X.all():
+            raise ZeroDivisionError("zero")
+        return X[:, 0]
+
+
+def test_models_that_want_a_frame_or_are_not_scikit_learns(frame: DataFrame) -> None:
+    model = make_pipeline(ByName(), Ridge()).fit(TABLE, X[:, 0])
+    for way in ("arrow_udf", "map_in_arrow", "pandas_udf", "files", "row_udf"):
+        found = answers(recipe.score(frame, model, features=["b", "a"], way=way))
+        np.testing.assert_allclose(found, model.predict(TABLE), rtol=1e-9)
+    assert answers(recipe.score(frame, Duck(), features=["a", "b"])) == X[:, 0].tolist()
+    with pytest.raises(
+        TypeError, match=r"cannot tell what Duck.predict answers: .*ZeroDivisionError\('zero'\)"
+    ) as caught:
+        recipe.score(frame, Duck(fails=True), features=["a", "b"])
+    assert "\n" not in str(caught.value)
+
+
+# --- names, files, sessions ----------------------------------------------
+
+
+def test_names_that_differ_in_their_letters(spark: SparkSession, frame: DataFrame) -> None:
+    twice = frame.select("a", "b", "number").toDF("a", "A", "number")
+    with pytest.raises(ValueError, match=r"the columns \['A', 'a'\] are there or asked for more than once"):
+        recipe.score(twice, Ridge().fit(X, SIGN), features=["a", "A"])
+    with pytest.raises(ValueError, match=r"no column \['Said'\].*and \['said'\] in other letters"):
+        recipe.score(frame, Ridge().fit(X, SIGN), features=["a", "Said"])
+    spark.conf.set("spark.sql.caseSensitive", "true")
+    try:
+        model = Ridge().fit(X, X[:, 1])
+        found = answers(recipe.score(twice, model, features=["a", "A"]))
+        np.testing.assert_allclose(found, model.predict(X), rtol=1e-9)
+    finally:
+        spark.conf.unset("spark.sql.caseSensitive")
+
+
+def test_names_that_the_recipe_could_take_itself(frame: DataFrame) -> None:
+    model = LogisticRegression().fit(X, SIGN)
+    odd = frame.select("a", "b", "number").toDF("_prediction_0", "`b`", "number").withColumn("_0", functions.lit("x"))
+    for way in ("sql", "arrow_udf", "map_in_arrow", "map_in_pandas"):
+        scored = recipe.score(odd, model, features=["_prediction_0", "`b`"], way=way)
+        assert scored.columns == [*odd.columns, "prediction"]
+        assert answers(scored) == model.predict(X).tolist()
+    empty = frame.select("a", "b", "number").toDF("", "b", "number")
+    assert answers(recipe.score(empty, model, features=["", "b"], way="map_in_arrow")) == model.predict(X).tolist()
+
+
+def test_files_that_differ_from_the_frame_are_read_by_spark(spark: SparkSession, tmp_path: Path) -> None:
+    spark.sql("select id as number, double(id) as x from range(3)").write.parquet(str(tmp_path / "rows"))
+    spark.sql("select id + 3 as number, double(id) as X, 1 as more from range(3)").write.mode("append").parquet(
+        str(tmp_path / "rows")
+    )
+    model = SVC().fit([[0.0], [2.0]], [0, 1])
+    for frame in (
+        spark.read.option("mergeSchema", "true").parquet(str(tmp_path / "rows")),
+        spark.read.schema("number long, X double").parquet(str(tmp_path / "rows")),
+        spark.read.schema("number long, x double, later string").parquet(str(tmp_path / "rows")),
+    ):
+        feature = next(name for name in frame.columns if name.lower() == "x")
+        scored = recipe.score(frame, model, features=[feature])
+        assert way_of(scored) == "arrow_udf"
+        assert answers(scored) == model.predict([[0.0], [1.0], [2.0]] * 2).tolist()
+
+
+@pytest.mark.parametrize("size", ["0", "-1", "5"])
+def test_batches_without_a_limit_are_not_rows(size: str, spark: SparkSession) -> None:
+    # Not from files: with 0, Spark 4.3 reads columns of Parquet for Python for ever.
+    frame = spark.range(0, ROWS, 1, 1).selectExpr("id as number", "double(id) as a", "double(id) as b")
+    name = "spark.sql.execution.arrow.maxRecordsPerBatch"
+    before = spark.conf.get(name)
+    spark.conf.set(name, size)
+    try:
+        model = Says(lambda X: np.full(len(X), float(len(X))))
+        found = answers(recipe.score(frame, model, features=["a", "b"], way="predict_batch_udf"))
+    finally:
+        spark.conf.set(name, before)
+    assert max(found) == (5 if size == "5" else ROWS)
+
+
+@pytest.mark.parametrize("model", [DecisionTreeClassifier(max_depth=2), Ridge()], ids=["tree", "sum"])
+def test_an_expression_fails_on_infinity_as_scikit_learn_does(model: Any, spark: SparkSession) -> None:
+    fitted = sklearn.clone(model).fit(X[:, :1], SIGN)
+    for value in ("infinity", "-infinity"):
+        rows = spark.sql(f"select double('{value}') as x")
+        with pytest.raises(ValueError, match="infinity"):
+            fitted.predict([[float(value)]])
+        with pytest.raises(Exception, match="Input contains"):
+            recipe.score(rows, fitted, features=["x"], way="sql").collect()
+
+
+class Gone(BaseEstimator):
+    """Cannot be loaded again."""
+
+    def __setstate__(self, state: Any) -> None:
+        raise AttributeError("what was here is gone")
+
+
+def test_an_old_model_that_cannot_be_loaded_says_its_version(
+    frame: DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.modules[__name__], "__module__", "sklearn.gone", raising=False)
+    monkeypatch.setattr(Gone, "__module__", "sklearn.gone")
+    monkeypatch.setitem(sys.modules, "sklearn.gone", sys.modules[__name__])
+    with monkeypatch.context() as patch:
+        patch.setattr(sklearn.base, "__version__", "1.2.3")
+        joblib.dump(Gone(), tmp_path / "old.joblib")
+    here = sklearn.__version__
+    with pytest.raises(
+        RuntimeError, match=f"is gone.*trained with scikit-learn 1.2.3, the driver has {here}"
+    ) as caught:
+        recipe.score(frame, tmp_path / "old.joblib", features=["a", "b"])
+    assert "\n" not in str(caught.value)
+    with pytest.raises(FileNotFoundError):
+        recipe.score(frame, tmp_path / "none.joblib", features=["a", "b"])
+
+
+def test_spark_connect_is_refused_in_a_line() -> None:
+    with pytest.raises(TypeError, match="Spark Connect has no broadcast for the model") as caught:
+        recipe.score(object(), Ridge())  # type: ignore[arg-type]
+    assert "\n" not in str(caught.value)
+
+
+def test_the_arrays_of_a_model_are_not_copied_on_their_way() -> None:
+    model = RandomForestClassifier(5, random_state=0).fit(X, SIGN)
+    model.ballast = np.arange(1_000_000, dtype=np.int64)
+    load, (rest,) = recipe.Shipped(model).__reduce__()
+    assert len(rest) < 100_000
+    loaded = pickle.loads(pickle.dumps(recipe.Shipped(model), protocol=pickle.HIGHEST_PROTOCOL))
+    assert (loaded.predict(X) == model.predict(X)).all()
+    assert (loaded.ballast == model.ballast).all()
+    assert any(
+        np.shares_memory(np.frombuffer(part.raw(), dtype="u1"), model.ballast) for part in load.keywords["buffers"]
+    )
