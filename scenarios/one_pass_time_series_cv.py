@@ -893,7 +893,7 @@ class Scan:
         return Errors(*np.sum(found, axis=0).reshape(3, *outcome.metrics.shape))
 
     def check_width(self) -> None:
-        """Raise UnsuitableError where there are more features than Spark's solver for moments takes, if that is known."""
+        """Raise UnsuitableError where there are known to be more features than Spark's solver for moments takes."""
         if self.width is not None and self.width > MAX_FEATURES:
             raise UnsuitableError(f"there are {self.width} features, more than MAX_FEATURES={MAX_FEATURES}")
 

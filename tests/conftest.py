@@ -4,7 +4,7 @@
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +77,25 @@ def spark() -> Iterator:
     session.sparkContext.setLogLevel("ERROR")
     yield session
     session.stop()
+
+
+@pytest.fixture
+def jobs_so_far(spark: Any) -> Callable[[], int]:
+    """A function that tells how many jobs the session has had. Lists of jobs forget all but the last thousand."""
+    scheduler = spark.sparkContext._jsc.sc().dagScheduler()
+    return lambda: int(scheduler.numTotalJobs())
+
+
+@pytest.fixture(autouse=True)
+def forget_recipes_of_the_test(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A recipe that a test wrote must not stay imported: the name would be taken for the tests that come after it."""
+    before = set(sys.modules)
+    yield
+    temporary = str(tmp_path_factory.getbasetemp())
+    for name in set(sys.modules) - before:
+        if (getattr(sys.modules[name], "__file__", None) or "").startswith(temporary):
+            del sys.modules[name]
+    sys.path[:] = [folder for folder in sys.path if not folder.startswith(temporary)]
 
 
 @pytest.fixture(autouse=True)

@@ -10,7 +10,6 @@ import contextlib
 import re
 import shlex
 import shutil
-import sys
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -95,8 +94,6 @@ def stage(tmp_path, monkeypatch):
     for name in ("cluster_up", "cluster_status", "cluster_down"):
         monkeypatch.setattr(compose, name, reach(name))
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", [*sys.path])
-    sys.modules.pop("mine", None)  # each test has one of its own
     (tmp_path / "data").mkdir()
     return reached
 

@@ -33,18 +33,13 @@ def check(reference, answer):
 
 
 @pytest.fixture
-def written(tmp_path, monkeypatch):
-    monkeypatch.setattr(sys, "path", list(sys.path))
-    before = set(sys.modules)
-
+def written(tmp_path):
     def write(text: str, name: str = "recipe_under_test.py") -> Path:
         path = tmp_path / name
         path.write_text(text)
         return path
 
-    yield write
-    for name in set(sys.modules) - before:
-        del sys.modules[name]
+    return write
 
 
 def test_what_a_file_offers(written):

@@ -90,20 +90,14 @@ def test_weights_of_the_fit_and_of_the_metric_are_each_their_own(data):
 
 
 @pytest.mark.spark
-def test_one_scan_however_many_folds_and_candidates(data, spark):
-    context = spark.sparkContext._jsc.sc()
-
-    def jobs():
-        context.listenerBus().waitUntilEmpty()
-        return context.statusStore().jobsList(None).size()
-
+def test_one_scan_however_many_folds_and_candidates(data, jobs_so_far):
     for folds in (2, 9):
-        before = jobs()
+        before = jobs_so_far()
         OnePassCrossValidator(**settings(numFolds=folds, seed=1)).fit(data)
-        assert jobs() - before == 1
-    before = jobs()
+        assert jobs_so_far() - before == 1
+    before = jobs_so_far()
     OnePassCrossValidator(**settings("mae", numFolds=2, seed=1)).fit(data)
-    assert jobs() - before == 2
+    assert jobs_so_far() - before == 2
 
 
 @pytest.mark.spark

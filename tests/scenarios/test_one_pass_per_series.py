@@ -184,15 +184,11 @@ def test_weights_count(data):
     np.testing.assert_allclose(found["b"]["avgMetrics"], expected.avgMetrics, rtol=EXACT)
 
 
-def test_jobs_do_not_grow_with_the_series(data, spark):
-    context = spark.sparkContext._jsc.sc()
-
+def test_jobs_do_not_grow_with_the_series(data, spark, jobs_so_far):
     def jobs(frame):
-        context.listenerBus().waitUntilEmpty()
-        before = context.statusStore().jobsList(None).size()
+        before = jobs_so_far()
         fit_each_series(search(), frame, ["series"]).collect()
-        context.listenerBus().waitUntilEmpty()
-        return context.statusStore().jobsList(None).size() - before
+        return jobs_so_far() - before
 
     few = data.withColumn("series", F.lit(1)).localCheckpoint()
     many = data.crossJoin(spark.range(25)).withColumn("series", F.col("id")).coalesce(3).localCheckpoint()

@@ -2,7 +2,6 @@
 """In a copy of a grid search, replacing `make_data` is enough: other rows, labels that are text, another classifier."""
 
 import re
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -34,10 +33,8 @@ OTHER_MODEL = {
 
 
 @pytest.fixture
-def copy(tmp_path, monkeypatch) -> Iterator[Any]:
+def copy(tmp_path) -> Iterator[Any]:
     """Copies a recipe under another name, with data of one's own, and loads it."""
-    monkeypatch.setattr(sys, "path", [*sys.path])
-    before = set(sys.modules)
 
     def make(recipe: str, changes: dict[str, str]) -> Scenario:
         text = (SCENARIOS / f"{recipe}.py").read_text(encoding="utf-8")
@@ -52,9 +49,6 @@ def copy(tmp_path, monkeypatch) -> Iterator[Any]:
 
     yield make
     get_reusable_executor().shutdown(wait=True)
-    for name in set(sys.modules) - before:
-        if name.startswith("my_"):
-            del sys.modules[name]
 
 
 def answers(scenario: Scenario, names: set[str], **given: Any) -> list[Any]:
