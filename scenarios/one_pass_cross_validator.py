@@ -24,9 +24,11 @@ Run it alone:  python one_pass_cross_validator.py
 
 from __future__ import annotations
 
+import functools
 import itertools
 import warnings
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -36,6 +38,7 @@ from one_pass_time_series_cv import (
     Keys,
     Moments,
     Outcome,
+    Predictions,
     Scan,
     Search,
     UnsuitableError,
@@ -49,6 +52,7 @@ from one_pass_time_series_cv import (
     together,
     why_not,
 )
+from pyspark import inheritable_thread_target
 from pyspark.ml import Model
 from pyspark.ml.tuning import CrossValidator, CrossValidatorModel
 from pyspark.sql import Column, DataFrame, functions
@@ -68,10 +72,12 @@ class OnePassCrossValidator(CrossValidator):
     The pass is one Spark job of few tasks, which reads the data once. So a row is in one fold, where CrossValidator
     draws its folds anew for each scan and may see a row on both sides if the rows come in another order. The metric
     mae, and others where a fit is so close that its errors drown in rounding, take another pass, which predicts for
-    all candidates at once.
+    all candidates at once. So do evaluators other than `RegressionEvaluator`, and those with another labelCol or
+    predictionCol than the estimator's: the predictions are cached, and the evaluator is called for each fold and
+    candidate, in `parallelism` threads.
 
     CrossValidator does the work where the moments of the rows do not suffice or would take too much memory, where a
-    condition number above MAX_CONDITION would cost digits, and over Spark Connect. `parallelism` matters only then. The
+    condition number above MAX_CONDITION would cost digits, and over Spark Connect; `parallelism` matters then too. The
     best model has no training summary. A candidate whose average is NaN never wins.
 
     Raises
@@ -86,7 +92,7 @@ class OnePassCrossValidator(CrossValidator):
         if self.getNumFolds() < 2:
             raise ValueError(f"numFolds={self.getNumFolds()} leaves nothing to train on: give 2 or more")
         try:
-            if reason := why_not(self.getEstimator(), candidates, self.getEvaluator()):
+            if reason := why_not(self.getEstimator(), candidates):
                 raise UnsuitableError(reason)
             if is_remote():
                 raise UnsuitableError("models cannot be made of coefficients over Spark Connect")
@@ -120,11 +126,31 @@ class OnePassCrossValidator(CrossValidator):
                 " Columns that depend on one another do that: leave some out, or raise regParam",
             )
         metrics = outcome.metrics
-        if not outcome.sure.all():
-            ends = np.stack([blocks.keys, blocks.keys + 1], axis=1)
+        ends = np.stack([blocks.keys, blocks.keys + 1], axis=1)
+        if search.metric is None:
+            metrics = self._evaluate(scan.predictions(fold, FOLD_NUMBERS, ends, search, outcome), metrics.shape)
+        elif not outcome.sure.all():
             errors = scan.errors(fold, FOLD_NUMBERS, ends, search, outcome)
             metrics = metrics_of(errors, outcome.weights, outcome.totals, search.metric)
         return self._conclude(dataset, candidates, blocks, search, outcome, metrics)
+
+    def _evaluate(self, predictions: Predictions, shape: tuple[int, ...]) -> np.ndarray:
+        """Let the evaluator tell the metrics, of shape (folds, candidates), in `parallelism` threads."""
+        evaluator, drawn = self.getEvaluator(), f"{self.uid}_rand"
+
+        def evaluate(fold: int, candidate: int) -> float:
+            return evaluator.copy().evaluate(predictions.of(fold, candidate).drop(drawn))
+
+        session = predictions.frame.sparkSession
+        with predictions.cached(), ThreadPoolExecutor(self.getParallelism()) as pool:
+            calls = [
+                pool.submit(inheritable_thread_target(session)(functools.partial(evaluate, *place)))
+                for place in np.ndindex(shape)
+            ]
+            try:
+                return np.reshape([call.result() for call in calls], shape)
+            finally:
+                pool.shutdown(wait=True, cancel_futures=True)
 
     def _kFold(self, dataset: DataFrame) -> list[tuple[DataFrame, DataFrame]]:
         """As CrossValidator, which leaves its random numbers in the data: RFormula("label ~ .") would fit to them."""

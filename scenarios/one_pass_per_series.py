@@ -54,6 +54,7 @@ from one_pass_time_series_cv import (
     rows_of_windows,
     sum_up,
     why_not,
+    why_not_metric,
     window_moments,
 )
 from pyspark import cloudpickle
@@ -103,7 +104,7 @@ def fit_each_series(cv: OnePassTimeSeriesCrossValidator, data: DataFrame, by: Se
     if taken := [name for name in by if name.lower() in map(str.lower, TYPES)]:
         raise ValueError(f"the result has a column of its own named {taken[0]!r}: rename that of the data")
     try:
-        if reason := why_not(estimator, candidates, evaluator):
+        if reason := why_not(estimator, candidates) or why_not_metric(estimator, evaluator):
             raise UnsuitableError(reason)
         search, scan = make_search(estimator, candidates, evaluator), Scan(data, estimator, evaluator)
     except UnsuitableError as error:

@@ -27,23 +27,26 @@ Run it alone:  python one_pass_time_series_cv.py
 
 from __future__ import annotations
 
+import functools
 import itertools
 import json
 import logging
 import sys
 import time
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
-from pyspark import cloudpickle
+from pyspark import StorageLevel, cloudpickle
 from pyspark.ml import Model
 from pyspark.ml.common import _py2java
-from pyspark.ml.evaluation import RegressionEvaluator
+from pyspark.ml.evaluation import Evaluator, RegressionEvaluator
 from pyspark.ml.functions import vector_to_array
 from pyspark.ml.linalg import Vectors, VectorUDT
 from pyspark.ml.param import Param
@@ -61,6 +64,7 @@ from time_series_cv import (
     Window,
     _instant,
     _literal,
+    _Search,
     _tagged_jobs,
     _time_range,
     column_and_type,
@@ -72,6 +76,7 @@ from time_series_cv import (
     shift,
     time_column,
     unit_for,
+    window_filters,
 )
 from time_series_cv import _best as _best  # siblings of this file take both from here
 from time_series_cv import _checked_candidates as _checked_candidates
@@ -429,7 +434,7 @@ def errors_of(
     return Errors(errors[0], errors[1], unknown), Errors(sizes[0], sizes[1], unknown)
 
 
-def metrics_of(errors: Errors, weight: np.ndarray, total: np.ndarray, metric: str) -> np.ndarray:
+def metrics_of(errors: Errors, weight: np.ndarray, total: np.ndarray, metric: str | None) -> np.ndarray:
     """Return Spark's `RegressionMetrics` of each setting on each validation window, of shape (k, settings).
 
     Parameters
@@ -437,8 +442,11 @@ def metrics_of(errors: Errors, weight: np.ndarray, total: np.ndarray, metric: st
     errors : Errors
     weight, total : ndarray of shape (k,)
         Sums over the validation rows, of weights and of the squares that r2 divides by.
-    metric : {"rmse", "mse", "r2", "mae", "var"}
+    metric : {"rmse", "mse", "r2", "mae", "var"}, or None
+        None gives NaN.
     """
+    if metric is None:
+        return np.full_like(errors.squared, np.nan)
     if metric == "mae":
         return errors.absolute / weight[:, None]
     if metric == "var":
@@ -716,7 +724,7 @@ class Search(NamedTuple):
     weightings: list[int | None]
     train: int  # which of the weightings the fits have
     validation: int  # which of them the metric has
-    metric: str
+    metric: str | None  # None where it is the evaluator that has to tell it
     through_origin: bool
 
 
@@ -793,10 +801,37 @@ def errors_by_prediction(
     return sums
 
 
+def predictions_by_row(
+    keys: np.ndarray, X: np.ndarray, windows: np.ndarray, search: Search, outcome: Outcome
+) -> list[list[np.ndarray]]:
+    """Predict for all candidates of all folds that validate with a row.
+
+    Returns
+    -------
+    list of lists of ndarray
+        For each row, an array for each of its folds: the fold's number, then the predictions of all candidates.
+    """
+    found: list[list[np.ndarray]] = [[] for _ in keys]
+    intercept = np.array([setting.fitIntercept for setting in search.settings])
+    for fold, (low, high) in enumerate(windows.tolist()):
+        inside = np.flatnonzero((keys >= low) & (keys < high))
+        if not len(inside):
+            continue
+        # About the mean of the train rows, as for errors.
+        coefficients, point, shift = (part[fold] for part in (outcome.coefficients, outcome.points, outcome.shifts))
+        predicted = (X[inside] - point[:-1] - shift[:-1]) @ coefficients.T
+        predicted += np.where(intercept, point[-1] + shift[-1], coefficients @ (point + shift)[:-1])
+        numbered = np.column_stack([np.full(len(inside), fold), predicted])
+        for row, each in zip(inside.tolist(), numbered, strict=True):
+            found[row].append(each)
+    return found
+
+
 # ----------------------------------------------------------------------------------------------------------
 # The estimators
 # ----------------------------------------------------------------------------------------------------------
 
+_FOLD, _PREDICTED = "__one_pass_fold", "__one_pass_predicted"  # no evaluator sees them
 _GRID = {*Setting._fields, "maxIter", "tol"}  # the last two say when Spark stops, and nothing here depends on them
 
 
@@ -804,24 +839,27 @@ class UnsuitableError(Exception):
     """Says why the moments of the rows do not suffice. The estimators then leave the work to Spark's own fits."""
 
 
-def why_not(estimator: Any, candidates: Sequence[Mapping[Param, Any]], evaluator: Any) -> str | None:
-    """Return why the moments of the rows do not suffice for a search, or None where they do."""
+def why_not(estimator: Any, candidates: Sequence[Mapping[Param, Any]]) -> str | None:
+    """Return why the moments of the rows do not suffice for the fits of a search, or None where they do."""
     if not isinstance(estimator, LinearRegression):
         return f"the estimator is {type(estimator).__name__} and not LinearRegression"
     if estimator.getLoss() != "squaredError" or estimator.getSolver() == "l-bfgs":
         return "it needs loss='squaredError' and solver='auto' or 'normal'"
+    others = {p.name for params in candidates for p in params if p.parent != estimator.uid or p.name not in _GRID}
+    return f"the candidates differ in {', '.join(sorted(others))}" if others else None
+
+
+def why_not_metric(estimator: Any, evaluator: Any) -> str | None:
+    """Return why the errors of the fits do not tell what an evaluator says, or None where they do."""
     if not isinstance(evaluator, RegressionEvaluator):
         return f"the evaluator is {type(evaluator).__name__} and not RegressionEvaluator"
     for name in ("labelCol", "predictionCol"):
         if evaluator.getOrDefault(name) != estimator.getOrDefault(name):
             return f"estimator and evaluator differ in {name}"
-    others = {p.name for params in candidates for p in params if p.parent != estimator.uid or p.name not in _GRID}
-    return f"the candidates differ in {', '.join(sorted(others))}" if others else None
+    return None
 
 
-def make_search(
-    estimator: LinearRegression, candidates: Sequence[Mapping[Param, Any]], evaluator: RegressionEvaluator
-) -> Search:
+def make_search(estimator: LinearRegression, candidates: Sequence[Mapping[Param, Any]], evaluator: Evaluator) -> Search:
     """Read the params of estimator, grid and evaluator; raise ValueError where Spark would refuse a penalty."""
     settings = []
     for number, params in enumerate(candidates):
@@ -831,35 +869,73 @@ def make_search(
         for name, most in (("regParam", np.inf), ("elasticNetParam", 1.0)):
             if not 0 <= values[name] <= most:
                 raise ValueError(f"candidate {number}: {name} is {values[name]}, give a number from 0 to {most}")
-    columns = [_weight_column(estimator), _weight_column(evaluator)]
+    columns = weight_columns(estimator, evaluator)
     ways = list(dict.fromkeys(columns))
     names = [name for name in ways if name]
     weightings = [names.index(name) if name else None for name in ways]
-    metric, origin = evaluator.getMetricName(), evaluator.getThroughOrigin()
+    metric, origin = None, False
+    if isinstance(evaluator, RegressionEvaluator) and not why_not_metric(estimator, evaluator):
+        metric, origin = evaluator.getMetricName(), evaluator.getThroughOrigin()
     return Search(settings, weightings, ways.index(columns[0]), ways.index(columns[1]), metric, origin)
+
+
+def weight_columns(estimator: LinearRegression, evaluator: Evaluator) -> list[str | None]:
+    """Return the weights of the fits and those of their errors. Other evaluators have weights of their own."""
+    columns = [_weight_column(estimator)]
+    return columns * 2 if why_not_metric(estimator, evaluator) else [*columns, _weight_column(evaluator)]
 
 
 def _weight_column(stage: Any) -> str | None:
     return (stage.getOrDefault("weightCol") or None) if stage.isDefined("weightCol") else None
 
 
+class Predictions(NamedTuple):
+    """The rows of each validation window with what all candidates predict.
+
+    `frame` has two more columns: the number of the fold and the predictions. A row that several folds validate with is
+    there for each of them. `output` is the name that an evaluator looks for.
+    """
+
+    frame: DataFrame
+    output: str
+
+    def of(self, fold: int, candidate: int) -> DataFrame:
+        """Return the validation rows of one fold as the model of one candidate would transform them."""
+        predicted = F.element_at(_PREDICTED, candidate + 2)  # it counts from 1, and the fold is the first
+        rows = self.frame.where(F.col(_FOLD) == fold).withColumn(self.output, predicted)
+        return rows.drop(_FOLD, _PREDICTED)
+
+    @contextmanager
+    def cached(self) -> Iterator[None]:
+        """Read the data and predict, once for all that evaluators ask during the `with` block."""
+        self.frame.persist(StorageLevel.MEMORY_AND_DISK)
+        try:
+            self.frame.count()
+            yield
+        finally:
+            self.frame.unpersist()
+
+
 class Scan:
     """Passes over the rows of a data set. Each is one Spark job of few tasks; nothing is cached or shuffled."""
 
-    def __init__(self, dataset: DataFrame, estimator: LinearRegression, evaluator: RegressionEvaluator) -> None:
-        weights = filter(None, dict.fromkeys([_weight_column(estimator), _weight_column(evaluator)]))
+    def __init__(self, dataset: DataFrame, estimator: LinearRegression, evaluator: Evaluator) -> None:
+        weights = filter(None, dict.fromkeys(weight_columns(estimator, evaluator)))
         label = F.col(estimator.getLabelCol()).cast("double")
         name = estimator.getFeaturesCol()
         self.features, kind = column_and_type(dataset, name)
         # As arrays: Spark asks a batch for its size after each row, which takes a batch of vectors the longer the more
         # rows it has.
-        vectors = F.when(self.features.isNotNull(), vector_to_array(self.features))
-        self.columns = [label, vectors, *(F.col(name).cast("double") for name in weights)]
+        self.vectors = F.when(self.features.isNotNull(), vector_to_array(self.features))
+        self.columns = [label, self.vectors, *(F.col(name).cast("double") for name in weights)]
         self.dataset = dataset
         if not isinstance(kind, VectorUDT):
             raise ValueError(f"the column {name} does not hold vectors: use VectorAssembler")
         self.width = _width(dataset.schema[name].metadata) if name in dataset.columns else None
         self.check_width()
+        self.output = estimator.getPredictionCol()
+        if why_not_metric(estimator, evaluator) and self.output.lower() in map(str.lower, dataset.columns):
+            raise ValueError(f"the data have a column {self.output!r} already: set the estimator's predictionCol")
         self.slots = _slots(dataset.sparkSession)
         self.most_bytes = _result_bytes(dataset.sparkSession) / (self.slots or 16)
 
@@ -891,6 +967,27 @@ class Scan:
         table = self._rows(when).mapInArrow(task, "data binary").toArrow()
         found = [np.frombuffer(data) for data in table["data"].to_pylist()]
         return Errors(*np.sum(found, axis=0).reshape(3, *outcome.metrics.shape))
+
+    def predictions(
+        self,
+        when: Column,
+        keys: Keys,
+        windows: np.ndarray,
+        search: Search,
+        outcome: Outcome,
+        validated: Column | None = None,
+    ) -> Predictions:
+        """Predict for all candidates at once. Rows that are not validated need not be looked at."""
+
+        def predict(times: pd.Series, vectors: pd.Series) -> pd.Series:
+            X = np.array(vectors.tolist()).reshape(len(vectors), outcome.coefficients.shape[2])
+            return pd.Series(predictions_by_row(keys.of(times.to_numpy()), X, windows, search, outcome), dtype=object)
+
+        stored = as_stored(when, self.dataset.select(when).schema[0].dataType.typeName())
+        each = F.explode(F.pandas_udf(predict, "array<array<double>>")(stored, self.vectors))  # type: ignore[call-overload]
+        some = self.dataset if validated is None else self.dataset.where(validated)
+        rows = some.select("*", each.alias(_PREDICTED))
+        return Predictions(rows.withColumn(_FOLD, F.element_at(_PREDICTED, 1).cast("int")), self.output)
 
     def check_width(self) -> None:
         """Raise UnsuitableError where there are known to be more features than Spark's solver for moments takes."""
@@ -930,6 +1027,18 @@ class Scan:
     def _rows(self, when: Column) -> DataFrame:
         rows = self.dataset.select(*[column.alias(f"c{i}") for i, column in enumerate([when, *self.columns])])
         return rows.coalesce(self.slots) if self.slots else rows
+
+
+def as_stored(when: Column, kind: str) -> Column:
+    """Return times as the numbers that Spark stores, which `Keys` takes."""
+    if kind == "date":
+        return F.unix_date(when)
+    if kind == "timestamp":
+        return F.unix_micros(when)
+    if kind == "timestamp_ntz":  # in parts, because Spark would take it for a time in the session's zone
+        seconds = 86_400 * F.unix_date(when.cast("date")).cast("long") + 3_600 * F.hour(when) + 60 * F.minute(when)
+        return 1_000_000 * seconds + (1_000_000 * F.date_part(F.lit("SECOND"), when)).cast("long")
+    return when
 
 
 def _slots(session: SparkSession) -> int | None:
@@ -983,6 +1092,46 @@ class _Pass(NamedTuple):
     ends: np.ndarray
 
 
+class _PredictedSearch(_Search):
+    """A search whose fits follow from moments, and whose predictions are there. Spark fits what moments do not give."""
+
+    def __init__(
+        self,
+        validator: OnePassTimeSeriesCrossValidator,
+        scan: Scan,
+        found: _Pass,
+        search: Search,
+        outcome: Outcome,
+        predictions: Predictions,
+        seconds: float,
+    ) -> None:
+        column, kind = validator._time_column(scan)
+        filters = window_filters(column, kind, found.windows)
+        super().__init__(validator, validator._candidates(), scan.dataset, found.windows, filters)
+        self.count = functools.partial(folds_with_rows, found.windows, rows_of_windows(found.blocks, found.ends))
+        self.unsafe = set(unsafe_settings(outcome))
+        self.sub_models_found = validator._sub_models(outcome, search)
+        self.predicted = predictions
+        self.share = seconds / outcome.metrics.size
+        self.refit_from_moments = functools.partial(validator._refit, scan, found, search)
+
+    def fit(self, fold: int, candidate: int) -> Model | None:
+        if candidate in self.unsafe:
+            return super().fit(fold, candidate)
+        return self.sub_models_found.get((fold, candidate))
+
+    def predictions(self, model: Model | None, fold: int, candidate: int) -> DataFrame:
+        if candidate in self.unsafe:
+            return super().predictions(model, fold, candidate)
+        return self.predicted.of(fold, candidate)
+
+    def collect(self, result: FoldResult) -> None:
+        super().collect(result._replace(fitSeconds=result.fitSeconds + self.share))
+
+    def refit(self, best: int) -> Model | None:
+        return self.refit_from_moments(best)
+
+
 class OnePassTimeSeriesCrossValidator(TimeSeriesCrossValidator):
     """Choose the best linear regression by how well it forecasts, in one pass over the data.
 
@@ -993,19 +1142,18 @@ class OnePassTimeSeriesCrossValidator(TimeSeriesCrossValidator):
     One pass is one Spark job that reads the data once. A query before it finds the ends of the time column where times
     are no whole numbers, dates or timestamps, where units of timestamps are hours or shorter, where there are cutoffs,
     and where the moments of all units would take more than MOMENT_BYTES. The metric mae, and others where a fit is so
-    close that its errors drown in rounding, take another pass, which predicts for all candidates at once.
+    close that its errors drown in rounding, take another pass, which predicts for all candidates at once. So do
+    evaluators other than `RegressionEvaluator`, and those with another labelCol or predictionCol than the estimator's:
+    the predictions for all validation rows are cached, and the evaluator is called for each fold and candidate, in
+    `parallelism` threads.
 
     Candidates whose matrix has a condition number above MAX_CONDITION in a fold are left to `TimeSeriesCrossValidator`,
-    with a warning; so is everything where the estimator, the grid or the evaluator need more than moments, with more
-    than MAX_FEATURES features, and with collectSubModels over Spark Connect. Only then do `parallelism`,
-    `foldParallelism`, `errorScore` and `cacheData` matter.
-
-    Evaluators other than Spark's `RegressionEvaluator` are left to it because nobody knows what they do with a frame of
-    predictions: they have to be called for each fold and candidate, with Spark jobs of their own. So are evaluators
-    with a labelCol or predictionCol other than the estimator's.
+    with a warning; so is everything where the estimator or the grid need more than moments, with more than MAX_FEATURES
+    features, and with collectSubModels over Spark Connect. Only then, and for an evaluator that has to be called, do
+    `parallelism`, `foldParallelism` and `errorScore` matter, and `cacheData` only then.
 
     The best model has the coefficients that follow from the moments, and no training summary. Elastic nets are at the
-    optimum, which Spark's approach as far as `tol` says. Each FoldResult has an equal share of all seconds.
+    optimum, which Spark's approach as far as `tol` says. Each FoldResult has an equal share of the pass's seconds.
 
     All rows have to suit Spark's `LinearRegression`, also those outside of the folds: no label, feature or weight may
     be null, NaN or infinite, and no weight negative. `TimeSeriesCrossValidator` looks only at those in its folds, and
@@ -1015,15 +1163,16 @@ class OnePassTimeSeriesCrossValidator(TimeSeriesCrossValidator):
     def _fit(self, dataset: DataFrame) -> TimeSeriesCrossValidatorModel:
         estimator, evaluator, candidates = self._require("estimator"), self._require("evaluator"), self._candidates()
         try:
-            if reason := why_not(estimator, candidates, evaluator):
+            if reason := why_not(estimator, candidates):
                 raise UnsuitableError(reason)
             if is_remote() and self.getOrDefault("collectSubModels"):
                 raise UnsuitableError(
                     "models cannot be made of coefficients over Spark Connect: leave out collectSubModels"
                 )
-            with _tagged_jobs(dataset.sparkSession, self.uid):
+            self._warn_where_it_cannot_be_saved()
+            with _tagged_jobs(dataset.sparkSession, self.uid) as cancel:
                 search = make_search(estimator, candidates, evaluator)
-                return self._fit_in_one_pass(dataset, Scan(dataset, estimator, evaluator), search)
+                return self._fit_in_one_pass(dataset, Scan(dataset, estimator, evaluator), search, cancel)
         except UnsuitableError as error:
             why = str(error)
         warnings.warn(f"moments do not suffice: {why}. All is left to TimeSeriesCrossValidator", stacklevel=3)
@@ -1032,7 +1181,9 @@ class OnePassTimeSeriesCrossValidator(TimeSeriesCrossValidator):
     def _candidates(self) -> list[dict[Param, Any]]:
         return _checked_candidates(self.getOrDefault("estimatorParamMaps"))
 
-    def _fit_in_one_pass(self, dataset: DataFrame, scan: Scan, search: Search) -> TimeSeriesCrossValidatorModel:
+    def _fit_in_one_pass(
+        self, dataset: DataFrame, scan: Scan, search: Search, cancel: Callable[[], object]
+    ) -> TimeSeriesCrossValidatorModel:
         began = time.perf_counter()
         found = self._pass(scan, search)
         folds = folds_with_rows(found.windows, rows_of_windows(found.blocks, found.ends))
@@ -1040,9 +1191,13 @@ class OnePassTimeSeriesCrossValidator(TimeSeriesCrossValidator):
         sides = [window_moments(found.blocks.keys, moments[i], found.ends[:, 2 * i : 2 * i + 2]) for i in (0, 1)]
         outcome = cross_validate(zip(*sides, strict=True), search)
         fitted = time.perf_counter()
-        unsafe = ~(outcome.condition <= MAX_CONDITION).all(axis=0)
+        unsafe = unsafe_settings(outcome)
+        if unsafe:
+            self._warn_of(unsafe, outcome)
+        if search.metric is None:
+            return self._evaluate(scan, found, search, outcome, fitted - began, cancel)
         metrics = outcome.metrics.copy()
-        if not outcome.sure[:, ~unsafe].all():
+        if not np.delete(outcome.sure, unsafe, axis=1).all():
             errors = scan.errors(found.when, found.keys, found.ends[:, 2:], search, outcome)
             metrics = metrics_of(errors, outcome.weights, outcome.totals, search.metric)
         shares = [(fitted - began) / metrics.size, (time.perf_counter() - fitted) / metrics.size]
@@ -1052,19 +1207,34 @@ class OnePassTimeSeriesCrossValidator(TimeSeriesCrossValidator):
             for candidate, metric in enumerate(row)
         }
         models = self._sub_models(outcome, search)
-        if unsafe.any():
-            self._fit_some_in_pool(dataset, np.flatnonzero(unsafe).tolist(), outcome, results, models)
+        if unsafe:
+            self._fit_some_in_pool(dataset, unsafe, results, models)
         return self._conclude(scan, found, search, results, models)
 
-    def _fit_some_in_pool(
+    def _evaluate(
         self,
-        dataset: DataFrame,
-        some: list[int],
+        scan: Scan,
+        found: _Pass,
+        search: Search,
         outcome: Outcome,
-        results: dict[tuple[int, int], FoldResult],
-        models: dict[tuple[int, int], Model | None],
-    ) -> None:
-        """Let Spark fit some of the candidates, and put its results in the place of what was found for them."""
+        seconds: float,
+        cancel: Callable[[], object],
+    ) -> TimeSeriesCrossValidatorModel:
+        """Let the evaluator tell the metrics, from predictions for all candidates at once."""
+        column, kind = self._time_column(scan)
+        first, last = min(w.validationFrom for w in found.windows), max(w.validationTo for w in found.windows)
+        validated = (column >= _literal(first, kind)) & (column < _literal(last, kind))
+        predictions = scan.predictions(found.when, found.keys, found.ends[:, 2:], search, outcome, validated)
+        with predictions.cached():
+            return self._run(_PredictedSearch(self, scan, found, search, outcome, predictions, seconds), cancel)
+
+    def _time_column(self, scan: Scan) -> tuple[Column, str]:
+        """Return the time column, and the kind of times it has."""
+        column, dtype = time_column(scan.dataset, self._require("timeCol"))
+        return column, dtype if dtype in ("date", "timestamp", "timestamp_ntz") else "number"
+
+    def _warn_of(self, some: list[int], outcome: Outcome) -> None:
+        """Say which candidates Spark will fit, and why."""
         fold, worst = (int(i) for i in np.unravel_index(np.argmax(outcome.condition), outcome.condition.shape))
         warnings.warn(
             f"candidates {some} are left to TimeSeriesCrossValidator, as moments do not suffice: candidate {worst} has"
@@ -1072,6 +1242,15 @@ class OnePassTimeSeriesCrossValidator(TimeSeriesCrossValidator):
             f"{MAX_CONDITION:.0e}. Columns that depend on one another do that: leave some out, or raise regParam",
             stacklevel=5,
         )
+
+    def _fit_some_in_pool(
+        self,
+        dataset: DataFrame,
+        some: list[int],
+        results: dict[tuple[int, int], FoldResult],
+        models: dict[tuple[int, int], Model | None],
+    ) -> None:
+        """Let Spark fit some of the candidates, and put its results in the place of what was found for them."""
         maps = [self._candidates()[candidate] for candidate in some]
         pool = self._copyValues(TimeSeriesCrossValidator())._set(estimatorParamMaps=maps, refit="none")
         found = pool.fit(dataset)
@@ -1186,10 +1365,7 @@ class OnePassTimeSeriesCrossValidator(TimeSeriesCrossValidator):
             return make_model(estimator, coefficients, intercept)
         rows = scan.dataset
         if how == "last":
-            column, window = time_column(rows, self._require("timeCol"))[0], found.windows[-1]
-            kind = rows.select(column).schema[0].dataType.typeName()
-            kind = kind if kind in ("date", "timestamp", "timestamp_ntz") else "number"
-            rows = rows.where((column >= _literal(window.trainFrom, kind)) & (column < _literal(window.trainTo, kind)))
+            rows = rows.where(window_filters(*self._time_column(scan), found.windows[-1:])[0][0])
         return estimator.fit(rows)
 
 
@@ -1206,6 +1382,12 @@ def _stored(session: SparkSession, kind: str, times: Sequence[Any]) -> list[Any]
         return [Keys(kind, 1).stored(when) for when in times]
     micros = [F.unix_micros(_literal(when, kind)).alias(f"c{i}") for i, when in enumerate(times)]
     return list(session.sql("SELECT 1").select(micros).collect()[0])
+
+
+def unsafe_settings(outcome: Outcome) -> list[int]:
+    """Return the numbers of the settings whose condition would cost digits on some fold."""
+    unsafe: list[int] = np.flatnonzero(~(outcome.condition <= MAX_CONDITION).all(axis=0)).tolist()
+    return unsafe
 
 
 def rows_of_windows(blocks: Blocks, ends: np.ndarray) -> list[tuple[int, int]]:

@@ -530,30 +530,31 @@ class TimeSeriesCrossValidator(
             if kind == "timestamp" and unit in CLOCK_UNITS:
                 rules["cutoffs"] = [_instant(dataset.sparkSession, moment) for moment in rules["cutoffs"]]
         windows = fold_windows(start, end, unit, **rules)
-
-        def between(low: Time, high: Time) -> Column:
-            return (column >= _literal(low, kind)) & (column < _literal(high, kind))
-
-        return windows, [(between(w.trainFrom, w.trainTo), between(w.validationFrom, w.validationTo)) for w in windows]
+        return windows, window_filters(column, kind, windows)
 
     def _fit(self, dataset: DataFrame) -> TimeSeriesCrossValidatorModel:
-        evaluator = self._require("evaluator")
+        self._require("evaluator")
         self._require("estimator")
         candidates = _checked_candidates(self.getOrDefault("estimatorParamMaps"))
-        if reason := _Writer(self).why_not():
-            warnings.warn(f"neither this search nor its model can be saved: {reason}", stacklevel=3)
+        self._warn_where_it_cannot_be_saved()
         session = dataset.sparkSession
         with _tagged_jobs(session, self.uid) as cancel, _cached(dataset, self.getOrDefault("cacheData")) as spread:
             windows, filters = self._windows(dataset)
             spread()
-            search = _Search(self, candidates, dataset, windows, filters)
-            search.run(cancel)
-            search.report_failures()
-            averages, deviations = search.averages_and_deviations()
-            best = _best(averages, evaluator.isLargerBetter())
-            best_model = search.refit(best)
+            return self._run(_Search(self, candidates, dataset, windows, filters), cancel)
+
+    def _warn_where_it_cannot_be_saved(self) -> None:
+        if reason := _Writer(self).why_not():
+            warnings.warn(f"neither this search nor its model can be saved: {reason}", stacklevel=4)
+
+    def _run(self, search: _Search, cancel: Callable[[], object]) -> TimeSeriesCrossValidatorModel:
+        """Fit and evaluate all, choose the best candidate, and fit it as `refit` says."""
+        search.run(cancel)
+        search.report_failures()
+        averages, deviations = search.averages_and_deviations()
+        best = _best(averages, search.evaluator.isLargerBetter())
         model = TimeSeriesCrossValidatorModel(
-            bestModel=best_model,
+            bestModel=search.refit(best),
             bestIndex=best,
             avgMetrics=averages,
             stdMetrics=deviations,
@@ -642,15 +643,13 @@ class _Search:
 
     def fit_and_evaluate(self, fold: int, candidate: int) -> FoldResult:
         """Fit and evaluate one candidate on one fold; several threads call this at once."""
-        # Copies, because a fit writes its params to the JVM objects behind estimator and evaluator while others run.
-        params, (train, validation) = self.candidates[candidate], self.data_of(fold)
         model, error = None, None
         began = fitted = time.perf_counter()
         try:
             with _described_jobs(self.session, f"fold {fold}, candidate {candidate}"):
-                model = self.estimator.copy(params).fit(train)
+                model = self.fit(fold, candidate)
                 fitted = time.perf_counter()
-                metric, error = self.evaluate(model.transform(validation, params), fold)
+                metric, error = self.evaluate(self.predictions(model, fold, candidate), fold)
         except Exception as failure:
             self.refuse_empty_windows()
             if self.param("errorScore") == "raise":
@@ -662,6 +661,16 @@ class _Search:
         if self.param("collectSubModels") or (self.param("refit") == "last" and fold == len(self.windows) - 1):
             self.models[fold, candidate] = model
         return FoldResult(fold, candidate, metric, fitted - began, ended - fitted, error, *self.windows[fold], 0, 0)
+
+    def fit(self, fold: int, candidate: int) -> Model | None:
+        """Fit one candidate to the train rows of one fold."""
+        # Copies, because a fit writes its params to the JVM objects behind estimator and evaluator while others run.
+        return self.estimator.copy(self.candidates[candidate]).fit(self.data_of(fold)[0])
+
+    def predictions(self, model: Model | None, fold: int, candidate: int) -> DataFrame:
+        """Return the validation rows of one fold with what a model predicts for them."""
+        assert model is not None
+        return model.transform(self.data_of(fold)[1], self.candidates[candidate])
 
     def evaluate(self, predictions: DataFrame, fold: int) -> tuple[float, str | None]:
         """Return the metric, and why there is none where the rows have one class: Spark gives 0 or 1 then, not NaN."""
@@ -800,6 +809,15 @@ def _time_range(
         first, last = parse(first), parse(last)
     start, end = (first, last) if instants else (floor_time(first, unit), floor_time(last, unit))
     return "number" if number else dtype, start, shift(end, 1, unit), unit
+
+
+def window_filters(column: Column, kind: str, windows: Sequence[Window]) -> list[tuple[Column, Column]]:
+    """Return each fold's conditions for train and validation rows."""
+
+    def between(low: Time, high: Time) -> Column:
+        return (column >= _literal(low, kind)) & (column < _literal(high, kind))
+
+    return [(between(w.trainFrom, w.trainTo), between(w.validationFrom, w.validationTo)) for w in windows]
 
 
 def _literal(when: Time, kind: str) -> Column:

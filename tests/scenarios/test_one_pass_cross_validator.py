@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from one_pass_cross_validator import OnePassCrossValidator, without_each
 from one_pass_time_series_cv import moments_by_key
 from pyspark.ml import Pipeline
-from pyspark.ml.evaluation import RegressionEvaluator
+from pyspark.ml.evaluation import Evaluator, RegressionEvaluator
 from pyspark.ml.feature import RFormula, VectorAssembler
 from pyspark.ml.regression import LinearRegression, LinearRegressionModel
 from pyspark.ml.tuning import CrossValidator, CrossValidatorModel
@@ -98,6 +98,50 @@ def test_one_scan_however_many_folds_and_candidates(data, jobs_so_far):
     before = jobs_so_far()
     OnePassCrossValidator(**settings("mae", numFolds=2, seed=1)).fit(data)
     assert jobs_so_far() - before == 2
+
+
+class Bias(Evaluator):
+    """Size of the mean error; keeps the columns of each frame that it got."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def copy(self, extra=None):
+        return self
+
+    def _evaluate(self, dataset):
+        self.seen.append(dataset.columns)
+        return dataset.agg(F.abs(F.avg(F.col("prediction") - F.col("label")))).first()[0]
+
+    def isLargerBetter(self):
+        return False
+
+
+@pytest.mark.spark
+@pytest.mark.parametrize(
+    "folds", [{"foldCol": "part", "numFolds": 4}, {"numFolds": 2, "seed": 5}], ids=["given", "drawn"]
+)
+def test_any_evaluator_is_called_with_the_predictions_that_the_models_would_make(data, folds):
+    evaluator = Bias()
+    values = settings(evaluator=evaluator, **folds)
+    expected, found = both(data, **values)
+    np.testing.assert_allclose(found.avgMetrics, expected.avgMetrics, rtol=1e-6)
+    assert evaluator.seen[4 * folds["numFolds"] :] == [[*data.columns, "prediction"]] * 4 * folds["numFolds"]
+
+
+@pytest.mark.spark
+def test_any_evaluator_takes_one_more_pass(spark, data):
+    read = spark.sparkContext.accumulator(0)
+
+    def counted(rows):
+        for batch in rows:
+            read.add(batch.num_rows)
+            yield batch
+
+    watched = data.select("label", "features").mapInArrow(counted, data.select("label", "features").schema)
+    OnePassCrossValidator(**settings(evaluator=Bias(), numFolds=3, seed=1), parallelism=3).fit(watched)
+    assert read.value == 2 * data.count()
 
 
 @pytest.mark.spark

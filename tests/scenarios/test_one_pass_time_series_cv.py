@@ -14,11 +14,12 @@ import pyarrow as pa
 import pytest
 import time_series_cv
 from one_pass_time_series_cv import OnePassTimeSeriesCrossValidator
-from pyspark.ml.evaluation import RegressionEvaluator
+from pyspark.ml.evaluation import Evaluator, RegressionEvaluator
 from pyspark.ml.feature import VectorAssembler
 from pyspark.ml.functions import array_to_vector, vector_to_array
 from pyspark.ml.linalg import Vectors
 from pyspark.ml.regression import LinearRegression, LinearRegressionModel
+from pyspark.ml.util import DefaultParamsReadable, DefaultParamsWritable
 from pyspark.sql import functions as F  # noqa: N812
 from time_series_cv import TimeSeriesCrossValidator, TimeSeriesCrossValidatorModel
 
@@ -376,6 +377,138 @@ def test_progress_tells_each_result(data):
     assert told == [(result, number, 15) for number, result in enumerate(model.foldResults, 1)]
 
 
+# Evaluators that have to be called -------------------------------------------------------------------------
+
+
+class Pinball(Evaluator, DefaultParamsReadable, DefaultParamsWritable):
+    """Mean pinball loss at 0.9; keeps the columns of each frame that it got."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def copy(self, extra=None):
+        return self
+
+    def _evaluate(self, dataset):
+        self.seen.append(dataset.columns)
+        error = F.col("label") - F.col("prediction")
+        return dataset.agg(F.avg(F.greatest(0.9 * error, -0.1 * error))).first()[0]
+
+    def isLargerBetter(self):
+        return False
+
+
+@pytest.mark.parametrize(
+    "rules",
+    [
+        {},
+        {"stride": 2, "refit": "last"},
+        {"stride": 6, "gap": 1, "maxTrain": 9, "foldWeights": "rows", "parallelism": 3, "foldParallelism": "pool"},
+        {"timeCol": "number", "horizon": 40},
+        {"timeCol": "clock", "timeUnit": "hour", "horizon": 40},
+        {"timeCol": "wall", "cutoffs": [datetime(2024, 1, 20, 7), datetime(2024, 2, 3, 1, 0, 0, 5)]},
+        {"timeCol": "wall", "timeUnit": "week", "horizon": 1},
+        {"timeCol": "half", "horizon": 17, "timeUnit": 0.5},
+    ],
+    ids=str,
+)
+def test_any_evaluator_is_called_with_the_predictions_that_the_models_would_make(data, rules):
+    hours = F.make_dt_interval(F.lit(0), F.col("number") % 24)
+    timed = data.withColumns(
+        {
+            "clock": F.col("day").cast("timestamp") + hours,
+            "wall": F.col("day").cast("timestamp_ntz") + hours,
+            "half": F.col("number") / 10,
+        }
+    )
+    if "cutoffs" in rules:
+        rules = {"numFolds": None, **rules}
+    estimator, evaluator = LinearRegression(), Pinball()
+    maps = grid(estimator, regParam=[0.0, 5.0], fitIntercept=[True, False])
+    assert_same(*both(timed, estimator, maps, evaluator=evaluator, **rules))
+    half = len(evaluator.seen) // 2
+    assert sorted(evaluator.seen[:half]) == sorted(evaluator.seen[half:])
+
+
+@pytest.mark.parametrize(
+    "asked", [{"labelCol": "x1"}, {"predictionCol": "x2"}, {"labelCol": "x1", "weightCol": "v", "metricName": "mae"}]
+)
+def test_other_columns_than_the_estimators_are_evaluated(data, asked):
+    estimator = LinearRegression(weightCol="w")
+    assert_same(*both(data, estimator, grid(estimator, regParam=[0.1]), evaluator=RegressionEvaluator(**asked)))
+
+
+def test_an_evaluator_that_cannot_be_saved_is_told_before_the_pass(data, jobs):
+    class Lost(Evaluator):
+        def _evaluate(self, dataset):
+            raise AssertionError("called")
+
+    def told():
+        with pytest.raises(UserWarning, match="neither this search nor its model can be saved: Lost in evaluator"):
+            search().setEvaluator(Lost()).fit(data)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert jobs(told)[1] == 0
+
+
+def test_any_evaluator_takes_one_more_pass(spark, data, jobs):
+    read = spark.sparkContext.accumulator(0)
+
+    def counted(rows):
+        for batch in rows:
+            read.add(batch.num_rows)
+            yield batch
+
+    plain = data.select("day", "label", "features")
+    watched = plain.mapInArrow(counted, plain.schema)
+    cv = search(numFolds=3).setEvaluator(Pinball())
+    _, evaluating, _ = jobs(lambda: Pinball().evaluate(plain.withColumn("prediction", F.lit(1.0))))
+    _, counting, _ = jobs(lambda: plain.cache().count())
+    plain.unpersist()
+    _, found, _ = jobs(lambda: cv.fit(watched))
+    assert read.value == 2 * data.count()
+    assert found == 1 + counting + 9 * evaluating
+
+
+def test_an_evaluator_that_fails_names_fold_and_candidate_or_gets_its_score(data):
+    class Fails(Pinball):
+        def _evaluate(self, dataset):
+            if not self.seen:
+                return super()._evaluate(dataset)
+            raise ArithmeticError("no such quantile")
+
+    with pytest.raises(ArithmeticError, match="no such quantile") as raised:
+        search(numFolds=2, parallelism=1).setEvaluator(Fails()).fit(data)
+    assert "in fold 1 (" in raised.value.__notes__[0]  # the longest is the first
+    assert "candidate 1 (regParam=1.0)" in raised.value.__notes__[0]
+    with pytest.warns(UserWarning, match=r"5 of 6 fits failed and got the errorScore.*no such quantile"):
+        model = search(numFolds=2, parallelism=1, errorScore=99.0).setEvaluator(Fails()).fit(data)
+    assert [result.metric == 99.0 for result in model.foldResults] == [True, True, True, False, True, True]
+
+
+def test_candidates_that_are_left_to_spark_are_evaluated_too(data):
+    twice = VectorAssembler(inputCols=["features", "x0"], outputCol="both").transform(data)
+    estimator = LinearRegression(featuresCol="both")
+    cv = search(estimator, estimatorParamMaps=grid(estimator, regParam=[0.0, 1.0]), numFolds=2, collectSubModels=True)
+    with pytest.warns(UserWarning, match=r"candidates \[0\] are left to TimeSeriesCrossValidator.*condition number"):
+        ours = cv.setEvaluator(Pinball()).fit(twice)
+    theirs = cv._copyValues(TimeSeriesCrossValidator()).fit(twice)
+    np.testing.assert_allclose(ours.avgMetrics, theirs.avgMetrics, rtol=EXACT)
+    row = Vectors.dense(np.arange(6.0))
+    for mine, other in zip(*(itertools.chain(*model.subModels) for model in (ours, theirs)), strict=True):
+        np.testing.assert_allclose(mine.predict(row), other.predict(row), rtol=EXACT)
+
+
+def test_a_column_of_the_predictions_name_is_refused_before_a_job(data, jobs):
+    def refused():
+        with pytest.raises(ValueError, match="have a column 'prediction' already: set the estimator's predictionCol"):
+            search().setEvaluator(Pinball()).fit(data.withColumn("Prediction", F.lit(0.0)))
+
+    assert jobs(refused)[1] == 0
+
+
 # What moments cannot do -------------------------------------------------------------------------------------
 
 
@@ -395,17 +528,16 @@ def test_candidates_that_are_too_ill_conditioned_are_left_to_spark_and_it_says_s
 
 
 @pytest.mark.parametrize(
-    ("own", "evaluated", "tried", "reason"),
+    ("own", "tried", "reason"),
     [
-        ({"solver": "l-bfgs"}, {}, {}, "solver='auto' or 'normal'"),
-        ({"loss": "huber"}, {}, {}, "loss='squaredError'"),
-        ({}, {"labelCol": "x1"}, {}, "differ in labelCol"),
-        ({}, {}, {"weightCol": "v"}, "the candidates differ in weightCol"),
+        ({"solver": "l-bfgs"}, {}, "solver='auto' or 'normal'"),
+        ({"loss": "huber"}, {}, "loss='squaredError'"),
+        ({}, {"weightCol": "v"}, "the candidates differ in weightCol"),
     ],
 )
-def test_what_moments_do_not_tell_is_left_to_the_pool_and_it_says_so(data, own, evaluated, tried, reason):
+def test_what_moments_do_not_tell_is_left_to_the_pool_and_it_says_so(data, own, tried, reason):
     estimator = LinearRegression(**own)
-    settings = {"estimator": estimator, "evaluator": RegressionEvaluator(**evaluated), "timeCol": "day", "horizon": 4}
+    settings = {"estimator": estimator, "evaluator": RegressionEvaluator(), "timeCol": "day", "horizon": 4}
     settings |= {"numFolds": 1, "estimatorParamMaps": [{estimator.getParam(name): tried[name] for name in tried}]}
     with pytest.warns(UserWarning, match=reason):
         ours = OnePassTimeSeriesCrossValidator(**settings).fit(data)
