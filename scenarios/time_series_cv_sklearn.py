@@ -93,6 +93,7 @@ def search_in_time(
 # --- benchmark: delete from here on when copying ------------------------
 from time_series_cv_pool import (
     HORIZON,
+    LAGS,
     SIZES,
     TRAIN_AT_LEAST,
     WORKLOAD,
@@ -108,10 +109,16 @@ GATED = ()  # its fits take milliseconds
 
 
 def make_data(
-    *, seed: int = 0, dataset: str = "flights", days: int = 365, warehouses: int = 2, items: int = 10
+    *,
+    seed: int = 0,
+    dataset: str = "flights",
+    days: int = 365,
+    warehouses: int = 2,
+    items: int = 10,
+    lags: int = LAGS,
 ) -> dict[str, np.ndarray]:
     """Make the workload's rows, which are the same with Spark and without."""
-    return demand_rows(dataset=dataset, days=days, warehouses=warehouses, items=items, seed=seed)
+    return demand_rows(dataset=dataset, days=days, warehouses=warehouses, items=items, lags=lags, seed=seed)
 
 
 def run_loky(data: dict[str, np.ndarray], *, parallelism: int, folds: int, candidates: int) -> dict[str, Any]:

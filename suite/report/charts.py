@@ -143,25 +143,60 @@ def speedup_chart(run: MeasuredRun) -> tuple[Sheet, str] | None:
 
 def folds_chart(run: MeasuredRun) -> tuple[Sheet, str] | None:
     """Time and speedup against the number of folds, side by side."""
+    sheet = _over_factors(
+        run,
+        lambda points: ["folds"],
+        "What more folds cost, and what going parallel saves",
+        "Left: seconds against the number of folds, on a log axis. Right: speedup over the base case with as many "
+        "folds, where that was run. Parallelism stays at its central value. Calls that did a part of the job are shown "
+        "with the seconds of all of it.",
+    )
+    return sheet and (
+        sheet,
+        "Seconds and speedup against the number of folds, a row per workload; the tables have the figures.",
+    )
+
+
+def sizes_chart(run: MeasuredRun) -> tuple[Sheet, str] | None:
+    """Time and speedup against each other number that was swept: rows, series, candidates."""
+    sheet = _over_factors(
+        run,
+        lambda points: [] if run.crossed(points[0].workload) else _swept_sizes(points),
+        "What larger jobs cost, and what going parallel saves",
+        "Left: seconds against the size under each panel, on a log axis. Right: speedup over the base case of the same "
+        "size, where that was run. All else stays at its central value. Calls that did a part of the job are shown "
+        "with the seconds of all of it.",
+    )
+    return sheet and (
+        sheet,
+        "Seconds and speedup against sizes of the job, a row for each; the tables have the figures.",
+    )
+
+
+def _swept_sizes(points: Sequence[Point]) -> list[str]:
+    """Factors other than folds with several numbers as values."""
+    names = dict.fromkeys(name for point in points for name in point.shape if name != "folds")
+    values = {name: {point.shape[name] for point in points if name in point.shape} for name in names}
+    return [name for name, found in values.items() if len(found) > 1 and all(type(v) in (int, float) for v in found)]
+
+
+def _over_factors(
+    run: MeasuredRun, factors: Callable[[Sequence[Point]], Iterable[str]], title: str, explanation: str
+) -> Sheet | None:
+    """Seconds and speedups side by side, a row for each workload and factor; None where there are none."""
     panels: list[LinePanel | None] = []
     shown: list[Point] = []
     for workload, points in run.workloads.items():
-        if waits(workload):
-            continue
-        if times := time_panel(run, f"time: {workload}", points, "folds"):
-            speedups = speedup_panel(run, f"speedup: {workload}", points, "folds")
-            panels += [times[0], speedups[0] if speedups else None]
-            shown += times[1]
+        for factor in factors(points) if points and not waits(workload) else ():
+            if times := time_panel(run, f"time: {workload}", points, factor):
+                speedups = speedup_panel(run, f"speedup: {workload}", points, factor)
+                panels += [times[0], speedups[0] if speedups else None]
+                shown += times[1]
     if not panels:
         return None
-    sheet = Sheet(
-        "What more folds cost, and what going parallel saves",
-        "Left: seconds against the number of folds, on a log axis. Right: speedup over the base case with as many "
-        "folds, where that was run. Parallelism stays at its central value.",
-        footnotes(run, shown, bounds=True, hollow=True),
-    )
+    sheet = Sheet(title, explanation, footnotes(run, shown, bounds=True, hollow=True))
     arrange(sheet, panels)
-    return sheet, "Seconds and speedup against the number of folds, a row per workload; the tables have the figures."
+    return sheet
 
 
 def rows_chart(run: MeasuredRun) -> tuple[Sheet, str] | None:
@@ -255,6 +290,7 @@ CHARTS: dict[str, Callable[[MeasuredRun], tuple[Sheet, str] | None]] = {
     "seconds": seconds_chart,
     "speedup": speedup_chart,
     "folds": folds_chart,
+    "sizes": sizes_chart,
     "rows": rows_chart,
     "waiting": waiting_chart,
     "break_even": break_even_chart,
@@ -292,7 +328,13 @@ def time_panel(
     run: MeasuredRun, title: str, points: Sequence[Point], factor: str
 ) -> tuple[LinePanel, list[Point]] | None:
     """Seconds over a factor, and the points that they come from; None where there are fewer than two values of it."""
-    lines, shown = lines_over(run, points, factor, lambda point: point.seconds, style_numbers(points))
+
+    def seconds(point: Point) -> Interval | None:
+        """Of calls that did less than others, as many as all of it would take."""
+        most = max((other.work for other in points if other.work and other.shape == point.shape), default=None)
+        return point.seconds and _times(point.seconds, most / point.work if most and point.work else 1.0)
+
+    lines, shown = lines_over(run, points, factor, seconds, style_numbers(points))
     if not have_two_places(lines):
         return None
     places = sorted({point.place for point in shown if point.parallelism})

@@ -56,9 +56,9 @@ def drawn(tmp_path_factory):
     return folder, *draw(folder)
 
 
-def test_all_five_charts_are_written_twice(drawn):
+def test_all_six_charts_are_written_twice(drawn):
     folder, _, made = drawn
-    assert [chart.name for chart in made] == ["seconds", "speedup", "folds", "rows", "waiting"]
+    assert [chart.name for chart in made] == ["seconds", "speedup", "folds", "sizes", "rows", "waiting"]
     for chart in made:
         assert (folder / "charts" / f"{chart.name}.svg").read_text().startswith("<?xml")
         assert (folder / "charts" / f"{chart.name}.png").read_bytes().startswith(b"\x89PNG")
@@ -168,6 +168,21 @@ def test_folds_chart_compares_with_the_base_case_of_as_many_folds(drawn):
     text = words(drawn[0], "folds")
     assert "time: svc grid search" in text
     assert re.search(r"1× is One fit at a time: [\d.]+ to [\d.]+ s at 3 to 10 folds", text)
+
+
+def test_sizes_chart_has_seconds_over_numbers_that_were_swept_and_shows_a_part_as_the_whole(drawn):
+    _, run, _ = drawn
+    text = words(drawn[0], "sizes")
+    assert "time: svc inference" in text
+    assert "svc grid search" not in text  # of which folds alone were swept
+    assert "with the seconds of all of it" in text.replace("\n", " ")
+    points = run.workloads["svc inference"]
+    panel, shown = charts.time_panel(run, "", points, "rows")
+    by_label = {line.label: {mark.x: mark.value.median for mark in line.marks} for line in panel.lines}
+    assert {tuple(places) for places in by_label.values()} == {(20_000, 100_000)}
+    for point in shown:
+        share = 10 if point.variant == "row_udf" else 1  # which scored a tenth of the rows
+        assert by_label[point.label][point.factors["rows"]] == pytest.approx(share * point.seconds.median)
 
 
 def test_cells_without_a_time_are_seen(tmp_path):

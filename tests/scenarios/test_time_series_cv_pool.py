@@ -69,10 +69,9 @@ def test_flight_features_are_known_a_week_ahead(flights):
         assert row["label"] == demand.label[place, here]
         weather = [np.nan_to_num(demand.inputs[name][place, here]) for name in recipe.WEATHER]
         np.testing.assert_array_equal(values[:4], [demand.inputs["holiday"][place, 0], *weather])
-        np.testing.assert_array_equal(values[4:8], [demand.label[place - lag, here] for lag in recipe.LAGS])
+        np.testing.assert_array_equal(values[4:8], [demand.label[place - lag, here] for lag in (7, 14, 21, 28)])
         np.testing.assert_array_equal(values[8:14], [float(row["weekday"] == number) for number in range(6)])
         np.testing.assert_allclose(values[14:], [math.sin(row["year"]), math.cos(row["year"])], atol=1e-12)
-        assert min(recipe.LAGS) >= recipe.HORIZON
     holidays = np.flatnonzero(demand.inputs["holiday"][:, 0])
     assert [(recipe.FIRST_DAY + day).item().strftime("%m-%d") for day in holidays] == list(recipe.HOLIDAYS_2013)
 
@@ -114,7 +113,7 @@ def test_warehouse_demand_is_any_size_and_more_days_change_nothing_about_the_ear
     assert not np.isin(recipe.warehouse_demand(**SMALL, seed=1).label, first.label).any()
     names = list(zip(first.series["warehouse"].tolist(), first.series["item"].tolist(), strict=True))
     assert names == [(place, item) for place in range(2) for item in range(3)]
-    assert warehouse.count() == (84 - max(recipe.LAGS)) * 6
+    assert warehouse.count() == (84 - 28) * 6
     assert warehouse.where("label is null or label <= 0").isEmpty()
 
 
@@ -124,6 +123,28 @@ def test_the_rows_are_the_same_with_spark_and_without(warehouse):
     np.testing.assert_array_equal(np.stack([vector.toArray() for vector in loaded["features"]]), rows["X"])
     np.testing.assert_array_equal(loaded["label"], rows["label"])
     np.testing.assert_array_equal(loaded["day"].to_numpy("datetime64[D]"), rows["day"])
+
+
+def test_more_lags_are_the_demand_of_more_weeks_before(spark):
+    settings = {"dataset": "warehouse", **SMALL, "lags": 6}
+    few, many = recipe.demand_rows(dataset="warehouse", **SMALL), recipe.demand_rows(**settings)
+    kept = few["day"] >= recipe.FIRST_DAY + 42
+    np.testing.assert_array_equal(many["label"], few["label"][kept])
+    np.testing.assert_array_equal(many["X"][:, [*range(5), *range(7, many["X"].shape[1])]], few["X"][kept])
+    label = recipe.warehouse_demand(**SMALL).label
+    np.testing.assert_array_equal(
+        many["X"][:, 5:7], np.stack([label[7 : 84 - 35], label[: 84 - 42]], axis=2).reshape(-1, 2)
+    )
+    data = recipe.make_data(spark=spark, **settings)
+    try:
+        assert data.first()["features"].size == many["X"].shape[1]
+        assert data.count() == len(many["X"])
+    finally:
+        data.unpersist()
+    with pytest.raises(ValueError, match="lags=0: give 1 week or more"):
+        recipe.validate(dataset="flights", folds=2, days=90, lags=0)
+    with pytest.raises(ValueError, match="only 1 days"):
+        recipe.validate(dataset="flights", folds=1, days=90, lags=52)
 
 
 # The exercise -----------------------------------------------------------------------------------------------
