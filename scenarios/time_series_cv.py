@@ -34,7 +34,7 @@ import time
 import traceback
 import uuid
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed, wait
 from concurrent.futures import TimeoutError as NotYetError
 from contextlib import contextmanager
@@ -106,6 +106,13 @@ def quoted(name: str) -> str:
     return "`" + name.replace("`", "``") + "`"
 
 
+def as_sql(data: DataFrame, name: str) -> str:
+    """Return what `column_named` means by a name, as SQL: that very column, else any case of it or a path into it."""
+    if name in data.columns:
+        return quoted(name)
+    return name if "`" in name else ".".join(quoted(part) for part in name.split("."))
+
+
 def column_named(data: DataFrame, name: str) -> Column:
     """Return the column of that very name, dots and all, or else what Spark's syntax means by it."""
     return column_and_type(data, name)[0]
@@ -149,10 +156,10 @@ def _refuse_rows_without_time(count: int) -> None:
 def lag_features(
     data: DataFrame,
     valueCol: str,
-    lags: Sequence[int],
+    lags: int | Sequence[int],
     *,
     timeCol: str,
-    seriesCols: str | Sequence[str],
+    seriesCols: str | Sequence[str] | None,
     horizon: int,
     gap: int = 0,
     timeUnit: str | Number | None = None,
@@ -166,54 +173,78 @@ def lag_features(
     Parameters
     ----------
     data : DataFrame
-        Has one row for each series and time. Rows are found by their time, so a missing day shifts nothing: where the
-        earlier time has no row, the lag is null. Days and longer units follow the calendar of the session's time zone.
-        For fractional numbers the latest row counts that is at most half a unit older than the time looked for.
+        Has one row for each series and time; of several the greatest value counts, and a warning says so. Rows are
+        found by their time, so a missing day shifts nothing: where the earlier time has no row, the lag is null. Days
+        and longer units follow the calendar of the session's time zone; both hours of a clock that is set back are one
+        time then. With months, quarters and years, the last day of a month takes the row of the last day of the earlier
+        month, at the same time of day, where the earlier time itself has no row: a month before 30 April is 30 March,
+        or else 31 March. For fractional numbers the latest row counts that is at most half a unit older than the time
+        looked for.
     valueCol : str
         The column whose earlier values are added.
-    lags : sequence of int
+    lags : int or sequence of int
         In units of `timeUnit`, each at least horizon + gap.
-    timeCol, seriesCols : str, str or sequence of str
-        The column with the time, and the columns that tell one series from another.
+    timeCol, seriesCols : str, str or sequence of str or None
+        The column with the time, and the columns that tell one series from another; None where there is one series.
     horizon, gap, timeUnit
         The same as for the cross-validator.
 
     Returns
     -------
     DataFrame
-        One Spark job counts what was found. A lag that no row has, such as a year in a month of data, gives a warning.
+        One Spark job counts what was found. A lag that no row has, such as a year in a month of data, gives a warning;
+        so do rows that share series and time.
 
     Raises
     ------
     ValueError
-        A lag is shorter than horizon + gap, the unit does not suit the times, rows have no time, or a column has the
-        name of a lag.
+        A lag is shorter than horizon + gap, the unit does not suit the times, rows have no time or series, or a column
+        has the name of a lag.
     """
     column, dtype = time_column(data, timeCol)
     unit = unit_for("number" if dtype in NUMBERS else dtype, None if timeUnit is None else check_unit(timeUnit))
     least = check_count("horizon", horizon) + check_count("gap", gap)
-    lags = [check_count("lag", lag) for lag in lags]
+    lags = [check_count("lag", lag) for lag in (lags if isinstance(lags, Iterable) else [lags])]
     for lag in lags:
         if lag < least:
             raise ValueError(
                 f"a lag of {lag} leaks: with horizon {horizon} and gap {gap}, a forecast does not know the {valueCol}"
                 f" of less than {least} units ({unit}) ago; use lags of {least} or more"
             )
-    seriesCols = [seriesCols] if isinstance(seriesCols, str) else list(seriesCols)
-    for name in (valueCol, *seriesCols):
-        column_named(data, name)
+    seriesCols = [seriesCols] if isinstance(seriesCols, str) else list(seriesCols or ())
+    column_named(data, valueCol)
+    unkeyed = F.lit(False)
+    for name in seriesCols:
+        unkeyed |= column_named(data, name).isNull()
     there = {name.lower() for name in data.columns}
     names = [f"{valueCol}_lag{lag}" for lag in lags]
     if taken := [name for name in names if name.lower() in there]:
         raise ValueError(f"the data have a column {taken[0]} already: drop or rename it")
-    series = ", ".join(quoted(name) if name in data.columns else name for name in seriesCols) or "null"
-    when, value = (quoted(name) if name in data.columns else name for name in (timeCol, valueCol))
+    series = ", ".join(as_sql(data, name) for name in seriesCols) or "null"
+    when, value = as_sql(data, timeCol), as_sql(data, valueCol)
     for name, lag in zip(names, lags, strict=True):
         order, since, until = _lag_frame(when, dtype, lag, unit)
+        found = f"max(struct({order} as t, {value} as found))"
         frame = f"partition by {series} order by {order} range between {since} preceding and {until} preceding"
-        data = data.withColumn(name, F.expr(f"max(struct({order} as t, {value} as found)) over ({frame})")["found"])
-    _check_lags(data, _lacks_a_time(column, dtype), valueCol, names, unit)
+        earlier = f"{found} over ({frame})"
+        if isinstance(unit, str) and unit in MONTHS:
+            earlier = f"coalesce({earlier}, {_of_last_day(found, series, order, lag * MONTHS[unit])})"
+        data = data.withColumn(name, F.expr(earlier)["found"])
+    order = _lag_frame(when, dtype, least, unit)[0]  # of any lag: each puts rows with the same time beside one another
+    same = f"partition by {series} order by {order} range between current row and current row"
+    shared = F.expr(f"count(1) over ({same}) > 1")
+    _check_lags(data, _lacks_a_time(column, dtype), unkeyed, shared, valueCol, names, unit)
     return data
+
+
+def _of_last_day(found: str, series: str, order: str, months: int) -> str:
+    """Return, as SQL, what the last day of a month finds on the last day of another, at the same time of day."""
+    day = f"cast({order} as date)"
+    last = f"{day} = last_day({day})"
+    clock = f"substring(cast({order} as string), 11)"  # nothing where times are dates
+    months_ago = f"order by 12 * year({day}) + month({day}) range between {months} preceding and {months} preceding"
+    # Last days are beside one another alone, so that a month has one at most.
+    return f"if({last}, {found} over (partition by {series}, {last}, {clock} {months_ago}), null)"
 
 
 def _lag_frame(when: str, dtype: str, lag: int, unit: str | Number) -> tuple[str, str, str]:
@@ -232,11 +263,30 @@ def _lag_frame(when: str, dtype: str, lag: int, unit: str | Number) -> tuple[str
     return order, f"{float(ago + step / 2)!r}D", f"{float(ago - step / 1000)!r}D"
 
 
-def _check_lags(data: DataFrame, missing: Column, valueCol: str, names: Sequence[str], unit: str | Number) -> None:
-    """Refuse rows without a time, which Spark would put beside one another; warn of lags that no row has."""
-    counts = [F.count(quoted(name)) for name in names]
-    without, rows, *found = data.agg(F.count(F.when(missing, 1)), F.count(F.lit(1)), *counts).collect()[0]
+def _check_lags(
+    data: DataFrame,
+    missing: Column,
+    unkeyed: Column,
+    shared: Column,
+    valueCol: str,
+    names: Sequence[str],
+    unit: str | Number,
+) -> None:
+    """Refuse rows without a time or series, which Spark would put beside one another, and warn of what looks wrong."""
+    there = [F.col(quoted(name)).isNotNull() for name in names]
+    # Selected first, because Spark does not count over windows within an aggregate.
+    facts = data.select(*[fact.alias(f"c{i}") for i, fact in enumerate([missing, unkeyed, shared, *there])])
+    counts = [F.count(F.when(F.col(name), 1)) for name in facts.columns]
+    rows, without, nameless, sharing, *found = facts.agg(F.count(F.lit(1)), *counts).collect()[0]
     _refuse_rows_without_time(without)
+    if nameless:
+        raise ValueError(f"the series columns are null in {nameless} rows: fill or drop those rows")
+    if sharing:
+        warnings.warn(
+            f"{sharing} rows share series and time with another row, and lags take the greatest {valueCol} of such"
+            " rows: name all columns that tell series apart in seriesCols, or keep one row for each series and time",
+            stacklevel=3,
+        )
     if empty := [name for name, count in zip(names, found, strict=True) if rows and not count]:
         warnings.warn(
             f"no row has a {valueCol} so many units ({unit}) before it: {', '.join(empty)} are null in all {rows} rows."

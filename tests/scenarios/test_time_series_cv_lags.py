@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Lags by time: those that leak are refused, the others found, whatever the kind and unit of the times."""
 
+import warnings
 from datetime import date, timedelta
 
 import numpy as np
@@ -129,6 +130,53 @@ def test_lags_that_nothing_has_are_told(spark, time, unit, lags):
     assert warned[0].filename == __file__
 
 
+@pytest.mark.parametrize("kind", ["date", "timestamp", "timestamp_ntz"])
+@pytest.mark.parametrize(
+    ("unit", "step", "lag"), [("month", 1, 1), ("month", 1, 4), ("quarter", 3, 1), ("year", 12, 1)]
+)
+def test_the_last_day_of_a_month_has_the_lag_of_the_last_day_of_another(spark, kind, unit, step, lag):
+    """At the same time of day, where there are two rows a day."""
+    day = f"last_day(add_months(date'2020-02-29', {step} * cast(id div 2 as int)))"
+    times = f"{day} + make_dt_interval(0, 3 + cast(id % 2 as int), 30)" if kind != "date" else day
+    number = "double(id div 2 + 100 * (id % 2))"
+    data = spark.sql(f"select cast({times} as {kind}) as t, {number} as label from range(36)")
+    data = data if kind != "date" else data.where("label < 100")
+    lagged = lag_features(data, "label", [lag], timeCol="t", seriesCols=[], horizon=1, timeUnit=unit)
+    expected = {k + more: k - lag + more if k >= lag else None for k in range(18) for more in (0.0, 100.0)}
+    found = dict(lagged.select("label", f"label_lag{lag}").collect())
+    assert found == {label: before for label, before in expected.items() if kind != "date" or label < 100}
+
+
+def test_the_earlier_day_itself_comes_before_the_last_day_of_its_month(spark):
+    data = spark.sql("select date_add(date'2023-01-01', cast(id as int)) as day, double(id) as label from range(180)")
+    lagged = lag_features(data, "label", 1, timeCol="day", seriesCols=None, horizon=1, timeUnit="month")
+    found = {str(row["day"]): row["label_lag1"] for row in lagged.collect()}
+    number = {str(row["day"]): row["label"] for row in data.collect()}
+    earlier = {"2023-04-30": "2023-03-30", "2023-03-31": "2023-02-28", "2023-03-30": "2023-02-28"}
+    assert {day: found[day] for day in earlier} == {day: number[before] for day, before in earlier.items()}
+    holey = data.where("day <> date'2023-03-30' and day <> date'2023-03-29'")
+    lagged = lag_features(holey, "label", 1, timeCol="day", seriesCols=None, horizon=1, timeUnit="month")
+    found = {str(row["day"]): row["label_lag1"] for row in lagged.collect()}
+    assert (found["2023-04-29"], found["2023-04-30"]) == (None, number["2023-03-31"])
+
+
+@pytest.mark.parametrize(("series", "rows", "lag"), [(["s"], 2, 9.0), ([], 5, 70.0)])
+def test_rows_that_share_series_and_time_are_told(spark, series, rows, lag):
+    """A series column that was forgotten mixes series, as two rows a day mix."""
+    values = [(1, "a", 1.0), (1, "a", 9.0), (2, "a", 5.0), (1, "b", 70.0), (2, "b", 80.0)]
+    data = spark.createDataFrame(values, "t long, s string, label double")
+    settings = {"timeCol": "t", "horizon": 1}
+    told = f"^{rows} rows share series and time with another row, and lags take the greatest label of such rows: name"
+    with pytest.warns(UserWarning, match=told) as warned:
+        lagged = lag_features(data, "label", [1], seriesCols=series, **settings)
+    assert [warning.filename for warning in warned] == [__file__]
+    assert lagged.columns == ["t", "s", "label", "label_lag1"]
+    assert {row["label_lag1"] for row in lagged.where("t = 2 and s = 'a'").collect()} == {lag}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        lag_features(data.where("label <> 1"), "label", [1], seriesCols=["s"], **settings)
+
+
 @pytest.mark.parametrize(
     ("changed", "reason"),
     [
@@ -145,12 +193,16 @@ def test_lags_that_nothing_has_are_told(spark, time, unit, lags):
         ({"seriesCols": ["nope"]}, "the data have no column 'nope'"),
         ({"timeCol": "holes"}, "the time column has 2 null, NaN or infinite values: fill or drop those rows"),
         ({"timeCol": "edges"}, "the time column has 3 null, NaN or infinite values: fill or drop those rows"),
+        ({"seriesCols": ["t", "gaps"]}, "the series columns are null in 3 rows: fill or drop those rows"),
+        ({"lags": 1.5}, "lag must be a whole number of at least 1, not 1.5"),
     ],
 )
 def test_lags_refuse_in_one_line(spark, changed, reason):
     data = spark.sql("select id as t, double(id) as label, string(id) as text, 0 as LABEL_lag9 from range(40)")
     holes = "if(t < 2, null, t)"
     edges = "case when t = 1 then double('NaN') when t = 2 then double('-Infinity') when t > 3 then double(t) end"
+    if "gaps" in changed.get("seriesCols", ()):
+        data = data.withColumn("gaps", F.expr("if(t < 3, null, text)"))
     if changed.get("timeCol") in ("holes", "edges"):
         data = data.where("t <> 3").withColumns({"holes": F.expr(holes), "edges": F.expr(edges)})
     settings = {"valueCol": "label", "lags": [2], "timeCol": "t", "seriesCols": [], "horizon": 1, **changed}
@@ -184,6 +236,22 @@ def test_a_single_series_column_may_be_given_by_its_name(spark):
     data = spark.sql("select id div 2 as t, double(id) as label, id % 2 as series from range(20)")
     lagged = lag_features(data, "label", [2], timeCol="t", seriesCols="series", horizon=1)
     assert dict(lagged.select("label", "label_lag2").collect())[19.0] == 15.0
+
+
+def test_a_single_lag_of_a_single_series(spark):
+    data = spark.sql("select id as t, double(id) as label from range(10)")
+    lagged = lag_features(data, "label", 2, timeCol="t", seriesCols=None, horizon=1)
+    assert dict(lagged.select("label", "label_lag2").collect())[9.0] == 7.0
+
+
+@pytest.mark.parametrize("names", [("The Day", "Unit-Sales", "SERIES"), ("a.the day", "a.unit-sales", "`a`.series")])
+def test_names_in_another_case_and_paths_into_structs(spark, names):
+    when, value, series = names
+    data = spark.sql("select id div 2 as `the day`, double(id) as `unit-sales`, id % 2 as series from range(20)")
+    data = data.withColumn("a", F.struct(*[F.col(f"`{name}`") for name in data.columns]))
+    lagged = lag_features(data, value, [2], timeCol=when, seriesCols=[series], horizon=1)
+    found = dict(lagged.select("`unit-sales`", F.col(f"`{value}_lag2`")).collect())
+    assert found == {float(k): float(k - 4) if k >= 4 else None for k in range(20)}
 
 
 def test_lags_of_columns_with_any_name(spark):
