@@ -84,11 +84,11 @@ class OnePassCrossValidator(CrossValidator):
     ------
     ValueError
         Rows that Spark's `LinearRegression` would not take, a fold without rows, fewer than two folds, no candidates,
-        or values that are none of their params.
+        values that are none of their params, or params of none of the stages.
     """
 
     def _fit(self, dataset: DataFrame) -> CrossValidatorModel:
-        candidates = _checked_candidates(self.getEstimatorParamMaps())
+        candidates = _checked_candidates(self.getEstimatorParamMaps(), self.getEstimator(), self.getEvaluator())
         if self.getNumFolds() < 2:
             raise ValueError(f"numFolds={self.getNumFolds()} leaves nothing to train on: give 2 or more")
         try:

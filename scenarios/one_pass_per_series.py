@@ -96,7 +96,7 @@ def fit_each_series(cv: OnePassTimeSeriesCrossValidator, data: DataFrame, by: Se
     """
     estimator: Any = cv.getEstimator()
     evaluator: Any = cv.getEvaluator()
-    candidates = _checked_candidates(cv.getEstimatorParamMaps())
+    candidates = _checked_candidates(cv.getEstimatorParamMaps(), estimator, evaluator)
     if cv.getCollectSubModels():
         raise ValueError("the models of folds are not kept for series: leave out collectSubModels")
     if not by:

@@ -1179,7 +1179,9 @@ class OnePassTimeSeriesCrossValidator(TimeSeriesCrossValidator):
         return super()._fit(dataset)
 
     def _candidates(self) -> list[dict[Param, Any]]:
-        return _checked_candidates(self.getOrDefault("estimatorParamMaps"))
+        return _checked_candidates(
+            self.getOrDefault("estimatorParamMaps"), self._require("estimator"), self._require("evaluator")
+        )
 
     def _fit_in_one_pass(
         self, dataset: DataFrame, scan: Scan, search: Search, cancel: Callable[[], object]

@@ -583,9 +583,9 @@ class TimeSeriesCrossValidator(
         return windows, window_filters(column, kind, windows)
 
     def _fit(self, dataset: DataFrame) -> TimeSeriesCrossValidatorModel:
-        self._require("evaluator")
-        self._require("estimator")
-        candidates = _checked_candidates(self.getOrDefault("estimatorParamMaps"))
+        candidates = _checked_candidates(
+            self.getOrDefault("estimatorParamMaps"), self._require("estimator"), self._require("evaluator")
+        )
         self._warn_where_it_cannot_be_saved()
         session = dataset.sparkSession
         with _tagged_jobs(session, self.uid) as cancel, _cached(dataset, self.getOrDefault("cacheData")) as spread:
@@ -614,14 +614,18 @@ class TimeSeriesCrossValidator(
         return self._copyValues(model._resetUid(self.uid))
 
 
-def _checked_candidates(maps: Sequence[dict[Param, Any]]) -> list[dict[Param, Any]]:
+def _checked_candidates(
+    maps: Sequence[dict[Param, Any]], estimator: Estimator, evaluator: Evaluator
+) -> list[dict[Param, Any]]:
     """Return the candidates with values as their params take them, numpy's numbers too.
 
     Params would convert them as well, but where that fails while PySpark copies an estimator, the copy takes the
-    estimator's JVM object with it when it is collected, and the estimator is of no more use.
+    estimator's JVM object with it when it is collected, and the estimator is of no more use. Params that belong to
+    none of the stages are refused: PySpark passes over them, and all candidates would be the same.
     """
     if not maps:
         raise ValueError("estimatorParamMaps is empty: give one candidate or more; [{}] is the estimator as it is")
+    owners = _owners(estimator, evaluator, maps)
     candidates: list[dict[Param, Any]] = []
     for number, params in enumerate(maps):
         candidates.append({})
@@ -630,11 +634,53 @@ def _checked_candidates(maps: Sequence[dict[Param, Any]]) -> list[dict[Param, An
                 raise ValueError(
                     f"candidate {number} has the key {param!r}: give Params, such as {{model.regParam: 1}}"
                 )
+            if owners is not None and param.parent not in owners:
+                raise ValueError(
+                    f"candidate {number} has the param {param}, which belongs to no stage of the estimator: take it"
+                    " from the stage itself, not from another instance"
+                )
             try:
                 candidates[-1][param] = param.typeConverter(value.item() if isinstance(value, np.generic) else value)
             except (TypeError, ValueError) as error:
                 raise type(error)(f"candidate {number}: {param.name} cannot be {value!r}: {error}") from error
     return candidates
+
+
+def _owners(estimator: Estimator, evaluator: Evaluator, maps: Sequence[dict[Param, Any]]) -> set[str] | None:
+    """Return the uids of all stages that the params of candidates may be of; None where that cannot be told."""
+    stages = _stages_in(estimator)
+    if any(map(_has_ways_of_its_own, stages)):
+        return None
+    # A candidate may bring stages of its own, such as those of a pipeline.
+    return {stage.uid for stage in (*stages, *_stages_in([evaluator, *maps]))}
+
+
+def _stages_in(root: Any) -> list[Params]:
+    """Return a stage and all that it holds, as values of params or attributes, in lists and dicts too."""
+    found: list[Params] = []
+    left: list[Any] = [root]
+    seen: set[int] = set()
+    while left:
+        one = left.pop()
+        if not isinstance(one, (Params, dict, list, tuple)) or id(one) in seen:
+            continue
+        seen.add(id(one))
+        if isinstance(one, Params):
+            found.append(one)
+            left += vars(one).values()
+        else:
+            left += one.values() if isinstance(one, dict) else one
+    return found
+
+
+def _has_ways_of_its_own(stage: Params) -> bool:
+    """Whether a class outside of PySpark says how a stage is copied or fitted.
+
+    Params of others may then reach what it keeps where nobody sees it. PySpark's own ways set the stage's own params,
+    and hand the others on to stages that are values of params.
+    """
+    outside = [kind for kind in type(stage).__mro__ if not kind.__module__.startswith("pyspark.")]
+    return any(name in vars(kind) for kind in outside for name in ("copy", "fit", "fitMultiple"))
 
 
 def _counted_folds(

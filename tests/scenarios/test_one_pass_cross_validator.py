@@ -215,6 +215,7 @@ def test_what_makes_no_sense_is_refused_in_one_line(data):
         ({"estimatorParamMaps": []}, "estimatorParamMaps is empty"),
         ({"estimatorParamMaps": [{model.regParam: -0.1}]}, r"candidate 0: regParam is -0\.1"),
         ({"estimatorParamMaps": [{"regParam": 0.1}]}, "candidate 0 has the key 'regParam': give Params"),
+        ({"estimatorParamMaps": [{LinearRegression().regParam: 0.1}]}, "candidate 0 has the param .*which belongs"),
         ({"numFolds": 1}, "numFolds=1 leaves nothing to train on: give 2 or more"),
         ({"numFolds": 1, "foldCol": "part"}, "numFolds=1 leaves nothing to train on"),
     ):

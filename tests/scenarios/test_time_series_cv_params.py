@@ -231,6 +231,52 @@ def test_minimise_and_maximise(data, larger, best):
     assert model.bestModel.value == grid[best][estimator.bias]
 
 
+def test_a_param_of_another_instance_is_refused_before_a_job(data, jobs_so_far):
+    """PySpark passes over it: all candidates are the same, and the first one wins."""
+    regression, other, stranger = LinearRegression(), LinearRegression(), Plain()
+    inner = Pipeline(stages=[VectorAssembler(inputCols=["x"], outputCol="assembled"), regression])
+    settings = {"evaluator": RegressionEvaluator(), "timeCol": "time", "numFolds": 2}
+    before = jobs_so_far()
+    for estimator, param in ((regression, other.regParam), (inner, other.regParam), (Mean(), stranger.other)):
+        cv = TimeSeriesCrossValidator(estimator=estimator, estimatorParamMaps=[{}, {param: 0.5}], **settings)
+        reason = f"candidate 1 has the param {param}, which belongs to no stage of the estimator: take it from"
+        with pytest.raises(ValueError, match=reason) as error:
+            cv.fit(data)
+        assert "\n" not in str(error.value)
+    assert jobs_so_far() == before
+
+
+class Keeps(Mean):
+    """Hands params on to an estimator that it keeps where nobody sees it."""
+
+    def __init__(self, kept):
+        super().__init__()
+        self.kept = lambda: kept
+
+    def copy(self, extra=None):
+        return Keeps(self.kept().copy(extra))
+
+
+def test_params_of_stages_in_whatever_place_are_candidates(spark):
+    """Of stages, of an evaluator, of what candidates bring along, and of what only the estimator itself knows."""
+    a, b, mean, score = LinearRegression(), LogisticRegression(), Mean(), RegressionEvaluator()
+    inside, one, without, empty = Pipeline(stages=[a]), OneVsRest(classifier=b), OneVsRest(), Pipeline()
+    validator = CrossValidator(estimator=Pipeline(stages=[one]), evaluator=score)
+    held = Mean()
+    held.parts = {"first": (mean,)}
+    held.itself = held
+    for estimator, maps in (
+        (Pipeline(stages=[inside, one]), [{a.regParam: 1, inside.stages: []}, {b.regParam: 1, one.parallelism: 2}]),
+        (validator, [{validator.numFolds: 2, b.regParam: 1, score.metricName: "mae"}]),
+        (without, [{without.classifier: b}]),
+        (empty, [{empty.stages: [a]}, {a.regParam: 1, mean.bias: 1}, {empty.stages: [mean]}]),
+        (held, [{mean.bias: 1}]),
+        (Keeps(mean), [{mean.bias: 1}]),
+        (a, [{a.regParam: 1, score.metricName: "mae"}]),
+    ):
+        assert len(recipe._checked_candidates(maps, estimator, score)) == len(maps)
+
+
 # Saving -----------------------------------------------------------------------------------------------------
 
 
@@ -466,8 +512,8 @@ def test_a_search_that_cannot_be_saved_says_so_before_it_fits(data):
                 outer.fit(data)
     with pytest.warns(UserWarning, match="nested validator"):
         assert isinstance(outer.fit(data).bestModel, CrossValidatorModel)  # it only cannot be saved
-    regression, stranger = LinearRegression(), Plain()
-    cv.setParams(estimator=regression, evaluator=RegressionEvaluator(), estimatorParamMaps=[{stranger.other: 1}])
+    score = RegressionEvaluator()
+    cv.setParams(estimator=LinearRegression(), evaluator=score, estimatorParamMaps=[{score.metricName: "mae"}])
     with pytest.warns(UserWarning, match="cannot save candidate 0: no stage of the estimator has the param"):
         cv.fit(data)
 
