@@ -91,8 +91,8 @@ def fit_each_series(cv: OnePassTimeSeriesCrossValidator, data: DataFrame, by: Se
     Raises
     ------
     ValueError
-        The estimator, the grid or the evaluator need more than moments, no column tells the series apart, or it has a
-        name of the result.
+        The estimator, the grid or the evaluator need more than moments (as subclasses of Spark's own may), no column
+        tells the series apart, or it has a name of the result.
     """
     estimator: Any = cv.getEstimator()
     evaluator: Any = cv.getEvaluator()

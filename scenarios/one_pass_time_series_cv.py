@@ -754,7 +754,8 @@ def cross_validate(pairs: Iterable[tuple[Moments, Moments]], search: Search) -> 
     while some := list(itertools.islice(pairs, size)):
         size = max(1, CHUNK_BYTES // some[0][0].scatter.nbytes)
         train, validation = (concatenate(side) for side in zip(*some, strict=True))
-        if not (train.weight.all() and validation.weight.all()):
+        # An evaluator that is called may know nothing of the weights that validation rows have in a fit.
+        if not train.weight.all() or (search.metric is not None and not validation.weight.all()):
             raise ValueError("a fold has only rows of weight 0: move its windows or make them longer")
         coefficients, condition = fit_settings(train, search.settings)
         with np.errstate(over="ignore", invalid="ignore"):
@@ -841,8 +842,8 @@ class UnsuitableError(Exception):
 
 def why_not(estimator: Any, candidates: Sequence[Mapping[Param, Any]]) -> str | None:
     """Return why the moments of the rows do not suffice for the fits of a search, or None where they do."""
-    if not isinstance(estimator, LinearRegression):
-        return f"the estimator is {type(estimator).__name__} and not LinearRegression"
+    if type(estimator) is not LinearRegression:  # a subclass may fit in a way of its own
+        return f"the estimator is {type(estimator).__name__} and not Spark's own LinearRegression"
     if estimator.getLoss() != "squaredError" or estimator.getSolver() == "l-bfgs":
         return "it needs loss='squaredError' and solver='auto' or 'normal'"
     others = {p.name for params in candidates for p in params if p.parent != estimator.uid or p.name not in _GRID}
@@ -851,8 +852,8 @@ def why_not(estimator: Any, candidates: Sequence[Mapping[Param, Any]]) -> str | 
 
 def why_not_metric(estimator: Any, evaluator: Any) -> str | None:
     """Return why the errors of the fits do not tell what an evaluator says, or None where they do."""
-    if not isinstance(evaluator, RegressionEvaluator):
-        return f"the evaluator is {type(evaluator).__name__} and not RegressionEvaluator"
+    if type(evaluator) is not RegressionEvaluator:  # a subclass may have a metric of its own
+        return f"the evaluator is {type(evaluator).__name__} and not Spark's own RegressionEvaluator"
     for name in ("labelCol", "predictionCol"):
         if evaluator.getOrDefault(name) != estimator.getOrDefault(name):
             return f"estimator and evaluator differ in {name}"
@@ -934,8 +935,11 @@ class Scan:
         self.width = _width(dataset.schema[name].metadata) if name in dataset.columns else None
         self.check_width()
         self.output = estimator.getPredictionCol()
-        if why_not_metric(estimator, evaluator) and self.output.lower() in map(str.lower, dataset.columns):
-            raise ValueError(f"the data have a column {self.output!r} already: set the estimator's predictionCol")
+        if why_not_metric(estimator, evaluator):
+            if self.output.lower() in map(str.lower, dataset.columns):
+                raise ValueError(f"the data have a column {self.output!r} already: set the estimator's predictionCol")
+            if taken := [name for name in dataset.columns if name.lower() in (_FOLD, _PREDICTED)]:
+                raise ValueError(f"the data have a column {taken[0]!r}, a name that this search needs: rename it")
         self.slots = _slots(dataset.sparkSession)
         self.most_bytes = _result_bytes(dataset.sparkSession) / (self.slots or 16)
 
@@ -1143,9 +1147,9 @@ class OnePassTimeSeriesCrossValidator(TimeSeriesCrossValidator):
     are no whole numbers, dates or timestamps, where units of timestamps are hours or shorter, where there are cutoffs,
     and where the moments of all units would take more than MOMENT_BYTES. The metric mae, and others where a fit is so
     close that its errors drown in rounding, take another pass, which predicts for all candidates at once. So do
-    evaluators other than `RegressionEvaluator`, and those with another labelCol or predictionCol than the estimator's:
-    the predictions for all validation rows are cached, and the evaluator is called for each fold and candidate, in
-    `parallelism` threads.
+    evaluators other than Spark's own `RegressionEvaluator`, subclasses of it too, and those with another labelCol or
+    predictionCol than the estimator's: the predictions for all validation rows are cached, and the evaluator is called
+    for each fold and candidate, in `parallelism` threads.
 
     Candidates whose matrix has a condition number above MAX_CONDITION in a fold are left to `TimeSeriesCrossValidator`,
     with a warning; so is everything where the estimator or the grid need more than moments, with more than MAX_FEATURES

@@ -195,11 +195,25 @@ def test_jobs_do_not_grow_with_the_series(data, spark, jobs_so_far):
     assert jobs(few) == jobs(many)
 
 
+class Weighty(RegressionEvaluator):
+    """May have a metric of its own."""
+
+
+class Own(LinearRegression):
+    """May fit in a way of its own."""
+
+
 def test_what_makes_no_sense_is_refused_before_a_job(data):
     with pytest.raises(ValueError, match="by is empty"):
         fit_each_series(search(), data, [])
     with pytest.raises(ValueError, match="column of its own named 'Rows': rename"):
         fit_each_series(search(), data.withColumn("Rows", F.lit(1)), ["Rows"])
+    with pytest.raises(ValueError, match="moments do not suffice: the estimator is Own and not Spark's own LinearRegr"):
+        fit_each_series(search(model=Own()), data, ["kind.of"])
+    with pytest.raises(ValueError, match="moments do not suffice: the evaluator is Weighty and not Spark's own Regr"):
+        fit_each_series(search().setEvaluator(Weighty()), data, ["kind.of"])
+    with pytest.raises(ValueError, match=r"candidate 0 has the param .*regParam, which belongs to no stage"):
+        fit_each_series(search().setEstimator(LinearRegression()), data, ["kind.of"])
     with pytest.raises(ValueError, match="moments do not suffice: it needs loss='squaredError'"):
         fit_each_series(search(model=LinearRegression(loss="huber")), data, ["kind.of"])
     with pytest.raises(ValueError, match="the models of folds are not kept for series"):

@@ -439,6 +439,29 @@ def test_other_columns_than_the_estimators_are_evaluated(data, asked):
     assert_same(*both(data, estimator, grid(estimator, regParam=[0.1]), evaluator=RegressionEvaluator(**asked)))
 
 
+class Mape(RegressionEvaluator):
+    """Mean absolute percentage error, in the shortest way to a metric of one's own."""
+
+    def _evaluate(self, dataset):
+        return dataset.agg(F.avg(F.abs(1 - F.col("prediction") / F.col("label")))).first()[0]
+
+
+def test_a_subclass_of_sparks_evaluator_is_called(data):
+    estimator = LinearRegression()
+    assert_same(*both(data, estimator, grid(estimator, regParam=[0.0, 5.0]), evaluator=Mape(), numFolds=2))
+
+
+def test_validation_rows_without_weight_in_the_fit_are_evaluated(data):
+    """The weights of a fit say nothing of an evaluator that is called."""
+    held_out = F.col("day") >= F.lit(FIRST + timedelta(days=36))
+    weighted = data.withColumn("z", F.when(held_out, 0.0).otherwise(F.col("v")))
+    estimator = LinearRegression(weightCol="z")
+    assert_same(*both(weighted, estimator, grid(estimator, regParam=[0.1]), evaluator=Pinball()))
+    asked = search(estimator).setEvaluator(RegressionEvaluator(weightCol="z"))
+    with pytest.raises(ValueError, match="only rows of weight 0"):
+        asked.fit(weighted)
+
+
 def test_an_evaluator_that_cannot_be_saved_is_told_before_the_pass(data, jobs):
     class Lost(Evaluator):
         def _evaluate(self, dataset):
@@ -501,10 +524,20 @@ def test_candidates_that_are_left_to_spark_are_evaluated_too(data):
         np.testing.assert_allclose(mine.predict(row), other.predict(row), rtol=EXACT)
 
 
-def test_a_column_of_the_predictions_name_is_refused_before_a_job(data, jobs):
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("Prediction", "have a column 'prediction' already: set the estimator's predictionCol"),
+        ("__One_Pass_Fold", "have a column '__One_Pass_Fold', a name that this search needs: rename it"),
+        ("__one_pass_predicted", "have a column '__one_pass_predicted', a name that this search needs: rename it"),
+    ],
+)
+def test_a_column_of_the_predictions_name_is_refused_before_a_job(data, jobs, name, message):
+    taken = data.withColumn(name, F.lit(0.0))
+
     def refused():
-        with pytest.raises(ValueError, match="have a column 'prediction' already: set the estimator's predictionCol"):
-            search().setEvaluator(Pinball()).fit(data.withColumn("Prediction", F.lit(0.0)))
+        with pytest.raises(ValueError, match=message):
+            search().setEvaluator(Pinball()).fit(taken)
 
     assert jobs(refused)[1] == 0
 
@@ -542,6 +575,22 @@ def test_what_moments_do_not_tell_is_left_to_the_pool_and_it_says_so(data, own, 
     with pytest.warns(UserWarning, match=reason):
         ours = OnePassTimeSeriesCrossValidator(**settings).fit(data)
     assert ours.avgMetrics == pytest.approx(TimeSeriesCrossValidator(**settings).fit(data).avgMetrics, rel=1e-6)
+
+
+class Halves(LinearRegression):
+    """A subclass with a fit of its own."""
+
+    def _fit(self, dataset):
+        return super()._fit(dataset.withColumn("label", F.col("label") / 2))
+
+
+def test_a_subclass_of_sparks_estimator_is_left_to_the_pool_and_it_says_so(data):
+    cv = search(Halves(), estimatorParamMaps=[{}], numFolds=1)
+    with pytest.warns(UserWarning, match=r"is Halves and not Spark's own LinearRegression\. All is left to TimeSeries"):
+        ours = cv.fit(data)
+    theirs = cv._copyValues(TimeSeriesCrossValidator()).fit(data)
+    assert ours.avgMetrics == pytest.approx(theirs.avgMetrics, rel=EXACT)
+    assert ours.bestModel.intercept == pytest.approx(theirs.bestModel.intercept, rel=EXACT)
 
 
 @pytest.mark.parametrize("told", [True, False], ids=["told by metadata", "found by the pass"])
