@@ -66,7 +66,7 @@ for _name in (__name__, _best.__module__):  # workers need not have these files
     cloudpickle.register_pickle_by_value(sys.modules[_name])
 
 
-def fit_each_series(cv: OnePassTimeSeriesCrossValidator, data: DataFrame, by: Sequence[str]) -> DataFrame:
+def fit_each_series(cv: OnePassTimeSeriesCrossValidator, data: DataFrame, by: str | Sequence[str]) -> DataFrame:
     """Choose the best linear regression for each series, and fit it to all rows of the series.
 
     Parameters
@@ -76,7 +76,7 @@ def fit_each_series(cv: OnePassTimeSeriesCrossValidator, data: DataFrame, by: Se
         whole data. Of `refit="last"` a series has the last of the folds that it has rows for. Other settings, such as
         `parallelism`, do not matter; `collectSubModels` is refused.
     data : DataFrame
-    by : sequence of str
+    by : str or sequence of str
         Names of the columns that tell the series apart.
 
     Returns
@@ -99,6 +99,7 @@ def fit_each_series(cv: OnePassTimeSeriesCrossValidator, data: DataFrame, by: Se
     candidates = _checked_candidates(cv.getEstimatorParamMaps(), estimator, evaluator)
     if cv.getCollectSubModels():
         raise ValueError("the models of folds are not kept for series: leave out collectSubModels")
+    by = [by] if isinstance(by, str) else by
     if not by:
         raise ValueError("by is empty: name the columns that tell the series apart")
     if taken := [name for name in by if name.lower() in map(str.lower, TYPES)]:

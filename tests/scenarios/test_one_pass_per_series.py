@@ -75,6 +75,12 @@ def test_each_series_has_what_a_search_of_its_own_finds(data, metric):
         assert row["intercept"] == pytest.approx(expected.bestModel.intercept, rel=1e-6, abs=1e-9)
 
 
+def test_a_single_column_may_be_given_by_its_name(data):
+    found, expected = (fit_each_series(search(numFolds=1), data, by) for by in ("kind.of", ["kind.of"]))
+    assert found.columns == expected.columns
+    assert set(by_name(found)) == {"a", "b", "late", "short"}
+
+
 def test_a_series_that_begins_late_has_the_folds_that_it_has_rows_for(data, frame):
     found = by_name(fit_each_series(search(), data, ["kind.of"]))
     late = frame[frame["kind.of"] == "late"]
