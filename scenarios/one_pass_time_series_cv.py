@@ -62,6 +62,7 @@ from time_series_cv import (
     TimeSeriesCrossValidator,
     TimeSeriesCrossValidatorModel,
     Window,
+    _cached,
     _instant,
     _literal,
     _Search,
@@ -1214,7 +1215,7 @@ class OnePassTimeSeriesCrossValidator(TimeSeriesCrossValidator):
         }
         models = self._sub_models(outcome, search)
         if unsafe:
-            self._fit_some_in_pool(dataset, unsafe, results, models)
+            self._fit_some_in_pool(dataset, unsafe, results, models, cancel)
         return self._conclude(scan, found, search, results, models)
 
     def _evaluate(
@@ -1255,16 +1256,20 @@ class OnePassTimeSeriesCrossValidator(TimeSeriesCrossValidator):
         some: list[int],
         results: dict[tuple[int, int], FoldResult],
         models: dict[tuple[int, int], Model | None],
+        cancel: Callable[[], object],
     ) -> None:
         """Let Spark fit some of the candidates, and put its results in the place of what was found for them."""
-        maps = [self._candidates()[candidate] for candidate in some]
-        pool = self._copyValues(TimeSeriesCrossValidator())._set(estimatorParamMaps=maps, refit="none")
-        found = pool.fit(dataset)
-        for result in found.foldResults:
-            results[result.fold, some[result.candidate]] = result._replace(candidate=some[result.candidate])
-        for fold, row in enumerate(found.subModels or []):
-            for candidate, model in zip(some, row, strict=True):
-                models[fold, candidate] = model
+        with _cached(dataset, self.getOrDefault("cacheData")) as spread:
+            windows, filters = self._windows(dataset)
+            spread()
+            search = _Search(self, self._candidates(), dataset, windows, filters)
+            search.left, search.progress = some, None  # which is told of all results in the end
+            search.results = {place: result for place, result in results.items() if place[1] not in some}
+            search.run(cancel)
+        search.report_failures()
+        results.update(search.results)
+        if self.getOrDefault("collectSubModels"):
+            models.update(search.models)
 
     def _pass(self, scan: Scan, search: Search) -> _Pass:
         """Sum up the moments by units of time where that works, else by stretches between ends of windows."""
@@ -1346,8 +1351,9 @@ class OnePassTimeSeriesCrossValidator(TimeSeriesCrossValidator):
         metrics = np.reshape([result.metric for result in ordered], shape)
         rows = [result.validationRows for result in ordered[:: shape[1]]]
         weights = rows if self.getOrDefault("foldWeights") == "rows" else None
-        averages = np.average(metrics, axis=0, weights=weights)
-        deviations = np.sqrt(np.average((metrics - averages) ** 2, axis=0, weights=weights))
+        with np.errstate(invalid="ignore"):  # an infinite error score has no deviation
+            averages = np.average(metrics, axis=0, weights=weights)
+            deviations = np.sqrt(np.average((metrics - averages) ** 2, axis=0, weights=weights))
         best = _best(averages.tolist(), self._require("evaluator").isLargerBetter())
         model = TimeSeriesCrossValidatorModel(
             bestModel=self._refit(scan, found, search, best),

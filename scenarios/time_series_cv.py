@@ -706,6 +706,7 @@ class _Search:
         self.progress = validator._progress
         self.estimator, self.evaluator = self.param("estimator"), self.param("evaluator")
         self.candidates = candidates
+        self.left: Sequence[int] = range(len(candidates))  # those that are to be fitted
         self.dataset, self.session, self.windows = dataset, dataset.sparkSession, windows
         self.filters = filters
         self.data: dict[int, tuple[DataFrame, DataFrame]] = {}
@@ -718,12 +719,12 @@ class _Search:
 
     def run(self, cancel: Callable[[], object]) -> None:
         """Fit and evaluate every candidate on every fold, in the order that `foldParallelism` says."""
-        candidates, folds = range(len(self.candidates)), range(len(self.windows))
-        batches = [[(fold, candidate) for candidate in candidates] for fold in folds]
+        folds = range(len(self.windows))
+        batches = [[(fold, candidate) for candidate in self.left] for fold in folds]
         if self.param("foldParallelism") == "pool":
             # The longest first: a long fit that starts last would run alone at the end.
             longest = sorted(folds, key=lambda fold: self.windows[fold].trainFrom - self.windows[fold].trainTo)
-            batches = [[(fold, candidate) for fold in longest for candidate in candidates]]
+            batches = [[(fold, candidate) for fold in longest for candidate in self.left]]
         with ThreadPoolExecutor(1, "TimeSeriesCrossValidator") as beside:
             # No fit needs the numbers of rows, so none waits for the job that counts them.
             self.counted = beside.submit(_inheriting(self.session, self.count))

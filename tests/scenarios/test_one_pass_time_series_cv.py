@@ -560,6 +560,43 @@ def test_candidates_that_are_too_ill_conditioned_are_left_to_spark_and_it_says_s
     assert ours.bestModel.numFeatures == 6
 
 
+@pytest.mark.parametrize(("score", "rules"), [(float("nan"), {"numFolds": 5}), (99.0, {"numFolds": 1, "horizon": 20})])
+def test_a_candidate_that_spark_refuses_gets_its_score_and_the_others_are_kept(data, score, rules):
+    """A label that is constant in the first train window, with a penalty and without an intercept."""
+    flat = data.withColumn("label", F.when(F.col("day") < F.lit(FIRST + timedelta(days=20)), 5.0).otherwise(data.label))
+    estimator = LinearRegression(regParam=0.1)
+    told = []
+    ours = search(
+        estimator,
+        estimatorParamMaps=grid(estimator, fitIntercept=[True, False]),
+        errorScore=score,
+        collectSubModels=True,
+        progress=lambda result, done, total: told.append((result.candidate, done, total)),
+        **rules,
+    )
+    theirs = ours._copyValues(TimeSeriesCrossValidator())
+    fits = 2 * rules["numFolds"]
+    failed = f"^1 of {fits} fits failed and got the errorScore; the first is candidate 1 on fold 0"
+    with pytest.warns(UserWarning, match=failed), pytest.warns(UserWarning, match=r"^candidates \[1\] are left"):
+        found = ours.fit(flat)
+    assert told == [(k % 2, k + 1, fits) for k in range(fits)]
+    with pytest.warns(UserWarning, match=failed):
+        expected = theirs.fit(flat)
+    assert found.bestIndex == expected.bestIndex == 0
+    np.testing.assert_allclose(found.avgMetrics, expected.avgMetrics, rtol=EXACT)
+    assert np.isnan(found.avgMetrics[1]) == np.isnan(score)
+    assert [result.error is None for result in found.foldResults] == [True, False, *[True] * (fits - 2)]
+    assert [model is None for model in found.subModels[0]] == [False, True]
+
+
+def test_where_spark_refuses_all_candidates_it_is_said(data):
+    flat = data.withColumn("label", F.lit(5.0))
+    estimator = LinearRegression(regParam=0.1, fitIntercept=False)
+    cv = search(estimator, estimatorParamMaps=[{}], numFolds=1, errorScore=99.0)
+    with pytest.warns(UserWarning, match="are left to Time"), pytest.raises(RuntimeError, match="1 of 1 fits failed"):
+        cv.fit(flat)
+
+
 @pytest.mark.parametrize(
     ("own", "tried", "reason"),
     [
