@@ -449,6 +449,7 @@ class TimeSeriesCrossValidator(
         What to do where a candidate fails on a fold. A number becomes its metric there, and a warning is given. Where
         the validation rows of a fold have one class only, a `BinaryClassificationEvaluator` has no metric, though it
         returns one: a warning names these folds, and they count with this number, or not at all where it is "raise".
+        What a subclass returns from an `_evaluate` of its own counts as it is.
     refit : {"all", "last", "none"}, default="all"
         What the best candidate is fitted on at the end: all rows, the last train window, or nothing.
     collectSubModels : bool, default=False
@@ -691,6 +692,31 @@ def _counted_folds(
     return folds_with_rows(windows, list(zip(rows[::2], rows[1::2], strict=True)))
 
 
+def has_area(evaluator: Evaluator) -> bool:
+    """Whether the metric is the area that Spark itself works out. Subclasses may have a metric of their own."""
+    own = BinaryClassificationEvaluator
+    return isinstance(evaluator, own) and type(evaluator)._evaluate is own._evaluate
+
+
+def only_label(evaluator: Any, metric: float, predictions: DataFrame) -> str | None:
+    """Return the label of rows of one class, for which there is no area; None where the metric is one.
+
+    Spark gives 0 or 1 then, not NaN.
+    """
+    # An area is a sum of parts, which rounding keeps from being 1.
+    if not has_area(evaluator) or RELATIVE_TOLERANCE < metric < NEARLY_ONE:
+        return None
+    label = F.col(evaluator.getLabelCol())
+    low, high = predictions.agg(F.min(label), F.max(label)).collect()[0]
+    return str(low) if low == high else None
+
+
+def named_candidate(number: int, params: dict[Param, Any]) -> str:
+    """Return the number of a candidate and its values."""
+    values = ", ".join(f"{param.name}={value}" for param, value in params.items())
+    return f"candidate {number} ({values or 'the estimator as it is'})"
+
+
 class _Search:
     """One call of `fit`: every candidate on every fold, the result of each, and the models that are kept."""
 
@@ -770,23 +796,18 @@ class _Search:
         return model.transform(self.data_of(fold)[1], self.candidates[candidate])
 
     def evaluate(self, predictions: DataFrame, fold: int) -> tuple[float, str | None]:
-        """Return the metric, and why there is none where the rows have one class: Spark gives 0 or 1 then, not NaN."""
+        """Return the metric, and why there is none where the rows have one class."""
         metric = float(self.evaluator.copy().evaluate(predictions))
-        # An area is a sum of parts, which rounding keeps from being 1.
-        if not isinstance(self.evaluator, BinaryClassificationEvaluator) or RELATIVE_TOLERANCE < metric < NEARLY_ONE:
+        label = only_label(self.evaluator, metric, predictions)
+        if label is None:
             return metric, None
-        label = F.col(self.evaluator.getLabelCol())
-        low, high = predictions.agg(F.min(label), F.max(label)).collect()[0]
-        if low != high:
-            return metric, None
-        self.one_class[fold] = str(low)
+        self.one_class[fold] = label
         score = math.nan if self.param("errorScore") == "raise" else self.param("errorScore")
-        return score, f"the label is {low} in all validation rows: {self.evaluator.getMetricName()} is not defined"
+        return score, f"the label is {label} in all validation rows: {self.evaluator.getMetricName()} is not defined"
 
     def named(self, candidate: int) -> str:
         """Return the number of a candidate and its values."""
-        values = ", ".join(f"{param.name}={value}" for param, value in self.candidates[candidate].items())
-        return f"candidate {candidate} ({values or 'the estimator as it is'})"
+        return named_candidate(candidate, self.candidates[candidate])
 
     def refuse_empty_windows(self) -> None:
         """Raise ValueError where a window has no rows: that is why a fit failed, whatever it says itself."""

@@ -576,18 +576,37 @@ def test_folds_of_one_class_have_no_metric(spark, metric, positive, label):
         cv.setParams(errorScore=math.nan).fit(frame)
 
 
-class Nearly(BinaryClassificationEvaluator):
-    """An area that rounding keeps from being 1, as Spark's sum over many scores does."""
+def test_an_area_of_nearly_one_may_be_that_of_one_class(spark, monkeypatch):
+    exact = BinaryClassificationEvaluator._evaluate
+
+    def nearly(evaluator, dataset):
+        """An area that rounding keeps from being 1, as Spark's sum over many scores does."""
+        return min(exact(evaluator, dataset), 1 - 2**-53)
+
+    monkeypatch.setattr(BinaryClassificationEvaluator, "_evaluate", nearly)
+    cv = TimeSeriesCrossValidator(estimator=LogisticRegression(maxIter=3), timeCol="day", horizon=5, numFolds=4)
+    evaluator = BinaryClassificationEvaluator(metricName="areaUnderPR")
+    with pytest.warns(UserWarning, match="areaUnderPR is not defined .* fold 0 .* fold 1 .* fold 2 "):
+        model = cv.setParams(evaluator=evaluator).fit(rare(spark, *MANY[0]))
+    assert [math.isnan(result.metric) for result in model.foldResults] == [True, True, True, False]
+
+
+class Cost(BinaryClassificationEvaluator):
+    """A metric that rows of one class have, such as a cost or the log loss."""
 
     def _evaluate(self, dataset):
-        return min(super()._evaluate(dataset), 1 - 2**-53)
+        return 3.0
+
+    def isLargerBetter(self):
+        return False
 
 
-def test_an_area_of_nearly_one_may_be_that_of_one_class(spark):
-    cv = TimeSeriesCrossValidator(estimator=LogisticRegression(maxIter=3), timeCol="day", horizon=5, numFolds=4)
-    with pytest.warns(UserWarning, match="areaUnderPR is not defined .* fold 0 .* fold 1 .* fold 2 "):
-        model = cv.setParams(evaluator=Nearly(metricName="areaUnderPR")).fit(rare(spark, *MANY[0]))
-    assert [math.isnan(result.metric) for result in model.foldResults] == [True, True, True, False]
+def test_the_metric_of_a_subclass_is_believed_where_rows_have_one_class(spark):
+    cv = TimeSeriesCrossValidator(estimator=LogisticRegression(maxIter=3), timeCol="day", horizon=5, numFolds=2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model = cv.setParams(evaluator=Cost()).fit(rare(spark, *FEW[0]))
+    assert [result.metric for result in model.foldResults] == [3.0, 3.0]
 
 
 def test_a_fit_that_fails_on_a_fold_of_one_class_is_told(spark):
