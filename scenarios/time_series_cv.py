@@ -1205,43 +1205,50 @@ class _Writer(MLWriter):
         else:
             super()._handleOverwrite(path)
 
+    def save(self, path: str) -> None:
+        """Save to a path; raise ValueError where that cannot be done, before anything is written or overwritten."""
+        if reason := self.why_not():
+            raise ValueError(f"this {type(self.instance).__name__} cannot be saved: {reason}")
+        super().save(path)
+
     def why_not(self) -> str | None:
         """Return why the instance cannot be saved, or None."""
         try:
-            for name in filter(self.has, _STAGES):
-                stages: list[Any] = MetaAlgorithmReadWrite.getAllNestedStages(self.instance._require(name))
+            for name, child in self._contents()[0].items():
+                stages: list[Any] = MetaAlgorithmReadWrite.getAllNestedStages(child)
                 for stage in stages:
                     if not isinstance(stage, MLWritable):
                         return (
                             f"{type(stage).__name__} in {name} has no write(): add DefaultParamsWritable to its classes"
                         )
-                    if isinstance(stage, TimeSeriesCrossValidator) and (reason := _Writer(stage).why_not()):
+                    searches = (TimeSeriesCrossValidator, TimeSeriesCrossValidatorModel)
+                    if isinstance(stage, searches) and (reason := _Writer(stage).why_not()):
                         return f"{type(stage).__name__} in {name}: {reason}"
-            self._param_maps({})
         except (ValueError, RuntimeError) as error:  # such as PySpark's of validators inside others
             return str(error)
+        except (LookupError, AttributeError, TypeError) as error:  # such as that of a OneVsRest without a classifier
+            return f"what it consists of cannot be told: {type(error).__name__}: {error}"
         return None
 
-    def has(self, name: str) -> bool:
-        """Whether the instance has a value of its own for a param."""
-        return self.instance.isSet(name)
-
     def saveImpl(self, path: str) -> None:
-        instance, children = self.instance, {}
-        for name in _STAGES:
-            if self.instance.isSet(name):
-                children[name] = instance.getOrDefault(name)
+        children, extra = self._contents()
+        params = {
+            param.name: value
+            for param, value in self.instance._paramMap.items()
+            if param.name not in (*_STAGES, "estimatorParamMaps")
+        }
+        DefaultParamsWriter.saveMetadata(self.instance, path, self.sparkSession, extra, params)
+        for name, child in children.items():
+            child.write().session(self.sparkSession).save(f"{path}/{name}")
+
+    def _contents(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Return the stages and models to write, by their path, and what the metadata say of them."""
+        instance = self.instance
+        children = {name: instance.getOrDefault(name) for name in _STAGES if instance.isSet(name)}
         extra: dict[str, Any] = {"stages": list(children), "candidates": self._param_maps(children)}
         if isinstance(instance, TimeSeriesCrossValidatorModel):
             extra |= self._findings(instance, children)
-        params = {
-            param.name: value
-            for param, value in instance._paramMap.items()
-            if param.name not in (*_STAGES, "estimatorParamMaps")
-        }
-        DefaultParamsWriter.saveMetadata(instance, path, self.sparkSession, extra, params)
-        for name, child in children.items():
-            child.write().session(self.sparkSession).save(f"{path}/{name}")
+        return children, extra
 
     def _param_maps(self, children: dict[str, MLWritable]) -> list | None:
         """Return the candidates as JSON. Values that are stages themselves become children."""
@@ -1256,7 +1263,7 @@ class _Writer(MLWriter):
                 if param.parent not in owners:
                     raise ValueError(f"cannot save candidate {number}: no stage of the estimator has the param {param}")
                 if isinstance(value, MLWritable):
-                    entry["child"] = f"candidates/{number}/{param.name}"
+                    entry["child"] = f"candidates/{number}/{len(saved[-1])}"  # stages may have params of one name
                     children[entry["child"]] = value
                 else:
                     try:

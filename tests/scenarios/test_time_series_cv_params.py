@@ -22,7 +22,7 @@ from pyspark.ml.param import Param, Params
 from pyspark.ml.regression import LinearRegression, LinearRegressionModel
 from pyspark.ml.tuning import CrossValidator, CrossValidatorModel, ParamGridBuilder
 from time_series_cv import TimeSeriesCrossValidator, TimeSeriesCrossValidatorModel
-from time_series_toys import Calls, Error, Mean, MeanModel, ValueOf
+from time_series_toys import Calls, CallsModel, Error, Mean, MeanModel, ValueOf
 
 pytestmark = pytest.mark.spark
 
@@ -470,6 +470,37 @@ def test_what_cannot_be_saved_is_named(spark, tmp_path):
             TimeSeriesCrossValidator(estimatorParamMaps=[params], **settings).save(f"{tmp_path}/{number}")
 
 
+class Forgets(Mean):
+    """Can be saved, but not its model."""
+
+    def _fit(self, dataset):
+        return CallsModel(1.0)
+
+
+class ConstantError(Error):
+    def _evaluate(self, dataset):
+        return 1.0
+
+
+def test_what_cannot_be_saved_leaves_an_older_folder_as_it_was(data, tmp_path):
+    path, settings = f"{tmp_path}/cv", {"timeCol": "time", "numFolds": 2}
+    TimeSeriesCrossValidator(estimator=Mean(), evaluator=Error(), **settings).save(path)
+    model = TimeSeriesCrossValidator(
+        estimator=Forgets(), evaluator=ConstantError(), collectSubModels=True, refit="last", **settings
+    ).fit(data)
+    last = model.copy()
+    last.bestModel = None
+    for saved, reason in (
+        (TimeSeriesCrossValidator(estimator=Mean(), evaluator=ValueOf()), "Validator cannot be saved: ValueOf in eval"),
+        (model, "this TimeSeriesCrossValidatorModel cannot be saved: CallsModel in bestModel has no write"),
+        (last, "CallsModel in subModels/0/0 has no write"),
+    ):
+        with pytest.raises(ValueError, match=reason):
+            saved.write().overwrite().save(path)
+        assert isinstance(TimeSeriesCrossValidator.load(path).getEvaluator(), Error)
+    last.write().overwrite().option("persistSubModels", "false").save(path)
+
+
 def test_vectors_matrices_and_numbers_of_numpy_are_saved(spark, tmp_path):
     estimator = LogisticRegression()
     grid = [
@@ -620,6 +651,46 @@ def test_one_vs_rest_and_estimators_as_values(spark, tmp_path):
     assert model.avgMetrics[1] == 1.0
     model.save(f"{tmp_path}/model")
     assert TimeSeriesCrossValidatorModel.load(f"{tmp_path}/model").avgMetrics == model.avgMetrics
+
+
+def test_a_classifier_that_only_the_grid_tells_is_fitted(spark):
+    """The search cannot be saved, and what it consists of cannot be told before: that is no reason to end it."""
+    rows = [(k, float(k % 3), Vectors.dense(float(k % 3), 1.0)) for k in range(24)]
+    data = spark.createDataFrame(rows, ["time", "label", "features"]).coalesce(1)
+    one = OneVsRest()
+    cv = TimeSeriesCrossValidator(
+        estimator=one,
+        estimatorParamMaps=[{one.classifier: LogisticRegression(maxIter=most)} for most in (1, 20)],
+        evaluator=MulticlassClassificationEvaluator(metricName="accuracy"),
+        timeCol="time",
+        numFolds=1,
+        horizon=6,
+    )
+    with pytest.warns(UserWarning, match="can be saved: what it consists of cannot be told: KeyError: .*classifier"):
+        model = cv.fit(data)
+    assert model.avgMetrics[1] == 1.0
+
+
+def test_params_of_one_name_of_different_stages_are_saved_apart(spark, tmp_path):
+    stages = [
+        OneVsRest(classifier=LogisticRegression(), predictionCol=f"p{k}", rawPredictionCol=f"r{k}") for k in (1, 2)
+    ]
+    values = [LogisticRegression(maxIter=1), LogisticRegression(maxIter=9)]
+    maps = [{stage.classifier: value for stage, value in zip(stages, values, strict=True)}]
+    TimeSeriesCrossValidator(estimator=Pipeline(stages=stages), estimatorParamMaps=maps).save(f"{tmp_path}/cv")
+
+    def loaded():
+        cv = TimeSeriesCrossValidator.load(f"{tmp_path}/cv")
+        params = cv.getEstimatorParamMaps()[0]
+        return [params[stage.classifier].getMaxIter() for stage in cv.getEstimator().getStages()]
+
+    assert loaded() == [1, 9]
+    # An older folder has the params by their names.
+    (text,) = (tmp_path / "cv" / "metadata").glob("part-*")
+    text.write_text(text.read_text().replace('"candidates/0/0"', '"candidates/0/classifier"'))
+    (text.parent / f".{text.name}.crc").unlink()
+    (tmp_path / "cv" / "candidates" / "0" / "0").rename(tmp_path / "cv" / "candidates" / "0" / "classifier")
+    assert loaded() == [1, 9]
 
 
 def test_as_the_estimator_of_another_search(data, tmp_path):
