@@ -27,8 +27,9 @@ from __future__ import annotations
 import functools
 import itertools
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -49,12 +50,16 @@ from one_pass_time_series_cv import (
     make_search,
     merge,
     metrics_of,
+    named_candidate,
+    only_label,
     together,
     why_not,
 )
-from pyspark import inheritable_thread_target
+from pyspark import StorageLevel, inheritable_thread_target
 from pyspark.ml import Model
-from pyspark.ml.tuning import CrossValidator, CrossValidatorModel
+from pyspark.ml.param import Params
+from pyspark.ml.tuning import CrossValidator, CrossValidatorModel, CrossValidatorReader
+from pyspark.ml.util import MLWriter
 from pyspark.sql import Column, DataFrame, functions
 from pyspark.sql.utils import is_remote
 
@@ -69,16 +74,24 @@ class OnePassCrossValidator(CrossValidator):
 
     Notes
     -----
-    The pass is one Spark job of few tasks, which reads the data once. So a row is in one fold, where CrossValidator
-    draws its folds anew for each scan and may see a row on both sides if the rows come in another order. The metric
-    mae, and others where a fit is so close that its errors drown in rounding, take another pass, which predicts for
-    all candidates at once. So do evaluators other than `RegressionEvaluator`, and those with another labelCol or
+    The pass is one Spark job of few tasks, which reads the data once. The metric mae, and others where a fit is so
+    close that its errors drown in rounding, take another pass, which predicts for all candidates at once. So do
+    evaluators other than Spark's own `RegressionEvaluator`, subclasses of it too, and those with another labelCol or
     predictionCol than the estimator's: the predictions are cached, and the evaluator is called for each fold and
-    candidate, in `parallelism` threads.
+    candidate, in `parallelism` threads. Folds of one class, for which a `BinaryClassificationEvaluator` has no metric,
+    are left out of the averages, with a warning.
+
+    CrossValidator draws its folds anew for each scan, and may see a row on both sides if the rows come in another
+    order. One pass draws them once. Where another pass is certain beforehand, the rows are cached with their folds for
+    both, unless the data are cached. Where only rounding asks for another pass, which nobody knows beforehand, the
+    folds are drawn again: cache data whose rows may come in another order, or give `foldCol`.
 
     CrossValidator does the work where the moments of the rows do not suffice or would take too much memory, where a
     condition number above MAX_CONDITION would cost digits, and over Spark Connect; `parallelism` matters then too. The
     best model has no training summary. A candidate whose average is NaN never wins.
+
+    It is saved as a plain CrossValidator. `OnePassCrossValidator.load` gives this class back. Inside of a saved
+    Pipeline it comes back as the plain one, which finds the same with more jobs.
 
     Raises
     ------
@@ -86,6 +99,16 @@ class OnePassCrossValidator(CrossValidator):
         Rows that Spark's `LinearRegression` would not take, a fold without rows, fewer than two folds, no candidates,
         values that are none of their params, or params of none of the stages.
     """
+
+    def write(self) -> MLWriter:
+        """Return a writer of what a plain CrossValidator would be."""
+        # PySpark's reader takes a class from elsewhere for one that Java wrote.
+        return self._copyValues(CrossValidator()._resetUid(self.uid)).write()
+
+    @classmethod
+    def read(cls) -> _Reader:
+        """Return a reader that makes an instance of this class."""
+        return _Reader(cls)
 
     def _fit(self, dataset: DataFrame) -> CrossValidatorModel:
         candidates = _checked_candidates(self.getEstimatorParamMaps(), self.getEstimator(), self.getEvaluator())
@@ -100,13 +123,23 @@ class OnePassCrossValidator(CrossValidator):
         except UnsuitableError as error:
             why = str(error)
         warnings.warn(f"moments do not suffice: {why}. All is left to CrossValidator", stacklevel=3)
-        return super()._fit(dataset)
+        # With the candidates as they were checked: PySpark does not take numpy's numbers.
+        return CrossValidator._fit(Params.copy(self)._set(estimatorParamMaps=candidates), dataset)
 
     def _fit_in_one_pass(self, dataset: DataFrame, candidates: list[dict]) -> CrossValidatorModel:
         estimator: Any = self.getEstimator()
         evaluator: Any = self.getEvaluator()
         rows, fold = self._with_folds(dataset)
         search, scan = make_search(estimator, candidates, evaluator), Scan(rows, estimator, evaluator)
+        twice, level = search.metric in (None, "mae"), dataset.storageLevel
+        drawn_anew = twice and not (self.getFoldCol() or level.useMemory or level.useDisk)
+        with _cached(rows) if drawn_anew else nullcontext():
+            return self._search(dataset, candidates, scan, fold, search)
+
+    def _search(
+        self, dataset: DataFrame, candidates: list[dict], scan: Scan, fold: Column, search: Search
+    ) -> CrossValidatorModel:
+        """Fit and evaluate all from one pass or two, and choose the best candidate."""
         blocks, found = scan.moments(fold, FOLD_NUMBERS, search)
         folds = self.getNumFolds()
         if min(found.ends) < 0 or max(found.ends) >= folds:
@@ -128,18 +161,29 @@ class OnePassCrossValidator(CrossValidator):
         metrics = outcome.metrics
         ends = np.stack([blocks.keys, blocks.keys + 1], axis=1)
         if search.metric is None:
-            metrics = self._evaluate(scan.predictions(fold, FOLD_NUMBERS, ends, search, outcome), metrics.shape)
+            metrics = self._evaluate(scan.predictions(fold, FOLD_NUMBERS, ends, search, outcome), candidates)
         elif not outcome.sure.all():
             errors = scan.errors(fold, FOLD_NUMBERS, ends, search, outcome)
             metrics = metrics_of(errors, outcome.weights, outcome.totals, search.metric)
         return self._conclude(dataset, candidates, blocks, search, outcome, metrics)
 
-    def _evaluate(self, predictions: Predictions, shape: tuple[int, ...]) -> np.ndarray:
-        """Let the evaluator tell the metrics, of shape (folds, candidates), in `parallelism` threads."""
-        evaluator, drawn = self.getEvaluator(), f"{self.uid}_rand"
+    def _evaluate(self, predictions: Predictions, candidates: list[dict]) -> np.ndarray:
+        """Let the evaluator tell the metrics of all folds that have one, in `parallelism` threads."""
+        evaluator: Any = self.getEvaluator()
+        drawn, shape = f"{self.uid}_rand", (self.getNumFolds(), len(candidates))
+        one_class: dict[int, str] = {}  # folds to their label, where it is the only one
 
         def evaluate(fold: int, candidate: int) -> float:
-            return evaluator.copy().evaluate(predictions.of(fold, candidate).drop(drawn))
+            rows = predictions.of(fold, candidate).drop(drawn)
+            try:
+                metric = float(evaluator.copy().evaluate(rows))
+                label = only_label(evaluator, metric, rows)
+            except Exception as failure:
+                failure.add_note(f"in fold {fold}, {named_candidate(candidate, candidates[candidate])}")
+                raise
+            if label is not None:
+                one_class[fold] = label
+            return metric
 
         session = predictions.frame.sparkSession
         with predictions.cached(), ThreadPoolExecutor(self.getParallelism()) as pool:
@@ -148,9 +192,16 @@ class OnePassCrossValidator(CrossValidator):
                 for place in np.ndindex(shape)
             ]
             try:
-                return np.reshape([call.result() for call in calls], shape)
+                metrics = np.reshape([call.result() for call in calls], shape)
             finally:
                 pool.shutdown(wait=True, cancel_futures=True)
+        if one_class:
+            folds = ", ".join(f"fold {fold} (label {one_class[fold]})" for fold in sorted(one_class))
+            message = f"{evaluator.getMetricName()} is not defined where all rows of a fold have one class: {folds}"
+            if len(one_class) == len(metrics):
+                raise ValueError(f"{message}. There is no other fold: take fewer folds, or rows of both classes")
+            warnings.warn(f"{message}. The averages leave them out", stacklevel=6)
+        return np.delete(metrics, sorted(one_class), axis=0)
 
     def _kFold(self, dataset: DataFrame) -> list[tuple[DataFrame, DataFrame]]:
         """As CrossValidator, which leaves its random numbers in the data: RFormula("label ~ .") would fit to them."""
@@ -198,6 +249,24 @@ class OnePassCrossValidator(CrossValidator):
             chosen = estimators[best].fit(dataset)
         found = CrossValidatorModel(chosen, averages.tolist(), models, deviations.tolist())
         return self._copyValues(found)
+
+
+class _Reader(CrossValidatorReader):
+    """Reads a CrossValidator into an instance of the class whose `read` was called."""
+
+    def load(self, path: str) -> CrossValidator:
+        plain = CrossValidator.read().session(self.sparkSession).load(path)
+        return plain._copyValues(self.cls()._resetUid(plain.uid))
+
+
+@contextmanager
+def _cached(rows: DataFrame) -> Iterator[None]:
+    """Keep the rows of the first pass for the second, during the `with` block."""
+    rows.persist(StorageLevel.MEMORY_AND_DISK)
+    try:
+        yield
+    finally:
+        rows.unpersist()
 
 
 def _each(groups: Moments) -> list[Moments]:

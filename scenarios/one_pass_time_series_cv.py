@@ -79,8 +79,10 @@ from time_series_cv import (
     unit_for,
     window_filters,
 )
-from time_series_cv import _best as _best  # siblings of this file take both from here
+from time_series_cv import _best as _best  # siblings of this file take these from here
 from time_series_cv import _checked_candidates as _checked_candidates
+from time_series_cv import named_candidate as named_candidate
+from time_series_cv import only_label as only_label
 
 MAX_CONDITION = 1e8  # of a penalised moment matrix. Rounding, 1e-16, then moves its coefficients by 1e-8 at most.
 MIN_SHARE = 1e-6  # least share of an error in the sizes of what it is added up from. Below, too few digits are left.

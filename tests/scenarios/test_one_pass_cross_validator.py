@@ -2,6 +2,7 @@
 """K-fold cross-validation in one pass: what Spark's own CrossValidator finds, in one scan of the data."""
 
 import warnings
+from decimal import Decimal
 
 import numpy as np
 import one_pass_cross_validator as recipe
@@ -13,11 +14,13 @@ from hypothesis import strategies as st
 from one_pass_cross_validator import OnePassCrossValidator, without_each
 from one_pass_time_series_cv import moments_by_key
 from pyspark.ml import Pipeline
-from pyspark.ml.evaluation import Evaluator, RegressionEvaluator
+from pyspark.ml.evaluation import BinaryClassificationEvaluator, Evaluator, RegressionEvaluator
 from pyspark.ml.feature import RFormula, VectorAssembler
+from pyspark.ml.functions import array_to_vector
 from pyspark.ml.regression import LinearRegression, LinearRegressionModel
 from pyspark.ml.tuning import CrossValidator, CrossValidatorModel
 from pyspark.sql import functions as F  # noqa: N812
+from time_series_toys import Error
 
 EXACT = 1e-8  # relative
 
@@ -131,7 +134,14 @@ def test_any_evaluator_is_called_with_the_predictions_that_the_models_would_make
 
 
 @pytest.mark.spark
-def test_any_evaluator_takes_one_more_pass(spark, data):
+@pytest.mark.parametrize("evaluator", [Bias, lambda: RegressionEvaluator(metricName="mae")], ids=["called", "mae"])
+@pytest.mark.parametrize(
+    ("folds", "cached", "passes"),
+    [({"numFolds": 3, "seed": 1}, False, 1), ({"numFolds": 3, "seed": 1}, True, 1), ({"foldCol": "part"}, False, 2)],
+    ids=["drawn", "cached", "given"],
+)
+def test_another_pass_reads_what_the_first_one_read(spark, data, evaluator, folds, cached, passes):
+    """Folds that are drawn are kept for it, unless the data are cached; those that are given need not be."""
     read = spark.sparkContext.accumulator(0)
 
     def counted(rows):
@@ -139,9 +149,116 @@ def test_any_evaluator_takes_one_more_pass(spark, data):
             read.add(batch.num_rows)
             yield batch
 
-    watched = data.select("label", "features").mapInArrow(counted, data.select("label", "features").schema)
-    OnePassCrossValidator(**settings(evaluator=Bias(), numFolds=3, seed=1), parallelism=3).fit(watched)
-    assert read.value == 2 * data.count()
+    plain = data.select("label", "features", "part")
+    watched = plain.mapInArrow(counted, plain.schema)
+    if cached:
+        watched.cache().count()
+    before = set(spark.sparkContext._jsc.getPersistentRDDs())
+    OnePassCrossValidator(**settings(evaluator=evaluator(), **{"numFolds": 4, **folds}), parallelism=3).fit(watched)
+    assert read.value == passes * data.count()
+    assert set(spark.sparkContext._jsc.getPersistentRDDs()) - before == set()
+    watched.unpersist(blocking=True)
+
+
+class Collects(Bias):
+    """Keeps the numbers of all rows and what was predicted for them."""
+
+    def _evaluate(self, dataset):
+        self.seen.append(dataset.select("number", "prediction").toPandas())
+        return 0.0
+
+
+@pytest.mark.spark
+def test_rows_that_come_in_another_order_stay_in_their_folds(spark):
+    """Else most rows would be predicted by models that were fitted to them, and the metrics would be too good."""
+    generator = np.random.default_rng(0)
+    x, y = generator.normal(size=(90, 3)), generator.normal(size=90)
+    columns = {"number": np.arange(90), "label": y, "values": list(x)}
+    rows = spark.createDataFrame(pa.table(columns)).coalesce(1).localCheckpoint()
+
+    def in_another_order(frames):
+        for frame in frames:
+            yield frame.sample(frac=1, random_state=np.random.default_rng())
+
+    mixed = rows.mapInPandas(in_another_order, rows.schema).withColumn("features", array_to_vector("values"))
+    model, evaluator = LinearRegression(), Collects()
+    OnePassCrossValidator(
+        estimator=model, estimatorParamMaps=[{model.regParam: 0.0}], evaluator=evaluator, numFolds=3, seed=1
+    ).fit(mixed)
+    assert sorted(number for frame in evaluator.seen for number in frame["number"]) == list(range(90))
+    design = np.column_stack([np.ones(90), x])
+    for frame in evaluator.seen:
+        others = np.setdiff1d(np.arange(90), frame["number"])
+        coefficients = np.linalg.lstsq(design[others], y[others])[0]
+        np.testing.assert_allclose(frame["prediction"], design[frame["number"]] @ coefficients, rtol=1e-6, atol=1e-9)
+
+
+class Says(Bias):
+    """Returns what it was given, or raises an error of that kind."""
+
+    def __init__(self, value):
+        super().__init__()
+        self.value = value
+
+    def _evaluate(self, dataset):
+        if isinstance(self.value, type):
+            raise self.value("no such quantile")
+        return self.value
+
+
+@pytest.mark.spark
+def test_an_evaluator_may_return_any_number_and_where_it_fails_is_said(spark, data):
+    def fit(value):
+        return OnePassCrossValidator(**settings(evaluator=Says(value), numFolds=2, seed=1)).fit(data)
+
+    before = set(spark.sparkContext._jsc.getPersistentRDDs())
+    assert fit(Decimal("1.5")).avgMetrics == [1.5] * 4
+    for value, kind in ((None, TypeError), (ArithmeticError, ArithmeticError)):
+        with pytest.raises(kind) as raised:
+            fit(value)
+        assert raised.value.__notes__ == ["in fold 0, candidate 0 (regParam=0.0)"]
+    assert set(spark.sparkContext._jsc.getPersistentRDDs()) - before == set()
+
+
+class Mape(RegressionEvaluator):
+    """Mean absolute percentage error, in the shortest way to a metric of one's own."""
+
+    def _evaluate(self, dataset):
+        return dataset.agg(F.avg(F.abs(1 - F.col("prediction") / F.col("label")))).first()[0]
+
+
+class Halves(LinearRegression):
+    """A subclass with a fit of its own."""
+
+    def _fit(self, dataset):
+        return super()._fit(dataset.withColumn("label", F.col("label") / 2))
+
+
+@pytest.mark.spark
+def test_subclasses_are_taken_for_what_they_are(data):
+    expected, found = both(data, **settings(evaluator=Mape(), numFolds=4, foldCol="part"))
+    np.testing.assert_allclose(found.avgMetrics, expected.avgMetrics, rtol=1e-6)
+    halves = settings(estimator=Halves(), numFolds=2, seed=1) | {"estimatorParamMaps": [{}]}
+    with pytest.warns(UserWarning, match=r"is Halves and not Spark's own LinearRegression\. All is left to CrossVal"):
+        found = OnePassCrossValidator(**halves).fit(data)
+    assert found.avgMetrics == pytest.approx(CrossValidator(**halves).fit(data).avgMetrics)
+
+
+@pytest.mark.spark
+def test_folds_of_one_class_are_told_and_left_out(data):
+    two = data.withColumn("label", ((F.col("x0") > 0) & (F.col("part") != 0)).cast("double"))
+    rule = {"numFolds": 4, "foldCol": "part"}
+    values = settings(evaluator=BinaryClassificationEvaluator(rawPredictionCol="prediction"), **rule)
+    told = r"^areaUnderROC is not defined where all rows of a fold have one class: fold 0 \(label 0\.0\)\. The averages"
+    with pytest.warns(UserWarning, match=told) as warned:
+        found = OnePassCrossValidator(**values).fit(two)
+    assert [warning.filename for warning in warned] == [__file__]
+    counted = np.array(CrossValidator(**values).fit(two).avgMetrics)  # 0 or 1 for that fold
+    left_out = 4 * counted - 3 * np.array(found.avgMetrics)
+    exact = left_out[[0, 1, 3]]  # without a tolerance of Spark's own
+    assert np.allclose(exact, 0.0, atol=1e-6) or np.allclose(exact, 1.0)
+    with pytest.raises(ValueError, match=r"fold 0 \(label 0.0\), fold 1 .* There is no other fold: take fewer folds"):
+        OnePassCrossValidator(**values).fit(two.withColumn("label", F.lit(0.0)))
 
 
 @pytest.mark.spark
@@ -161,6 +278,32 @@ def test_models_are_collected_saved_and_predict(data, tmp_path):
     assert OnePassCrossValidator.load(str(tmp_path / "search")).getNumFolds() == 3
 
 
+class Mine(OnePassCrossValidator):
+    """A subclass, as people write them."""
+
+
+@pytest.mark.spark
+@pytest.mark.parametrize("evaluator", [RegressionEvaluator, Error])
+def test_a_saved_search_comes_back_as_what_it_was(data, tmp_path, evaluator):
+    """To PySpark it is a plain CrossValidator, also inside of a pipeline."""
+    search = OnePassCrossValidator(**settings(evaluator=evaluator(), numFolds=2, seed=7), parallelism=3)
+    path = str(tmp_path / "search")
+    search.save(path)
+    search.write().overwrite().save(path)
+    for kind in (OnePassCrossValidator, Mine, CrossValidator):
+        back = kind.load(path)
+        assert type(back) is kind
+        assert (back.uid, back.getEstimator().uid) == (search.uid, search.getEstimator().uid)
+        assert type(back.getEvaluator()) is evaluator
+        assert back.getEstimatorParamMaps() == search.getEstimatorParamMaps()
+        assert (back.getNumFolds(), back.getSeed(), back.getParallelism()) == (2, 7, 3)
+    again = OnePassCrossValidator.load(path).fit(data)
+    assert again.avgMetrics == pytest.approx(search.fit(data).avgMetrics, rel=EXACT)
+    Pipeline(stages=[search]).save(str(tmp_path / "pipeline"))
+    (stage,) = Pipeline.load(str(tmp_path / "pipeline")).getStages()
+    assert (type(stage), stage.getSeed()) == (CrossValidator, 7)
+
+
 @pytest.mark.spark
 def test_what_moments_do_not_tell_is_left_to_crossvalidator_and_said(data):
     model = LinearRegression(loss="huber", maxIter=5)
@@ -168,6 +311,10 @@ def test_what_moments_do_not_tell_is_left_to_crossvalidator_and_said(data):
     with pytest.warns(UserWarning, match=r"moments do not suffice: it needs loss='squaredError'.*left to CrossValid"):
         found = OnePassCrossValidator(**plain, numFolds=2, seed=1).fit(data)
     assert found.avgMetrics == pytest.approx(CrossValidator(**plain, numFolds=2, seed=1).fit(data).avgMetrics)
+    numbers = {**plain, "estimatorParamMaps": [{model.regParam: np.float32(0.1), model.maxIter: np.int32(5)}]}
+    with pytest.warns(UserWarning, match="left to CrossValidator"):
+        again = OnePassCrossValidator(**numbers, numFolds=2, seed=1).fit(data)
+    assert again.avgMetrics == pytest.approx(found.avgMetrics)
     twice = VectorAssembler(inputCols=["x0", "x1", "x0"], outputCol="twice").transform(data)
     ridge = LinearRegression(featuresCol="twice", regParam=0.0)
     collinear = {**plain, "estimator": ridge, "estimatorParamMaps": [{ridge.regParam: 0.0}]}
