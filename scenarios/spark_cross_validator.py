@@ -22,14 +22,14 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from numbers import Integral
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 from pyspark import SparkContext, StorageLevel
 from pyspark.errors import AnalysisException
 from pyspark.ml import Estimator
 from pyspark.ml.evaluation import BinaryClassificationEvaluator, Evaluator
-from pyspark.ml.param import Param
+from pyspark.ml.param import Param, Params
 from pyspark.ml.tuning import CrossValidator, CrossValidatorModel
 from pyspark.sql import Column, DataFrame, functions
 
@@ -84,27 +84,30 @@ def cross_validate(
     Raises
     ------
     ValueError
-        There are no candidates or fewer than two folds, keys are null, or a fold has no rows; or the metric of a
-        candidate is not a finite number. CrossValidator would choose NaN as the best metric, whether more is better or
-        less. Or a fold has rows of one class only, and the label is no column of `frame` but made by the estimator.
+        There are no candidates or fewer than two folds, a candidate has a param of none of the stages, keys are null,
+        or a fold has no rows; or the metric of a candidate is not a finite number. CrossValidator would choose NaN as
+        the best metric, whether more is better or less. Or a fold has rows of one class only, and the label is no
+        column of `frame` but made by the estimator.
 
     Warns
     -----
     UserWarning
         Folds have rows of one class only, where a `BinaryClassificationEvaluator` has no metric but returns 0.0 or 1.0.
-        They are left out of the averages, or get the `error_score`.
+        They are left out of the averages, or get the `error_score`. What a subclass returns from an `_evaluate` of its
+        own counts as it is.
     """
     if not grid:
         raise ValueError("grid is empty: give one candidate or more; [{}] is the estimator as it is")
     given: Any = folds
     if not isinstance(given, Integral) or folds < 2:
         raise ValueError(f"folds={folds!r}: cross-validation needs two folds or more, as a whole number")
+    refuse_params_of_others(grid, estimator, evaluator)
     fold = fold_of(frame, key, folds)
     usable = usable_folds(frame, evaluator, key, folds, error_score)
     # PySpark does not take numpy's numbers, and where it finds one in a grid the estimator is of no more use.
     candidates = [{param: v.item() if isinstance(v, np.generic) else v for param, v in one.items()} for one in grid]
     checked = evaluator
-    if isinstance(evaluator, BinaryClassificationEvaluator) and not has_column(frame, evaluator.getLabelCol()):
+    if has_area(evaluator) and not has_column(frame, evaluator.getLabelCol()):
         checked = _RefusesOneClass(evaluator, key, folds)
     validator = _KeyedFolds(
         estimator=estimator,
@@ -123,6 +126,60 @@ def cross_validate(
     if error_score is not None:
         _add_folds(model, len(usable), folds - len(usable), error_score)
     return model
+
+
+def refuse_params_of_others(grid: Sequence[Candidate], estimator: Estimator, evaluator: Evaluator) -> None:
+    """Raise ValueError where a candidate has a param that belongs to none of the stages.
+
+    PySpark passes over such a param, and all candidates would be the same. Nothing is refused where that cannot be
+    told.
+    """
+    stages = stages_in(estimator)
+    if any(map(has_ways_of_its_own, stages)):
+        return
+    # A candidate may bring stages of its own, such as those of a pipeline.
+    owners = {stage.uid for stage in (*stages, *stages_in([evaluator, *grid]))}
+    for number, candidate in enumerate(grid):
+        for param in candidate:
+            if isinstance(param, Param) and param.parent not in owners:
+                raise ValueError(
+                    f"candidate {number} has the param {param}, which belongs to no stage of the estimator: take it"
+                    " from the stage itself, not from another instance"
+                )
+
+
+def stages_in(root: Any) -> list[Params]:
+    """Return a stage and all that it holds, as values of params or attributes, in lists and dicts too."""
+    found: list[Params] = []
+    left: list[Any] = [root]
+    seen: set[int] = set()
+    while left:
+        one = left.pop()
+        if not isinstance(one, (Params, dict, list, tuple)) or id(one) in seen:
+            continue
+        seen.add(id(one))
+        if isinstance(one, Params):
+            found.append(one)
+            left += vars(one).values()
+        else:
+            left += one.values() if isinstance(one, dict) else one
+    return found
+
+
+def has_ways_of_its_own(stage: Params) -> bool:
+    """Whether a class outside of PySpark says how a stage is copied or fitted.
+
+    Params of others may then reach what it keeps where nobody sees it. PySpark's own ways set the stage's own params,
+    and hand the others on to stages that are values of params.
+    """
+    outside = [kind for kind in type(stage).__mro__ if not kind.__module__.startswith("pyspark.")]
+    return any(name in vars(kind) for kind in outside for name in ("copy", "fit", "fitMultiple"))
+
+
+def has_area(evaluator: Evaluator) -> TypeGuard[BinaryClassificationEvaluator]:
+    """Whether the metric is the area that Spark itself works out. Subclasses may have a metric of their own."""
+    own = BinaryClassificationEvaluator
+    return isinstance(evaluator, own) and type(evaluator)._evaluate is own._evaluate
 
 
 def _add_folds(model: CrossValidatorModel, folds: int, more: int, score: float) -> None:
@@ -244,7 +301,7 @@ def usable_folds(
 ) -> list[int]:
     """Return the folds that have a metric; refuse folds without rows. It takes one pass over the data."""
     classes, metric = [functions.lit(0), functions.lit(1)], ""
-    if isinstance(evaluator, BinaryClassificationEvaluator) and has_column(frame, evaluator.getLabelCol()):
+    if has_area(evaluator) and has_column(frame, evaluator.getLabelCol()):
         label, metric = named(frame, evaluator.getLabelCol()), evaluator.getMetricName()
         classes = [functions.min(label), functions.max(label)]
     nulls = functions.count(functions.when(named(frame, key).isNull(), 1))

@@ -5,6 +5,7 @@ import copy
 import json
 import threading
 import time
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -213,6 +214,18 @@ def test_what_gives_no_folds_is_refused_in_one_line(
 
 
 @pytest.mark.spark
+def test_a_param_of_another_instance_is_refused_before_a_job(rows: DataFrame, spark: SparkSession) -> None:
+    """CrossValidator passes over it: all candidates are the same, and the first one wins."""
+    stranger, own = LogisticRegression(), LogisticRegression(maxIter=3)
+    before = jobs_so_far(spark)
+    with pytest.raises(ValueError, match=f"candidate 1 has the param {stranger.regParam}, which belongs to no stage"):
+        validate_rows(rows, grid=[{}, {stranger.regParam: 0.5}])
+    assert jobs_so_far(spark) == before
+    estimator, evaluator = Pipeline(stages=[own]), BinaryClassificationEvaluator()
+    scenario.refuse_params_of_others([{own.regParam: 0.5, evaluator.numBins: 9}], estimator, evaluator)
+
+
+@pytest.mark.spark
 def test_a_row_without_a_key_has_no_fold(rows: DataFrame) -> None:
     frame = rows.withColumn("k", functions.expr("if(row % 2 = 0, row, null)"))
     with pytest.raises(Exception, match="a row has no value in the key column 'k': fill or drop it"):
@@ -248,6 +261,24 @@ def test_folds_of_one_class_are_named_and_left_out(rows: DataFrame) -> None:
         scored = validate_rows(frame, error_score=0.5)
     assert scored.avgMetrics == pytest.approx([np.mean([*areas, 0.5])], abs=1e-6)
     assert scored.stdMetrics == pytest.approx([np.std([*areas, 0.5])], abs=1e-6)
+
+
+class Cost(BinaryClassificationEvaluator):
+    """A metric that rows of one class have, such as a cost or the log loss."""
+
+    def _evaluate(self, dataset: DataFrame) -> float:
+        return 1.0
+
+
+@pytest.mark.spark
+def test_the_metric_of_a_subclass_is_believed_where_rows_have_one_class(rows: DataFrame) -> None:
+    fold_of = folds_of(rows.drop("Fold"), 3)
+    positive = np.flatnonzero(fold_of != 2).tolist()[::2]
+    frame = rows.withColumn("label", functions.col("row").isin(positive).cast("double"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)  # CrossValidator leaves a pool open
+        found = validate_rows(frame, evaluator=Cost(), error_score=0.5)
+    assert found.avgMetrics == [1.0]
 
 
 @pytest.mark.spark
