@@ -143,32 +143,26 @@ def speedup_chart(run: MeasuredRun) -> tuple[Sheet, str] | None:
 
 def folds_chart(run: MeasuredRun) -> tuple[Sheet, str] | None:
     """Time and speedup against the number of folds, side by side."""
-    sheet = _over_factors(
+    return _over_factors(
         run,
         lambda points: ["folds"],
         "What more folds cost, and what going parallel saves",
         "Left: seconds against the number of folds, on a log axis. Right: speedup over the base case with as many "
         "folds, where that was run. Parallelism stays at its central value. Calls that did a part of the job are shown "
         "with the seconds of all of it.",
-    )
-    return sheet and (
-        sheet,
         "Seconds and speedup against the number of folds, a row per workload; the tables have the figures.",
     )
 
 
 def sizes_chart(run: MeasuredRun) -> tuple[Sheet, str] | None:
     """Time and speedup against each other number that was swept: rows, series, candidates."""
-    sheet = _over_factors(
+    return _over_factors(
         run,
         lambda points: [] if run.crossed(points[0].workload) else _swept_sizes(points),
         "What larger jobs cost, and what going parallel saves",
         "Left: seconds against the size under each panel, on a log axis. Right: speedup over the base case of the same "
         "size, where that was run. All else stays at its central value. Calls that did a part of the job are shown "
         "with the seconds of all of it.",
-    )
-    return sheet and (
-        sheet,
         "Seconds and speedup against sizes of the job, a row for each; the tables have the figures.",
     )
 
@@ -181,8 +175,8 @@ def _swept_sizes(points: Sequence[Point]) -> list[str]:
 
 
 def _over_factors(
-    run: MeasuredRun, factors: Callable[[Sequence[Point]], Iterable[str]], title: str, explanation: str
-) -> Sheet | None:
+    run: MeasuredRun, factors: Callable[[Sequence[Point]], Iterable[str]], title: str, explanation: str, alt: str
+) -> tuple[Sheet, str] | None:
     """Seconds and speedups side by side, a row for each workload and factor; None where there are none."""
     panels: list[LinePanel | None] = []
     shown: list[Point] = []
@@ -196,7 +190,7 @@ def _over_factors(
         return None
     sheet = Sheet(title, explanation, footnotes(run, shown, bounds=True, hollow=True))
     arrange(sheet, panels)
-    return sheet
+    return sheet, alt
 
 
 def rows_chart(run: MeasuredRun) -> tuple[Sheet, str] | None:
