@@ -1090,7 +1090,8 @@ SCALERS = (StandardScaler, MinMaxScaler, MaxAbsScaler, RobustScaler)
 
 def why_no_sql(plan: Plan) -> str | None:
     """Return why a model is not written in SQL, or None."""
-    steps = [part for _, part in plan.fitted.steps] if isinstance(plan.fitted, Pipeline) else [plan.fitted]
+    # A subclass may have a `predict` of its own.
+    steps = [part for _, part in plan.fitted.steps] if type(plan.fitted) is Pipeline else [plan.fitted]
     last, name = steps[-1], type(plan.fitted).__name__
     labels = plan.method == "predict" and hasattr(last, "classes_")
     if labels and (plan.own is None or pa.types.is_list(plan.own)):

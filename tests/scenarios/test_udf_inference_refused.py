@@ -35,7 +35,7 @@ from sklearn.multiclass import OneVsRestClassifier
 from sklearn.multioutput import MultiOutputClassifier
 from sklearn.neighbors import KernelDensity
 from sklearn.neural_network import MLPClassifier
-from sklearn.pipeline import FeatureUnion, make_pipeline
+from sklearn.pipeline import FeatureUnion, Pipeline, make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from sklearn.svm import SVC
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
@@ -215,6 +215,22 @@ def test_a_classifier_of_one_class_is_no_expression(frame: DataFrame) -> None:
     model = RidgeClassifier().fit(X, np.zeros(ROWS))
     with pytest.raises(ValueError, match=r"RidgeClassifier.predict is no sum"):
         recipe.score(frame, model, features=["a", "b"], way="sql")
+
+
+class NotNegative(Pipeline):
+    """A pipeline with a `predict` of its own."""
+
+    def predict(self, X: Any) -> Any:
+        return np.maximum(super().predict(X), 0.0)
+
+
+def test_a_pipeline_of_your_own_is_asked_itself(frame: DataFrame) -> None:
+    model = NotNegative([("scaler", StandardScaler()), ("model", Ridge())]).fit(X, X[:, 0])
+    with pytest.raises(ValueError, match=r"sql: NotNegative.predict is no sum"):
+        recipe.score(frame, model, features=["a", "b"], way="sql")
+    found = answers(recipe.score(frame, model, features=["a", "b"]))
+    assert min(found) == 0.0
+    np.testing.assert_allclose(found, model.predict(X), rtol=1e-12)
 
 
 # --- what a model takes --------------------------------------------------
