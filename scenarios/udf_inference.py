@@ -972,10 +972,11 @@ def row_groups(frame: DataFrame, columns: set[str], *, same: bool = False) -> li
         Where the frame is anything but Parquet files as they stand, or the files lack a column. With `same`, also where
         a column is of another type in a file than in the frame.
     """
-    if parquet_relation(frame) is None:
+    if (relation := parquet_relation(frame)) is None:
         raise ValueError("files: the frame has to be spark.read.parquet(...), without a filter or a select")
     found = []
-    for address in sorted(frame.inputFiles()):
+    # A file whose path is given twice is here twice, as Spark reads it; `frame.inputFiles` has it once.
+    for address in sorted(relation.inputFiles()):
         filesystem, path = fs.FileSystem.from_uri(address)
         with pq.ParquetFile(path, filesystem=filesystem) as file:
             if lacking := sorted(columns - set(file.schema_arrow.names)):

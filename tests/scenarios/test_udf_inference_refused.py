@@ -391,6 +391,17 @@ def test_files_that_differ_from_the_frame_are_read_by_spark(spark: SparkSession,
         assert answers(scored) == model.predict([[0.0], [1.0], [2.0]] * 2).tolist()
 
 
+def test_files_that_are_named_twice_are_scored_twice(spark: SparkSession, frame: DataFrame) -> None:
+    model, (file,) = SVC().fit(X, SIGN), frame.inputFiles()
+    folder = file.rpartition("/")[0]
+    for paths in ((folder, folder, folder), (f"{folder}/*.parquet", f"{folder}/part-*")):
+        several = spark.read.parquet(*paths)
+        scored = recipe.score(several, model, features=["a", "b"])
+        assert way_of(scored) == "files"
+        assert answers(scored) == np.repeat(model.predict(X), several.count() // ROWS).tolist()
+    assert spark.read.parquet(folder, folder).count() == 2 * ROWS
+
+
 @pytest.mark.parametrize("size", ["0", "-1", "5"])
 def test_batches_without_a_limit_are_not_rows(size: str, spark: SparkSession) -> None:
     # Not from files: with 0, Spark 4.3 reads columns of Parquet for Python for ever.
