@@ -58,7 +58,7 @@ from pyspark.sql.functions import pandas_udf, udf
 from pyspark.sql.pandas.types import from_arrow_type, to_arrow_type
 from sklearn.base import BaseEstimator, is_regressor
 from sklearn.compose import ColumnTransformer
-from sklearn.exceptions import InconsistentVersionWarning
+from sklearn.exceptions import InconsistentVersionWarning, NotFittedError
 from sklearn.linear_model import LogisticRegression, SGDRegressor
 from sklearn.linear_model._base import LinearClassifierMixin, LinearModel
 from sklearn.pipeline import FeatureUnion, Pipeline
@@ -370,7 +370,7 @@ def plan_scoring(
     sent = [sent_as(frame.schema[column], kind, fitted) for column, kind in zip(names, kinds, strict=True)]
     inputs = tuple(kind for _, kind in sent)
     plain = all(pa.types.is_float64(kind) or pa.types.is_list(kind) for kind in inputs)
-    documents = kinds == ["documents"] and not hasattr(fitted, "n_features_in_")  # a ColumnTransformer has that
+    documents = may_take_a_series(fitted, names) and takes_documents(fitted)
     shape = "matrix" if plain else "documents" if documents else "frame"
     labels = tuple(getattr(fitted, "feature_names_in_", () if plain else names))
     scorer = Scorer(SimpleNamespace(value=fitted), method, inputs, shape, labels, pa.null(), trained)
@@ -378,12 +378,13 @@ def plan_scoring(
     if not isinstance(output, str):
         kind, scorer.answers = output.dataType, arrow_type(output.dataType)
         check_given_type(output, own, scorer)
-    elif own is None:
-        raise TypeError(
-            f"cannot tell what {type(fitted).__name__}.{method} answers: a row of zeros gives {failed!r}. Say the "
-            "type: output=StructField(name, DoubleType())"
-        ) from failed
     else:
+        own = expected_type(fitted, method) if own is None else own
+        if own is None:
+            raise TypeError(
+                f"cannot tell what {type(fitted).__name__}.{method} answers: rows of zeros give {failed!r}. Say the "
+                "type: output=StructField(name, DoubleType())"
+            ) from failed
         kind, scorer.answers = from_arrow_type(own), own
 
     def broadcast() -> Any:
@@ -488,7 +489,7 @@ def takers(step: Any, place: int) -> Iterator[tuple[Any, int]]:
         for _, part in step.transformer_list:
             yield from takers(part, place)
     elif isinstance(step, ColumnTransformer):
-        for name, part, _ in step.transformers_:
+        for name, part, _ in getattr(step, "transformers_", ()):
             own = list(step._transformer_to_input_indices.get(name, ()))
             if place in own:
                 yield from takers(part, own.index(place))
@@ -551,6 +552,17 @@ def kind_of(step: Any, place: int) -> str:
     return "number" if known_to_check and not hasattr(step, "categories_") else "any"
 
 
+def may_take_a_series(model: Any, names: Sequence[str]) -> bool:
+    """Say whether a model may take a column by itself, such as texts, and not in a table; that has features."""
+    return len(names) == 1 and not hasattr(model, "n_features_in_") and not hasattr(model, "feature_names_in_")
+
+
+def takes_documents(model: Any) -> bool:
+    """Say whether a model takes documents, be it behind steps that this file does not know."""
+    steps = [part for _, part in model.steps] if isinstance(model, Pipeline) else [model]
+    return any(kind_wanted(step, 0) == "documents" for step in steps)
+
+
 def sent_as(column: spark_types.StructField, kind: str, model: Any) -> tuple[str | None, pa.DataType]:
     """Return what a column is cast to before it is sent to Python (see `Plan`), and its Arrow type there.
 
@@ -581,25 +593,33 @@ def sent_as(column: spark_types.StructField, kind: str, model: Any) -> tuple[str
 
 
 MOST_WIDE = 10_000  # columns of a sparse answer, which become a list for each row: 80 kB of it
+TRIED = 2  # rows: a step that iterates over a table of one column gets one name, as many as there are in one row
 
 
 def answer_type(scorer: Scorer, names: Sequence[str]) -> tuple[pa.DataType | None, Exception | None]:
-    """Return the type of the model's answers, by its classes and by what it answers to a row of zeros.
+    """Return the type of the model's answers, by its classes and by what it answers to rows of zeros.
 
     Returns
     -------
     type : pyarrow.DataType or None
         None where it cannot be told.
     failed : Exception or None
-        What the row of zeros raised.
+        What the rows of zeros raised.
+
+    Raises
+    ------
+    ValueError
+        Where the model was not fitted.
     """
     model, method = scorer.model.value, scorer.method
     classes = as_classes(model) if method == "predict" else None
     answer, failed = answer_to_zeros(scorer, names)
+    if isinstance(failed, NotFittedError):
+        raise ValueError(f"{type(model).__name__} was not fitted: {failed}") from failed
     if failed is not None:
         several = str(getattr(getattr(model, "_label_binarizer", None), "y_type_", "")).startswith("multilabel")
         several = several or getattr(model, "multilabel_", False)
-        return (expected_type(model, method) if classes is None or several else classes.type), failed
+        return (None if classes is None or several else classes.type), failed
     width = (getattr(answer, "shape", ()) or (1,))[-1]
     if hasattr(answer, "toarray") and width > MOST_WIDE:
         raise ValueError(
@@ -607,7 +627,7 @@ def answer_type(scorer: Scorer, names: Sequence[str]) -> tuple[pa.DataType | Non
             f"bytes a row. At most {MOST_WIDE:,} are taken: put a step behind it that reduces them"
         )
     one_each = method == "predict" and getattr(answer, "ndim", 1) == 2 and width == 1
-    found = scorer.checked(np.ravel(answer) if one_each else answer, 1)
+    found = scorer.checked(np.ravel(answer) if one_each else answer, TRIED)
     if classes is not None:
         try:
             as_arrow(answer, classes.type)
@@ -631,40 +651,59 @@ def as_classes(model: Any) -> pa.Array | None:
 
 
 def answer_to_zeros(scorer: Scorer, names: Sequence[str]) -> tuple[Any, Exception | None]:
-    """Return what the model answers to a row of zeros, or what that raises.
+    """Return what the model answers to rows of zeros, or else of ones, or what the zeros raise.
 
-    Where it was fitted without names and fails on a matrix, it may want the caller's names, to take a column by one.
+    How it takes rows is tried too, and noted in the scorer. Where it was fitted without names and fails on a matrix, it
+    may want the caller's names, to take a column by one. One column that is no number may be wanted as a series.
     """
-    given, failed = scorer.labels, None
-    named = tuple(names) if all(pa.types.is_float64(kind) for kind in scorer.inputs) else given
-    for labels in dict.fromkeys((given, given or named)):
-        scorer.labels = labels
-        try:
-            row = scorer.rows([zero(kind, scorer, place) for place, kind in enumerate(scorer.inputs)])
-            return getattr(scorer.model.value, scorer.method)(row), None
-        except Exception as error:  # noqa: BLE001 - a row of zeros may mean anything to a model
-            failed = failed or error
-    scorer.labels = given
-    return None, failed
+    given = scorer.shape, scorer.labels
+    shapes = [given]
+    if not scorer.labels and all(pa.types.is_float64(kind) for kind in scorer.inputs):
+        shapes.append((scorer.shape, tuple(names)))
+    elif scorer.shape != "matrix" and may_take_a_series(scorer.model.value, names):
+        shapes.append(("frame" if scorer.shape == "documents" else "documents", scorer.labels))
+    tried: list[tuple[Any, Exception | None]] = []
+    for value in (0, 1):
+        for shape, labels in shapes:
+            scorer.shape, scorer.labels = shape, labels
+            try:
+                columns = [trial_column(kind, scorer, place, value) for place, kind in enumerate(scorer.inputs)]
+                tried.append((getattr(scorer.model.value, scorer.method)(scorer.rows(columns)), None))
+            except Exception as error:  # noqa: BLE001 - a row of zeros may mean anything to a model
+                tried.append((None, error))
+            if tried[-1][1] is None and has_one_for_each(tried[-1][0]):
+                return tried[-1]
+        if tried[0][1] is None:  # it does answer zeros, if not as it should: ones would hide that
+            break
+    scorer.shape, scorer.labels = given
+    return tried[0]
 
 
-def zero(kind: pa.DataType, scorer: Scorer, place: int) -> pa.Array:
-    """Return a column of one row: what the model knows of it, or zero, an empty text, as many zeros as it has features.
+def has_one_for_each(answers: Any) -> bool:
+    """Say whether a model gave one answer to each of the rows that are tried."""
+    try:
+        return len(as_arrow(answers)) == TRIED
+    except Exception:  # noqa: BLE001 - whatever it is, it is no answer
+        return False
 
-    An encoder may refuse a category that it does not know.
+
+def trial_column(kind: pa.DataType, scorer: Scorer, place: int, value: int) -> pa.Array:
+    """Return a column of the rows that are tried: what the model knows of it, or a number, or text in place of one.
+
+    An encoder may refuse a category that it does not know. An array has as many numbers as the model has features.
     """
     if pa.types.is_list(kind):
         first = not any(pa.types.is_list(before) for before in scorer.inputs[:place])
         width = getattr(scorer.model.value, "n_features_in_", len(scorer.inputs)) - len(scorer.inputs) + 1
-        return pa.array([[0.0] * (width if first else 1)], kind)
-    known = [value for taker in takers(scorer.model.value, place) for value in known_values(*taker)]
+        return pa.array([[float(value)] * (width if first else 1)] * TRIED, kind)
+    known = [one for taker in takers(scorer.model.value, place) for one in known_values(*taker)]
     if known:
-        return pa.array(known[:1]).cast(kind)
+        return pa.array(known[:1] * TRIED).cast(kind)
     if pa.types.is_string(kind):
-        return pa.array([""])
+        return pa.array([str(value or "")] * TRIED)
     if pa.types.is_date32(kind):
-        return pa.array([0], pa.int32()).cast(kind)
-    return pa.array([0]).cast(kind) if pa.types.is_primitive(kind) else pa.nulls(1, kind)
+        return pa.array([value] * TRIED, pa.int32()).cast(kind)
+    return pa.array([value] * TRIED).cast(kind) if pa.types.is_primitive(kind) else pa.nulls(TRIED, kind)
 
 
 def expected_type(model: Any, method: str) -> pa.DataType | None:

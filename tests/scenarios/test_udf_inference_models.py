@@ -289,6 +289,15 @@ REFUSED: dict[str, tuple[Callable[[DataFrame], Any], str]] = {
     "name taken": (lambda f: recipe.score(f, SVC().fit(X, SIGN), features=NAMES, output="KEY"), "'KEY' already"),
     "twice": (lambda f: recipe.score(f, SVC().fit(X, SIGN), features=["key", "key", "key"]), r"\['key'\] are there"),
     "method": (lambda f: recipe.score(f, SVC().fit(X, SIGN), features=NAMES, method="fly"), "no method 'fly'"),
+    "not fitted": (lambda f: recipe.score(f, Ridge(), features=NAMES), "Ridge was not fitted: This Ridge instance"),
+    "transformer not fitted": (
+        lambda f: recipe.score(f, PCA(2), features=NAMES, method="transform"),
+        "PCA was not fitted: This PCA",
+    ),
+    "pipeline not fitted": (
+        lambda f: recipe.score(f, make_pipeline(ColumnTransformer([("n", PCA(), NAMES)]), Ridge()), features=NAMES),
+        "Pipeline was not fitted: This",
+    ),
     "way": (lambda f: recipe.score(f, SVC().fit(X, SIGN), features=NAMES, way="fax"), "way='fax': choose one of sql"),
     "files": (
         lambda f: recipe.score(f.where("number > 0"), SVC().fit(X, SIGN), features=NAMES, way="files"),

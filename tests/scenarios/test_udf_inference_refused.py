@@ -36,7 +36,7 @@ from sklearn.multioutput import MultiOutputClassifier
 from sklearn.neighbors import KernelDensity
 from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import FeatureUnion, Pipeline, make_pipeline
-from sklearn.preprocessing import OneHotEncoder, StandardScaler
+from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
 from sklearn.svm import SVC
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
@@ -151,8 +151,8 @@ class Says(BaseEstimator):
 
 
 WRONG = {
-    "too few": (lambda X: X[:0, 0], "Says.predict gave 0 answers to 1 rows"),
-    "too many": (lambda X: np.r_[X, X][:, 0], "Says.predict gave 2 answers to 1 rows"),
+    "too few": (lambda X: X[:0, 0], "Says.predict gave 0 answers to 2 rows"),
+    "too many": (lambda X: np.r_[X, X][:, 0], "Says.predict gave 4 answers to 2 rows"),
     "one number": (lambda X: np.float64(5), "an array of 0 dimensions"),
     "one for all": (lambda X: 5.0, "an array of 0 dimensions"),
     "pictures": (lambda X: np.zeros((len(X), 2, 2)), "an array of 3 dimensions"),
@@ -192,6 +192,17 @@ def test_plain_lists_and_masked_arrays_are_answers_too(frame: DataFrame) -> None
     ):
         for way in ("arrow_udf", "map_in_pandas"):
             assert answers(recipe.score(frame, Says(how), features=["a", "b"], way=way)) == expected
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_several_outputs_where_zeros_fail(frame: DataFrame) -> None:
+    lists = StructField("y", ArrayType(DoubleType()))
+    for low, output in ((0, "y"), (0, lists), (1, lists)):  # of 0, a row of ones tells the type
+        logarithm, given = FunctionTransformer(lambda X, low=low: np.log(X - low)), np.exp(X) + low
+        model = make_pipeline(logarithm, LinearRegression()).fit(given, np.c_[X[:, 0], X[:, 1] * 2])
+        rows = frame.select("number", *((functions.exp(name) + low).alias(name) for name in ("a", "b")))
+        found = answers(recipe.score(rows, model, features=["a", "b"], output=output), "y")
+        np.testing.assert_allclose(found, model.predict(given), rtol=1e-9)
 
 
 @pytest.mark.parametrize("method", ["fit_transform", "partial_fit"])
@@ -310,6 +321,43 @@ def test_an_encoder_that_refuses_what_it_does_not_know_tells_its_type(frame: Dat
     assert found == model.predict(TABLE[["said"]]).tolist()
 
 
+class Clean(TransformerMixin, BaseEstimator):
+    """Takes texts and gives texts."""
+
+    def fit(self, X: Any, y: Any = None) -> Any:
+        return self
+
+    def transform(self, X: Any) -> Any:
+        return [text.lower().strip() for text in X]
+
+
+class Column(Clean):
+    """Takes texts out of a table."""
+
+    def transform(self, X: Any) -> Any:
+        return X["said"]
+
+
+TEXTS = TABLE["said"].str.upper()
+BEFORE_DOCUMENTS = {
+    "texts": (Clean(), TEXTS.to_list()),
+    "a series": (FunctionTransformer(lambda texts: texts.str.lower()), TEXTS),
+    "a table": (Column(), TEXTS.to_frame()),
+}
+
+
+@pytest.mark.parametrize("what", BEFORE_DOCUMENTS)
+def test_texts_reach_a_step_of_your_own_as_it_was_fitted_on_them(what: str, frame: DataFrame) -> None:
+    step, given = BEFORE_DOCUMENTS[what]
+    red = (TABLE["said"] == "red").to_numpy()
+    model = make_pipeline(step, CountVectorizer(), LogisticRegression()).fit(given, red)
+    upper = frame.select("number", functions.upper("said").alias("said"))
+    for way in ("arrow_udf", "row_udf"):  # a table of one row has as many names as rows
+        assert answers(recipe.score(upper, model, features=["said"], way=way)) == red.tolist()
+    search = GridSearchCV(model, {}, cv=2).fit(given, red)
+    assert answers(recipe.score(upper, search, features=["said"], way="row_udf")) == red.tolist()
+
+
 class ByName(TransformerMixin, BaseEstimator):
     """Takes columns by name, and knows none of its own."""
 
@@ -327,7 +375,7 @@ class Duck:
         self.fails = fails
 
     def predict(self, X: Any) -> Any:
-        if self.fails and not X.all():
+        if self.fails and (X < 2).all():
             raise ZeroDivisionError("zero")
         return X[:, 0]
 
