@@ -365,16 +365,30 @@ def plan_scoring(
     name = output if isinstance(output, str) else output.name
     if name.lower() in (column.lower() for column in frame.columns):
         raise ValueError(f"the frame has a column {name!r} already: give another name as `output`")
-    names = feature_columns(frame, fitted, features)
-    kinds = [kind_wanted(fitted, place) for place in range(len(names))]
-    sent = [sent_as(frame.schema[column], kind, fitted) for column, kind in zip(names, kinds, strict=True)]
+    names = feature_columns(frame, fitted, features, method)
+    fitted_on, _ = known_features(fitted, method)
+    inverse = method == "inverse_transform"  # of numbers
+    kinds = ["number" if inverse else kind_wanted(fitted, place) for place in range(len(names))]
+    columns = [frame.schema[name] for name in names]
+    sent = [sent_as(column, kind, fitted, fitted_on) for column, kind in zip(columns, kinds, strict=True)]
     inputs = tuple(kind for _, kind in sent)
-    plain = all(pa.types.is_float64(kind) or pa.types.is_list(kind) for kind in inputs)
+    arrays = [column.name for column in columns if is_several(column, fitted_on)]
+    single = all(pa.types.is_float64(kind) for name, kind in zip(names, inputs, strict=True) if name not in arrays)
+    plain = single and "documents" not in kinds
     documents = may_take_a_series(fitted, names) and takes_documents(fitted)
     shape = "matrix" if plain else "documents" if documents else "frame"
-    labels = tuple(getattr(fitted, "feature_names_in_", () if plain else names))
+    labels = tuple(fitted_on or (() if plain else names))
+    if arrays and fitted_on and shape == "frame":
+        raise TypeError(
+            f"the arrays {arrays} stand for several of the columns that {type(fitted).__name__} was fitted on, and not "
+            "all of the others are numbers: give each of those columns"
+        )
     scorer = Scorer(SimpleNamespace(value=fitted), method, inputs, shape, labels, pa.null(), trained)
     own, failed = answer_type(scorer, names)
+    if failed is not None and kinds == ["documents"] and pa.types.is_list(inputs[0]):
+        raise TypeError(
+            f"column {names[0]!r} is {columns[0].dataType.simpleString()}: {type(fitted).__name__} takes text there"
+        ) from failed
     if not isinstance(output, str):
         kind, scorer.answers = output.dataType, arrow_type(output.dataType)
         check_given_type(output, own, scorer)
@@ -436,11 +450,21 @@ def quoted(name: str) -> str:
     return "`" + name.replace("`", "``") + "`"
 
 
-def feature_columns(frame: DataFrame, model: Any, features: Features) -> tuple[str, ...]:
-    """Return the names of the frame's columns that the model takes, in its order."""
-    fitted_on = list(getattr(model, "feature_names_in_", ()))
+def known_features(model: Any, method: str) -> tuple[list[str], int | None]:
+    """Return the names and the number of the columns that a method takes, where the model knows them.
+
+    `inverse_transform` takes what the model answers, of which it keeps neither.
+    """
+    if method == "inverse_transform":
+        return [], None
+    return list(getattr(model, "feature_names_in_", ())), getattr(model, "n_features_in_", None)
+
+
+def feature_columns(frame: DataFrame, model: Any, features: Features, method: str) -> tuple[str, ...]:
+    """Return the names of the frame's columns that the method takes, in the model's order."""
+    fitted_on, width = known_features(model, method)
     if features is None and not fitted_on:
-        raise ValueError(f"{type(model).__name__} was fitted without column names: say features=[...] in its order")
+        raise ValueError(f"{type(model).__name__}.{method} knows no column names: say features=[...] in its order")
     asked = [features] if isinstance(features, str) else fitted_on if features is None else features
     names = [unquoted(name) if name not in frame.columns else name for name in asked]
     if missing := [name for name in names if name not in frame.columns]:
@@ -451,14 +475,29 @@ def feature_columns(frame: DataFrame, model: Any, features: Features) -> tuple[s
     times = times_there(frame)
     if twice := sorted({name for name in names if names.count(name) > 1 or times(name) > 1}):
         raise ValueError(f"the columns {twice} are there or asked for more than once, in these or other letters")
-    if any(isinstance(frame.schema[name].dataType, (spark_types.ArrayType, VectorUDT)) for name in names):
+    if arrays := [name for name in names if is_several(frame.schema[name], fitted_on)]:
+        start, stop = names.index(arrays[0]), names.index(arrays[-1]) + 1
+        end = len(fitted_on) - len(names[stop:])  # of the features that the arrays stand for
+        others = names[:start] == fitted_on[:start] and names[stop:] == fitted_on[end:]
+        if fitted_on and not (others and names[start:stop] == arrays and start + len(arrays) <= end):
+            raise ValueError(
+                f"{type(model).__name__} was fitted on the columns {fitted_on[:50]}: the arrays {arrays} have to stand "
+                f"side by side in place of some, and the others have to be the same in that order, got {names[:50]}"
+            )
         return tuple(names)
     missing, surplus = [n for n in fitted_on if n not in names], [n for n in names if n not in fitted_on]
     if fitted_on and (missing or surplus):
         raise ValueError(f"the model was fitted on other columns: missing {missing}, surplus {surplus}")
-    if len(names) != (width := getattr(model, "n_features_in_", len(names))):
+    if width is not None and len(names) != width:
         raise ValueError(f"{type(model).__name__} takes {width} features, got {len(names)}: {names[:50]}")
     return tuple(fitted_on or names)
+
+
+def is_several(column: spark_types.StructField, fitted_on: Sequence[str]) -> bool:
+    """Say whether a column stands for several features: numbers in an array that the model has no name for."""
+    kind = column.dataType
+    numbers = isinstance(kind, spark_types.ArrayType) and isinstance(kind.elementType, spark_types.NumericType)
+    return (numbers or isinstance(kind, VectorUDT)) and column.name not in fitted_on
 
 
 def times_there(frame: DataFrame) -> Callable[[str], int]:
@@ -563,29 +602,33 @@ def takes_documents(model: Any) -> bool:
     return any(kind_wanted(step, 0) == "documents" for step in steps)
 
 
-def sent_as(column: spark_types.StructField, kind: str, model: Any) -> tuple[str | None, pa.DataType]:
+def sent_as(
+    column: spark_types.StructField, kind: str, model: Any, fitted_on: Sequence[str]
+) -> tuple[str | None, pa.DataType]:
     """Return what a column is cast to before it is sent to Python (see `Plan`), and its Arrow type there.
 
     Numbers go as doubles. A column goes as it is where the model takes text, and where a step that this file does not
-    know may take anything.
+    know may take anything. Documents may be lists, of words for a vectorizer that takes them apart by itself.
     """
     found = column.dataType
     number = isinstance(found, (spark_types.NumericType, spark_types.BooleanType))
-    if isinstance(found, VectorUDT):
+    several = is_several(column, fitted_on)
+    if isinstance(found, VectorUDT) and (several or kind == "any"):
         return "array", pa.list_(pa.float64())
-    if isinstance(found, spark_types.ArrayType) and isinstance(found.elementType, spark_types.NumericType):
+    if several and kind != "documents":
         return "array<double>", pa.list_(pa.float64())
     if isinstance(found, spark_types.DoubleType) and kind in ("number", "value", "any"):
         return None, pa.float64()
-    by_name = hasattr(model, "feature_names_in_")
     whole = isinstance(found, (spark_types.IntegralType, spark_types.BooleanType))
     if kind == "any" and isinstance(found, spark_types.TimestampType):
         # The time on the wall, as in pandas: Python's ways of Spark do not agree on the zone of any other.
         return "timestamp_ntz", pa.timestamp("us")
-    if (kind == "any" and not number) or (kind in ("any", "value") and whole and by_name):
+    if (kind == "any" and not number) or (kind in ("any", "value") and whole and fitted_on):
         return None, arrow_type(found)
     if kind in ("text", "documents") and isinstance(found, spark_types.StringType):
         return None, pa.string()
+    if kind == "documents" and isinstance(found, spark_types.ArrayType):
+        return None, arrow_type(found)
     if kind in ("text", "documents") or not number:
         takes = "text" if kind in ("text", "documents") else "numbers"
         raise TypeError(f"column {column.name!r} is {found.simpleString()}: {type(model).__name__} takes {takes} there")
@@ -692,13 +735,16 @@ def trial_column(kind: pa.DataType, scorer: Scorer, place: int, value: int) -> p
 
     An encoder may refuse a category that it does not know. An array has as many numbers as the model has features.
     """
-    if pa.types.is_list(kind):
+    model, method, count = scorer.model.value, scorer.method, len(scorer.inputs)
+    if pa.types.is_list(kind) and scorer.shape == "matrix":
         first = not any(pa.types.is_list(before) for before in scorer.inputs[:place])
-        width = getattr(scorer.model.value, "n_features_in_", len(scorer.inputs)) - len(scorer.inputs) + 1
+        width = (known_features(model, method)[1] or count) - count + 1
         return pa.array([[float(value)] * (width if first else 1)] * TRIED, kind)
-    known = [one for taker in takers(scorer.model.value, place) for one in known_values(*taker)]
+    known = [one for taker in takers(model, place) for one in known_values(*taker) if method != "inverse_transform"]
     if known:
         return pa.array(known[:1] * TRIED).cast(kind)
+    if pa.types.is_list(kind):
+        return pa.array([trial_column(kind.value_type, scorer, place, value).to_pylist()[:1]] * TRIED, kind)
     if pa.types.is_string(kind):
         return pa.array([str(value or "")] * TRIED)
     if pa.types.is_date32(kind):
@@ -943,10 +989,10 @@ def score_by_predict_batch_udf(frame: DataFrame, model: Any, features: Features 
     # It counts the parameters of the function that it gets, and wants to know how long arrays are.
     parameters = [Parameter(f"x{i}", Parameter.POSITIONAL_ONLY) for i in range(len(plan.columns))]
     arrays = [pa.types.is_list(kind) for kind in scorer.inputs]
-    if sum(arrays) > 1 or (any(arrays) and not hasattr(plan.fitted, "n_features_in_")):
+    _, width = known_features(plan.fitted, plan.method)
+    if any(arrays) and (sum(arrays) > 1 or width is None or scorer.shape != "matrix"):
         raise ValueError("predict_batch_udf has to know how long each array of features is: choose another way")
-    width = getattr(plan.fitted, "n_features_in_", 1) - len(arrays) + 1
-    shapes = [[width] if array else None for array in arrays] if any(arrays) else None
+    shapes = [[(width or 1) - len(arrays) + 1] if array else None for array in arrays] if any(arrays) else None
 
     def load() -> Any:
         def predict(*columns: np.ndarray) -> np.ndarray:

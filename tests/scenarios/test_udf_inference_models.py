@@ -280,7 +280,7 @@ def signs_of(model: Any) -> list[Any]:
 REFUSED: dict[str, tuple[Callable[[DataFrame], Any], str]] = {
     "missing": (lambda f: recipe.score(f, SVC().fit(X, SIGN), features=["a b", "zz", "number"]), r"no column \['zz'\]"),
     "number of features": (lambda f: recipe.score(f, SVC().fit(X, SIGN), features=["a b"]), "takes 3 features, got 1"),
-    "no names": (lambda f: recipe.score(f, SVC().fit(X, SIGN)), "fitted without column names: say features"),
+    "no names": (lambda f: recipe.score(f, SVC().fit(X, SIGN)), "SVC.predict knows no column names: say features"),
     "surplus": (
         lambda f: recipe.score(f, MODELS["names in another order"][0], features=[*NAMES, "number"]),
         r"missing \[\], surplus \['number'\]",

@@ -17,6 +17,7 @@ from pyspark.sql.types import ArrayType, BooleanType, DoubleType, FloatType, Int
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.compose import ColumnTransformer, TransformedTargetRegressor
+from sklearn.decomposition import PCA
 from sklearn.ensemble import (
     AdaBoostClassifier,
     BaggingClassifier,
@@ -391,6 +392,102 @@ def test_models_that_want_a_frame_or_are_not_scikit_learns(frame: DataFrame) -> 
     ) as caught:
         recipe.score(frame, Duck(fails=True), features=["a", "b"])
     assert "\n" not in str(caught.value)
+
+
+ARRAYS = TABLE.assign(
+    emb=[list(pair) for pair in zip(TABLE["a"], TABLE["whole"].astype(float), strict=True)],
+    words=TABLE["said"].str.split("e"),
+)
+
+
+@pytest.fixture(scope="module")
+def arrays(frame: DataFrame) -> DataFrame:
+    """The table with arrays of numbers and of text."""
+    pair = functions.array("a", functions.col("whole").cast("double"))
+    return frame.select("*", pair.alias("emb"), functions.split("said", "e").alias("words"))
+
+
+def test_an_array_does_not_switch_off_the_order_by_name(arrays: DataFrame) -> None:
+    given = ARRAYS[["a", "b", "said", "emb"]]
+    parts = [("n", "passthrough", ["a", "b"]), ("t", OneHotEncoder(), ["said"])]
+    model = make_pipeline(ColumnTransformer(parts), LinearRegression()).fit(given, X[:, 0] - 10 * X[:, 1])
+    for features in (None, ["b", "a", "said", "emb"]):
+        found = answers(recipe.score(arrays, model, features=features))
+        np.testing.assert_allclose(found, model.predict(given), rtol=1e-9)
+    with pytest.raises(ValueError, match=r"fitted on other columns: missing \['a'\], surplus \['whole'\]"):
+        recipe.score(arrays, model, features=["b", "whole", "said", "emb"])
+
+
+def test_an_array_stands_for_features_of_a_model_with_names_in_their_place(arrays: DataFrame) -> None:
+    given = pd.DataFrame({"b": X[:, 1], "c": X[:, 0], "d": TABLE["whole"].astype(float), "whole": TABLE["whole"]})
+    model = Ridge().fit(given, X[:, 0] - 10 * X[:, 1])
+    found = answers(recipe.score(arrays, model, features=["b", "emb", "whole"]))
+    np.testing.assert_allclose(found, model.predict(given), rtol=1e-9)
+    for features in (["whole", "emb", "b"], ["emb", "b", "whole"], ["b", "emb", "a"], ["b", "emb", "c", "d", "whole"]):
+        with pytest.raises(ValueError, match=r"the arrays \['emb'\] have to stand side by side in place") as caught:
+            recipe.score(arrays.withColumns({"c": functions.lit(1), "d": functions.lit(1)}), model, features=features)
+        assert "\n" not in str(caught.value)
+    texts = encoded().fit(TABLE[["said", "whole", "a"]], SIGN)
+    with pytest.raises(TypeError, match=r"the arrays \['emb'\] stand for several .* give each of those columns"):
+        recipe.score(arrays, texts, features=["said", "emb"])
+
+
+class Counts(BaseEstimator):
+    """Counts the words of each row, in a column that it takes by name."""
+
+    def fit(self, X: pd.DataFrame) -> Any:
+        self.feature_names_in_ = np.array(list(X.columns), dtype=object)
+        self.n_features_in_ = X.shape[1]
+        return self
+
+    def predict(self, X: pd.DataFrame) -> Any:
+        return np.array([len(words) for words in X["words"]])
+
+
+def itself(words: Any) -> Any:
+    return words
+
+
+STACKED = ColumnTransformer(
+    [("e", FunctionTransformer(lambda column: np.stack(column.to_list())), "emb"), ("n", StandardScaler(), ["a"])]
+)
+WHOLE_ARRAYS = {
+    "numbers by name": (make_pipeline(STACKED, Ridge()), ["emb", "a"]),
+    "dropped": (make_pipeline(ColumnTransformer([("n", StandardScaler(), ["a"])]), Ridge()), ["a", "emb"]),
+    "words by name": (Counts(), ["words", "a"]),
+    "documents": (make_pipeline(CountVectorizer(analyzer=itself), LogisticRegression()), "words"),
+}
+
+
+@pytest.mark.parametrize("what", WHOLE_ARRAYS)
+def test_arrays_that_a_model_takes_as_they_are(what: str, arrays: DataFrame) -> None:
+    model, names = WHOLE_ARRAYS[what]
+    given = ARRAYS[names]
+    model = model.fit(given) if what == "words by name" else sklearn.clone(model).fit(given, TABLE["said"] == "red")
+    for way in ("arrow_udf", "row_udf", "pandas_udf", "map_in_pandas"):
+        found = answers(recipe.score(arrays, model, features=names, way=way))
+        np.testing.assert_allclose(found, model.predict(given), rtol=1e-9)
+    with pytest.raises(ValueError, match="predict_batch_udf has to know how long each array"):
+        recipe.score(arrays, model, features=names, way="predict_batch_udf")
+
+
+def test_lists_of_words_for_a_vectorizer_of_texts_are_refused(arrays: DataFrame) -> None:
+    model = CountVectorizer().fit(TABLE["said"])
+    with pytest.raises(TypeError, match=r"column 'words' is array<string>: CountVectorizer takes text there"):
+        recipe.score(arrays, model, features=["words"], method="transform")
+
+
+def test_what_a_model_answered_is_turned_back(frame: DataFrame) -> None:
+    scaler = StandardScaler().fit(TABLE[["a", "b", "whole"]])
+    given = TABLE[["a", "b", "whole"]].to_numpy(dtype=float)
+    for model, method, columns in (
+        (PCA(2).fit(given), "inverse_transform", ["a", "b"]),
+        (scaler, "inverse_transform", ["whole", "b", "a"]),
+    ):
+        found = answers(recipe.score(frame, model, features=columns, method=method))
+        np.testing.assert_allclose(found, model.inverse_transform(TABLE[columns].to_numpy(dtype=float)), rtol=1e-9)
+    with pytest.raises(ValueError, match=r"StandardScaler.inverse_transform knows no column names: say features"):
+        recipe.score(frame, scaler, method="inverse_transform")
 
 
 # --- names, files, sessions ----------------------------------------------
