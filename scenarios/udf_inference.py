@@ -34,6 +34,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from functools import cached_property, partial, reduce
 from inspect import Parameter, Signature, signature
 from pathlib import Path
@@ -241,6 +242,10 @@ def as_arrow(found: Any, kind: pa.DataType | None = None) -> pa.Array:
         # Of a model with several outputs: an array for each of them.
         return pa.array([[np.asarray(part).tolist() for part in row] for row in zip(*found, strict=True)], kind)
     values = np.asarray(found.toarray() if hasattr(found, "toarray") else found)
+    if isinstance(found, pd.DataFrame) and values.dtype == object and values.size:
+        kinds = found.dtypes.to_list()  # pandas makes objects of numbers beside truth, numpy makes numbers
+        if all(isinstance(one, np.dtype) and one.kind in "biuf" for one in kinds):
+            values = values.astype(np.result_type(*kinds))
     if values.ndim not in (1, 2):
         raise ValueError(f"an array of {values.ndim} dimensions, where a row has a value or a list of them")
     if values.dtype.kind == "u":  # Spark has signed integers only
@@ -256,6 +261,8 @@ def as_arrow(found: Any, kind: pa.DataType | None = None) -> pa.Array:
         raise ValueError(f"{wide[0]} is larger than the largest float")  # Arrow would make it infinite
     hidden = np.ma.getmaskarray(found).ravel() if isinstance(found, np.ma.MaskedArray) else None
     cells = pa.array(values.ravel(), mask=hidden)
+    if pa.types.is_timestamp(cells.type):
+        cells = cells.cast(pa.timestamp("us", cells.type.tz))  # Spark has no other
     if values.ndim == 2:
         starts = np.arange(len(values) + 1, dtype=np.int32) * np.int32(values.shape[1])
         cells = pa.ListArray.from_arrays(pa.array(starts), cells)
@@ -1266,9 +1273,10 @@ def linear_answer(model: Any, plan: Plan, scores: list[Column]) -> Column:
 
 def label_columns(model: Any, plan: Plan) -> list[Column]:
     """Return the labels of a classifier, of the type that the answer has."""
-    return [
-        functions.lit(label).cast(plan.type) for label in as_arrow(model.classes_, plan.unshipped.answers).to_pylist()
-    ]
+    labels = as_arrow(model.classes_, plan.unshipped.answers).to_pylist()
+    # A time on the wall would be one in the driver's zone.
+    labels = [str(one) if isinstance(one, datetime) and one.tzinfo is None else one for one in labels]
+    return [functions.lit(label).cast(plan.type) for label in labels]
 
 
 def tree_column(model: Any, plan: Plan, inputs: Sequence[Column]) -> Column:

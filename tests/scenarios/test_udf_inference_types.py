@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 import udf_inference as recipe
 from pyspark.ml.functions import array_to_vector
@@ -17,7 +18,7 @@ from pyspark.sql.types import StructField, StructType
 from sklearn.base import BaseEstimator
 from sklearn.ensemble import IsolationForest
 from sklearn.linear_model import LinearRegression
-from sklearn.tree import DecisionTreeRegressor
+from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
 pytestmark = pytest.mark.spark
 recipe.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers cannot import the models of this file
@@ -185,6 +186,31 @@ def test_dates_and_times_reach_the_model_as_in_pandas(way: str, spark: SparkSess
     assert [row["prediction"] for row in recipe.score(frame, model, way=way).collect()] == model.predict(
         frame.toPandas()
     ).tolist()
+
+
+LABELS = np.array(["2020-10-25T02:30:00.000001", "2020-03-29T02:30:00"], dtype="datetime64[ns]")
+
+
+@pytest.mark.parametrize("way", [name for name in recipe.WAYS if name != "predict_batch_udf"])
+def test_labels_that_are_times_are_those_of_the_model(way: str, spark: SparkSession, tmp_path: Path) -> None:
+    spark.sql("select id, double(id % 2) as x from range(4)").write.parquet(str(tmp_path / "rows"))
+    frame = spark.read.parquet(str(tmp_path / "rows"))
+    model = DecisionTreeClassifier().fit([[0.0], [1.0]], LABELS)
+    scored = recipe.score(frame, model, features=["x"], way=way).orderBy("id")
+    assert scored.schema["prediction"].dataType.simpleString() == "timestamp_ntz"
+    assert [str(row["prediction"]) for row in scored.collect()] == [str(pd.Timestamp(label)) for label in LABELS] * 2
+
+
+def test_nanoseconds_are_never_cut_off() -> None:
+    with pytest.raises(pa.ArrowInvalid, match="would lose data"):
+        recipe.as_arrow(np.array([1], dtype="datetime64[ns]"))
+
+
+def test_numbers_beside_truth_in_a_table_are_numbers() -> None:
+    table = pd.DataFrame({"a": [0.5, np.nan], "yes": [True, False], "whole": [2**33, 1]})
+    assert str(recipe.as_arrow(table).to_pylist()) == "[[0.5, 1.0, 8589934592.0], [nan, 0.0, 1.0]]"
+    assert recipe.as_arrow(table[["yes", "whole"]]).to_pylist() == [[1, 2**33], [0, 1]]
+    assert recipe.as_arrow(table[["yes"]]).to_pylist() == [[True], [False]]
 
 
 def test_a_vector_in_a_file_is_refused_by_the_way_of_files(spark: SparkSession, tmp_path: Path) -> None:
