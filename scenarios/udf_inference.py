@@ -889,22 +889,16 @@ def score_by_arrow_udf(frame: DataFrame, model: Any, features: Features = None, 
 def score_by_map_in_pandas(
     frame: DataFrame, model: Any, features: Features = None, *, keep: str | Sequence[str] | None = None, **options: Any
 ) -> DataFrame:
-    """Map whole rows in pandas; `keep` names the columns to return, by default all."""
+    """Map whole rows in pandas; `keep` names the columns to return, by default all.
+
+    Long integers, fractions and times that are kept pass as text, because pandas would change them: keep few.
+    """
     plan = plan_scoring(frame, model, features, **options)
     kept, schema = kept_columns(frame, plan, keep)
     scorer, count, names = plan.scorer, len(kept), schema.names
-    # pandas has no null among integers, and to it the hour before clocks are set back is the hour after: both kinds
-    # travel as decimals.
-    travels = spark_types.DecimalType(20, 0)
-    exact = [isinstance(one.dataType, (spark_types.LongType, spark_types.TimestampType)) for one in schema][:count]
-    sent = [
-        number_of(functions.col(column), one).cast(travels) if changed else functions.col(column)
-        for column, one, changed in zip(kept, schema, exact, strict=False)
-    ]
-    fields = [
-        spark_types.StructField(one.name, travels) if changed else one
-        for one, changed in zip(schema, [*exact, False], strict=True)
-    ]
+    fields = list(schema)[:count]
+    sent = [to_text(functions.col(column), one.dataType) for column, one in zip(kept, fields, strict=True)]
+    passed = [spark_types.StructField(one.name, with_text(one.dataType), one.nullable) for one in fields]
 
     def predict(batches: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
         for batch in batches:
@@ -912,26 +906,57 @@ def score_by_map_in_pandas(
             answers = as_series(scorer(*columns[count:]))
             yield pd.concat([*columns[:count], answers], axis=1, keys=names)
 
-    mapped = numbered(frame.select(*sent, *plan.columns)).mapInPandas(predict, spark_types.StructType(fields))
-    back = [
-        of_number(named(one.name), one) if changed else named(one.name)
-        for one, changed in zip(schema, exact, strict=False)
-    ]
+    mapped = numbered(frame.select(*sent, *plan.columns)).mapInPandas(
+        predict, spark_types.StructType([*passed, schema[count]])
+    )
+    back = [from_text(named(one.name), one.dataType) for one in fields]
     back.append(with_nan(named(plan.output), plan.type))
     return mapped.select(
         *(column.alias(one.name, metadata=one.metadata) for column, one in zip(back, schema, strict=True))
     )
 
 
-def number_of(column: Column, field: spark_types.StructField) -> Column:
-    """Return a column of integers as it is, and one of timestamps in microseconds."""
-    return functions.unix_micros(column) if isinstance(field.dataType, spark_types.TimestampType) else column
+AS_TEXT = (
+    spark_types.LongType,
+    spark_types.FloatType,
+    spark_types.DoubleType,
+    spark_types.TimestampType,
+    spark_types.TimestampNTZType,
+)
 
 
-def of_number(column: Column, field: spark_types.StructField) -> Column:
-    """Return what `number_of` was given."""
-    whole = column.cast("bigint")
-    return functions.timestamp_micros(whole) if isinstance(field.dataType, spark_types.TimestampType) else whole
+def with_text(kind: spark_types.DataType, *, inside: bool = False, text: bool = True) -> spark_types.DataType:
+    """Return a type with text in place of what pandas would change, or, without `text`, as it comes back.
+
+    To pandas a null among floats is NaN, integers beside a null are floats, the hour before clocks are set back is the
+    hour after, and time ends in 2262. Inside of lists and structs a timestamp with a zone stays what it is.
+    """
+    if isinstance(kind, AS_TEXT) and not (inside and isinstance(kind, spark_types.TimestampType)):
+        return spark_types.StringType() if text else kind
+    if isinstance(kind, spark_types.ArrayType):
+        return spark_types.ArrayType(with_text(kind.elementType, inside=True, text=text))
+    if isinstance(kind, spark_types.MapType):  # a key is never null
+        return spark_types.MapType(kind.keyType, with_text(kind.valueType, inside=True, text=text))
+    if isinstance(kind, spark_types.StructType):
+        return spark_types.StructType(
+            [spark_types.StructField(one.name, with_text(one.dataType, inside=True, text=text)) for one in kind]
+        )
+    return kind
+
+
+def to_text(column: Column, kind: spark_types.DataType) -> Column:
+    """Return a column of the type that `with_text` tells; a timestamp as its microseconds, whatever the zone."""
+    if isinstance(kind, spark_types.TimestampType):
+        return functions.unix_micros(column).cast("string")
+    return column if with_text(kind) == kind else column.cast(with_text(kind))
+
+
+def from_text(column: Column, kind: spark_types.DataType) -> Column:
+    """Return what `to_text` was given."""
+    if isinstance(kind, spark_types.TimestampType):
+        return functions.timestamp_micros(column.cast("bigint"))
+    back = with_text(kind, text=False)
+    return column if with_text(kind) == back else column.cast(back)
 
 
 def score_by_map_in_arrow(

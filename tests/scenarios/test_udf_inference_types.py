@@ -76,6 +76,31 @@ def test_what_is_kept_comes_back_as_it_was(way: str, kept: DataFrame) -> None:
     assert micros[0] == 1603585800000000  # the hour that pandas cannot tell from the next
 
 
+NOT_IN_PANDAS = {
+    "nan": "double('NaN')",
+    "float": "float('NaN')",
+    "third": "1D / 3",
+    "list": "array(double('NaN'), null, -1e-300D)",
+    "floats": "array(float(0.1), float('-infinity'))",
+    "struct": "struct(double('NaN') as a, 5 as b, timestamp_ntz'9999-12-31 00:00:00.000001' as c)",
+    "map": "map('x', array(double('NaN')), 'y', null)",
+    "until": "timestamp_ntz'9999-12-31 23:59:59.999999'",
+    "night": "timestamp_ntz'2020-03-29 02:30:00'",  # skipped by the clocks
+    "ever": "timestamp'9999-12-31 00:00:00Z'",
+}
+
+
+@pytest.mark.parametrize("way", recipe.WAYS)
+def test_what_pandas_has_no_place_for_is_kept(way: str, spark: SparkSession, tmp_path: Path) -> None:
+    values = ", ".join(f"if(id = 0, {value}, null) as {name}" for name, value in NOT_IN_PANDAS.items())
+    spark.sql(f"select id, double(id) as x, {values} from range(2)").write.parquet(str(tmp_path / "rows"))
+    frame = spark.read.parquet(str(tmp_path / "rows"))
+    model = DecisionTreeRegressor().fit([[0.0], [1.0]], [0.5, 1.5])
+    scored = recipe.score(frame, model, features=["x"], way=way)
+    assert scored.schema[:-1] == frame.schema
+    assert str(scored.drop("prediction").orderBy("id").collect()) == str(frame.orderBy("id").collect())
+
+
 NUMBERS = ["tinyint", "smallint", "int", "bigint", "float", "double", "decimal(9,2)", "boolean"]
 
 
