@@ -370,7 +370,7 @@ def plan_scoring(
             f"method={method!r} would fit {type(fitted).__name__} anew to each batch: name one that asks it"
         )
     name = output if isinstance(output, str) else output.name
-    if name.lower() in (column.lower() for column in frame.columns):
+    if times_there(frame)(name):
         raise ValueError(f"the frame has a column {name!r} already: give another name as `output`")
     names = feature_columns(frame, fitted, features, method)
     fitted_on, _ = known_features(fitted, method)
@@ -472,7 +472,10 @@ def feature_columns(frame: DataFrame, model: Any, features: Features, method: st
     fitted_on, width = known_features(model, method)
     if features is None and not fitted_on:
         raise ValueError(f"{type(model).__name__}.{method} knows no column names: say features=[...] in its order")
-    asked = [features] if isinstance(features, str) else fitted_on if features is None else features
+    one = isinstance(features, (str, Column))
+    asked: list[Any] = [features] if one else list(fitted_on if features is None else features)
+    if wrong := [name for name in asked if not isinstance(name, str)]:
+        raise TypeError(f"features={wrong[:5]}: give the names of columns, and compute others in the frame before")
     names = [unquoted(name) if name not in frame.columns else name for name in asked]
     if missing := [name for name in names if name not in frame.columns]:
         lower = [name.lower() for name in missing]

@@ -289,6 +289,12 @@ REFUSED: dict[str, tuple[Callable[[DataFrame], Any], str]] = {
     "name taken": (lambda f: recipe.score(f, SVC().fit(X, SIGN), features=NAMES, output="KEY"), "'KEY' already"),
     "twice": (lambda f: recipe.score(f, SVC().fit(X, SIGN), features=["key", "key", "key"]), r"\['key'\] are there"),
     "method": (lambda f: recipe.score(f, SVC().fit(X, SIGN), features=NAMES, method="fly"), "no method 'fly'"),
+    "columns": (
+        lambda f: recipe.score(f, SVC().fit(X, SIGN), features=[f["key"], f["number"]]),
+        r"features=\[Column<'key'>, Column<'number'>\]: give the names",
+    ),
+    "a column": (lambda f: recipe.score(f, SVC().fit(X, SIGN), features=f["key"]), "Column<'key'>.*give the names"),
+    "places": (lambda f: recipe.score(f, SVC().fit(X, SIGN), features=[0, 1, 2]), r"features=\[0, 1, 2\]: give the"),
     "not fitted": (lambda f: recipe.score(f, Ridge(), features=NAMES), "Ridge was not fitted: This Ridge instance"),
     "transformer not fitted": (
         lambda f: recipe.score(f, PCA(2), features=NAMES, method="transform"),

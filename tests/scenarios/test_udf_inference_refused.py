@@ -332,7 +332,7 @@ class Clean(TransformerMixin, BaseEstimator):
         return [text.lower().strip() for text in X]
 
 
-class Column(Clean):
+class Said(Clean):
     """Takes texts out of a table."""
 
     def transform(self, X: Any) -> Any:
@@ -343,7 +343,7 @@ TEXTS = TABLE["said"].str.upper()
 BEFORE_DOCUMENTS = {
     "texts": (Clean(), TEXTS.to_list()),
     "a series": (FunctionTransformer(lambda texts: texts.str.lower()), TEXTS),
-    "a table": (Column(), TEXTS.to_frame()),
+    "a table": (Said(), TEXTS.to_frame()),
 }
 
 
@@ -504,6 +504,11 @@ def test_names_that_differ_in_their_letters(spark: SparkSession, frame: DataFram
         model = Ridge().fit(X, X[:, 1])
         found = answers(recipe.score(twice, model, features=["a", "A"]))
         np.testing.assert_allclose(found, model.predict(X), rtol=1e-9)
+        for way in ("sql", "arrow_udf", "map_in_arrow", "map_in_pandas"):
+            scored = recipe.score(twice, model, features=["a", "A"], output="Number", way=way)
+            np.testing.assert_allclose(answers(scored, "Number"), model.predict(X), rtol=1e-9)
+        with pytest.raises(ValueError, match="the frame has a column 'A' already"):
+            recipe.score(twice, model, features=["a", "A"], output="A")
     finally:
         spark.conf.unset("spark.sql.caseSensitive")
 
