@@ -42,7 +42,8 @@ def score_files(
     files : sequence of Path
     model : fitted classifier or regressor
     features : sequence of str
-        Columns, in the model's order.
+        Columns. Where the model was fitted on columns by name, these have to be the same, in any order, and it gets a
+        table. Else they stand in the model's order, and it gets a matrix.
     keep : str
         A column, such as a key, to return beside the answers.
     processes : int
@@ -51,7 +52,16 @@ def score_files(
     -------
     list of (ndarray, ndarray)
         For each process the kept values and the answers, row by row.
+
+    Raises
+    ------
+    ValueError
+        Where the model was fitted on other columns.
     """
+    fitted_on = list(getattr(model, "feature_names_in_", ()))
+    missing, surplus = [n for n in fitted_on if n not in features], [n for n in features if n not in fitted_on]
+    if fitted_on and (missing or surplus):
+        raise ValueError(f"the model was fitted on other columns: missing {missing}, surplus {surplus}")
     groups = []
     for file in files:
         about = pq.read_metadata(file)
@@ -59,7 +69,7 @@ def score_files(
         groups += [(rows, str(Path(file).absolute()), number) for number, rows in enumerate(sizes) if rows]
     with parallel_config("loky", n_jobs=processes, inner_max_num_threads=1):
         found: list[tuple[np.ndarray, np.ndarray]] = Parallel()(
-            delayed(_score_groups)(mine, model, list(features), keep) for mine in deal(groups, processes)
+            delayed(_score_groups)(mine, model, fitted_on or list(features), keep) for mine in deal(groups, processes)
         )
     return found
 
@@ -70,8 +80,11 @@ def _score_groups(
     kept, answers = [], []
     for batch in batches_of(groups, [keep, *features]):
         kept.append(_as_kept(batch.column(keep)))
-        columns = [batch.column(name).to_numpy(zero_copy_only=False) for name in features]
-        answers.append(model.predict(np.column_stack(columns)))
+        if hasattr(model, "feature_names_in_"):
+            rows = batch.select(features).to_pandas(coerce_temporal_nanoseconds=True)
+        else:
+            rows = np.column_stack([batch.column(name).to_numpy(zero_copy_only=False) for name in features])
+        answers.append(model.predict(rows))
     return np.concatenate(kept), np.concatenate(answers)
 
 

@@ -5,11 +5,16 @@ from pathlib import Path
 
 import file_inference as recipe
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from sklearn.compose import ColumnTransformer
 from sklearn.ensemble import HistGradientBoostingRegressor
-from sklearn.linear_model import LinearRegression
+from sklearn.impute import SimpleImputer
+from sklearn.linear_model import LinearRegression, Ridge
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder
 
 
 @pytest.fixture
@@ -43,6 +48,22 @@ def test_relative_paths_truth_and_nulls(tmp_path, monkeypatch):
     np.testing.assert_array_equal(answers, model.predict([[1.0, 1.0], [0.0, np.nan], [1.0, 3.0]]))
     ((truth, _),) = recipe.score_files(["a b.parquet"], model, ["yes", "x"], keep="yes", processes=1)
     assert truth.tolist() == [True, False, True]
+
+
+def test_names_decide_the_order_and_bring_text(tmp_path):
+    rows = pd.DataFrame({"a": [1.0, 2.0, 3.0], "b": [10, 20, None], "said": ["red", None, "blue"]})
+    file = tmp_path / "rows.parquet"
+    pq.write_table(pa.Table.from_pandas(rows.assign(id=range(3)), preserve_index=False), file)
+    text = make_pipeline(SimpleImputer(missing_values=None, strategy="most_frequent"), OneHotEncoder())
+    mixed = make_pipeline(ColumnTransformer([("t", text, ["said"]), ("n", SimpleImputer(), ["a", "b"])]), Ridge())
+    for model, order in ((make_pipeline(SimpleImputer(), Ridge()), ["b", "a"]), (mixed, ["said", "b", "a"])):
+        given = rows[sorted(order)]
+        model.fit(given, [1.0, 2.0, 5.0])
+        ((ids, answers),) = recipe.score_files([file], model, order, keep="id", processes=1)
+        assert ids.tolist() == [0, 1, 2]
+        np.testing.assert_allclose(answers, model.predict(given), rtol=1e-12)
+        with pytest.raises(ValueError, match=r"fitted on other columns: missing \['b'\], surplus \['id'\]"):
+            recipe.score_files([file], model, [name if name != "b" else "id" for name in order], keep="id", processes=1)
 
 
 def test_the_rows_of_the_benchmark_are_those_of_the_recipe_that_has_them_in_memory():
