@@ -18,7 +18,9 @@ the driver, before any job. It picks a way; each way is also a small function of
 
 The model travels once to each executor and is loaded once by each Python worker. It computes in one thread there, since
 Spark has a worker for each slot. A null reaches the model as NaN, a text null as None, as `toPandas` gives them: a
-model that takes no NaN says so itself, in the error of the job.
+model that takes no NaN says so itself, in the error of the job. A model that was fitted where a missing text is NaN, as
+in tables that pandas read, takes None for another value: fill such nulls in the frame before. Where a step of your own
+takes integers by name, a null makes fractions of all of them in its batch, as in pandas.
 
 Run it alone:  python udf_inference.py
 """
@@ -97,11 +99,12 @@ def score(
     features : sequence of str, optional
         Columns to give to the model. By default those that it was fitted on by name; where it has names, they also
         decide the order. An array or ML vector column stands for as many features as it has elements, in the model's
-        order.
+        order, unless the model knows it by its name.
     method : str
         `predict`, `predict_proba`, `decision_function`, `transform`, or any other that takes rows.
     output : str or StructField
-        Name of the new column. Its type follows from the model; a field gives it a type of yours.
+        Name of the new column. Its type follows from the model; a field gives it a type of yours. Answers that have no
+        place in that type stop the job, but a decimal type rounds them to its digits.
     way : str, optional
         A key of `WAYS`. By default `best_way` picks one. The new column's metadata say which, and why.
 
@@ -111,7 +114,7 @@ def score(
         Where the file's scikit-learn is not the driver's. A worker's that differs stops the job.
     ValueError, TypeError
         Before any job: columns that are missing, surplus, ambiguous or of a wrong type, an output name that is taken, a
-        model without the method, a way that cannot apply it.
+        model without the method, one that was not fitted, a way that cannot apply it.
     """
     plan = plan_scoring(frame, model, features, method=method, output=output)
     way, why = (way, "named by the caller") if way else best_way(frame, plan)
@@ -236,7 +239,7 @@ def as_floats(column: pa.Array | pd.Series) -> np.ndarray:
 def as_arrow(found: Any, kind: pa.DataType | None = None) -> pa.Array:
     """Return what a model answered in Arrow: several values of a row become a list.
 
-    It raises where a value has no place in the type `kind`, such as a fraction among integers.
+    It raises where a value has no place in the type `kind`, such as a fraction among integers. A decimal is rounded.
     """
     if isinstance(found, list) and all(getattr(part, "ndim", 0) == 2 for part in found):
         # Of a model with several outputs: an array for each of them.
@@ -1187,8 +1190,9 @@ def score_by_sql(frame: DataFrame, model: Any, features: Features = None, **opti
     """Write the model as an SQL expression: no row goes to Python, and Python need not be on the workers.
 
     It takes linear models, also after one scaler in a pipeline, and single decision trees. Scores equal
-    scikit-learn's to 1e-12. Where a linear model meets a null, NaN or infinity, the job fails as scikit-learn does. A
-    tree asks only for the features on the way to its answer: scikit-learn also fails on what is wrong in others.
+    scikit-learn's to 1e-12. Where a linear model meets a null, NaN or infinity, the job fails as scikit-learn does; it
+    also fails where the sum is too large for a double, which scikit-learn calls infinite. A tree asks only for the
+    features on the way to its answer: scikit-learn also fails on what is wrong in others.
     """
     plan = plan_scoring(frame, model, features, **options)
     if reason := why_no_sql(plan):
@@ -1273,7 +1277,7 @@ def linear_column(inputs: Sequence[Column], weights: np.ndarray, intercept: floa
 def finite(number: Column) -> Column:
     """Return a number, or fail the job where it is null, NaN or infinite."""
     largest = float(np.finfo(float).max)
-    wrong = functions.raise_error(functions.lit("Input contains null, NaN or infinity"))
+    wrong = functions.raise_error(functions.lit("Input contains null, NaN or infinity, or its sum is too large"))
     return functions.when(number.between(-largest, largest), number).otherwise(wrong)
 
 
