@@ -14,8 +14,9 @@ import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-import psutil
 from pyspark.sql import SparkSession
+
+from suite.machine.environment import memory_gib
 
 LOOPBACK = "127.0.0.1"
 # Of the environment: a user's own preference for IPv6 does not go with that address.
@@ -28,8 +29,14 @@ def is_local(master: str) -> bool:
 
 
 def driver_memory() -> str:
-    """Return a quarter of the machine's memory, from 1 to 8 GiB: in local mode the driver does all the work."""
-    gib = psutil.virtual_memory().total / 2**30
+    """Return the heap of the driver, which does all the work in local mode.
+
+    It is a quarter of the memory that this machine or container has, from 1 to 8 GiB, and never more than half of it,
+    since Python workers need theirs.
+    """
+    gib = memory_gib()
+    if gib < 2:
+        return f"{int(512 * gib)}m"
     return f"{int(min(8, max(1, gib / 4)))}g"
 
 
