@@ -22,6 +22,8 @@ IMAGE = "foldout:local"
 IMAGE_LABEL = "foldout.image"
 NAME_LABEL = "foldout.cluster"
 
+INSTALL = "https://docs.docker.com/engine/install"
+
 CLIENT_SECONDS = 60.0  # for a question to the engine
 BUILD_SECONDS = 3600.0
 CLIENT_GRACE_SECONDS = 10.0  # that a client gets to stop what it does
@@ -77,13 +79,11 @@ def find_engine() -> Engine:
     Raises
     ------
     ClusterError
-        No client, no engine behind it, no permission, or no compose: each with its remedy.
+        No client or Podman in its place, no engine behind it, no permission, or no compose: each with its remedy.
     """
     instead = "or leave Docker out: --master standalone, or local[N]"
     if shutil.which("docker") is None:
-        raise ClusterError(
-            f"no `docker` on the PATH: install Docker (https://docs.docker.com/engine/install), {instead}"
-        )
+        raise ClusterError(f"no `docker` on the PATH: install Docker ({INSTALL}), {instead}")
     done = call_client(["docker", "info", "--format", "{{.NCPU}} {{.MemTotal}}"])
     said = done.stderr.strip()
     found = re.match(r"(\d+) (\d+)", done.stdout)
@@ -94,6 +94,9 @@ def find_engine() -> Engine:
                 f"this user may not use the Docker engine at {where}: `sudo usermod -aG docker $USER` and log in "
                 f"again, {instead}"
             )
+        # Its `info` is another one, so this looks like an engine that does not answer.
+        if "podman" in call_client(["docker", "--version"]).stdout.lower():
+            raise ClusterError(f"the `docker` on the PATH is Podman: install Docker ({INSTALL}), {instead}")
         raise ClusterError(
             f"no Docker engine answers at {where}: start it (`sudo systemctl start docker`, or Docker Desktop), "
             f"check DOCKER_HOST, {instead} (docker says: {last_line(said)})"
@@ -150,7 +153,7 @@ def build_image(log: Path, image: str = IMAGE) -> str:
     ImageUnavailableError
         This machine lacks what the build needs: the base image, trust in a proxy, a network.
     ClusterError
-        It failed for any other reason. Both name the log.
+        It failed for any other reason, or the engine did not get it. Both name the log.
     """
     handed = [word for name in BUILD_VARIABLES if os.environ.get(name) for word in ("--build-arg", name)]
     with build_context() as context:
@@ -164,7 +167,14 @@ def build_image(log: Path, image: str = IMAGE) -> str:
             except subprocess.TimeoutExpired:
                 raise ClusterError(f"the image was not built in {BUILD_SECONDS:g} seconds: see {log}") from None
         if code == 0:
-            return told.read_text().strip()
+            image_id = told.read_text().strip()
+            # A builder in a container keeps what it builds, and the tag is that of an older image.
+            if not image_id:
+                raise ClusterError(
+                    "the image was built, but its builder did not hand it to the Docker engine: `docker buildx use "
+                    f"default`, and leave BUILDX_BUILDER unset: see {log}"
+                )
+            return image_id
     said = log.read_text(errors="replace")
     cause = missing_for_build(said)
     kind = ImageUnavailableError if cause else ClusterError

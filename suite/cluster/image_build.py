@@ -18,6 +18,11 @@ from suite.machine.environment import ROOT
 # Docker are covered; where several patterns fit, the first one is the cause.
 CAUSES = (
     (
+        r"unable to prepare context: path",
+        "the Docker client does not see the folder for temporary files, as one of snap does not see /tmp: install "
+        "Docker from https://docs.docker.com/engine/install",
+    ),
+    (
         r"x509: certificate",
         "the Docker engine does not trust the server that answers for the image registry: add the authority to the "
         "system's certificates and restart the engine, or make the base image here by `sudo .ci/base-image` (Debian)",

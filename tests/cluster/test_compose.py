@@ -249,6 +249,7 @@ def fake_docker(folder: Path, script: str, *names: str) -> str:
 
 DENIED = "echo 'permission denied while trying to connect to the Docker daemon socket' >&2; exit 1"
 DEAD = "echo 'Cannot connect to the Docker daemon. Is the docker daemon running?' >&2; exit 1"
+PODMAN = 'if [ "$1" = --version ]; then echo podman version 4.9.3; else echo "no field NCPU" >&2; exit 125; fi'
 NO_COMPOSE = 'if [ "$1" = info ]; then echo 4 8000000000; else echo "unknown command: compose" >&2; exit 1; fi'
 
 
@@ -259,9 +260,10 @@ NO_COMPOSE = 'if [ "$1" = info ]; then echo 4 8000000000; else echo "unknown com
         (DENIED, "may not use the Docker engine", "usermod -aG docker"),
         (DEAD, "no Docker engine answers at", "start it"),
         ("echo '0 0'", "no Docker engine answers at", "start it"),
+        (PODMAN, "the `docker` on the PATH is Podman", "install Docker"),
         (NO_COMPOSE, "neither `docker compose` nor `docker-compose`", "docker-compose-plugin"),
     ],
-    ids=["no client", "no permission", "dead", "no server", "no compose"],
+    ids=["no client", "no permission", "dead", "no server", "Podman", "no compose"],
 )
 def test_each_way_to_have_no_engine_has_its_own_message(script, said, remedy, tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path) if script is None else fake_docker(tmp_path, script))

@@ -152,6 +152,7 @@ NO_NETWORK = (
     "Err:1 http://deb.debian.org/debian bookworm InRelease\n  Temporary failure resolving 'deb.debian.org'\n"
     "E: Unable to locate package ca-certificates"
 )
+NO_CONTEXT = 'unable to prepare context: path "/tmp/foldout-build-x1" not found'
 
 
 def failing(log: str) -> str:
@@ -162,6 +163,7 @@ def failing(log: str) -> str:
     ("log", "cause", "remedy"),
     [
         *((log, "the base image is not here", ".ci/base-image") for log in NO_REGISTRY),
+        (NO_CONTEXT, "the Docker client does not see the folder", "install Docker"),
         (NO_TRUST_OF_ENGINE, "the Docker engine does not trust", "restart the engine"),
         (NO_TRUST, "pip in the build does not trust", "SSL_CERT_FILE"),
         (NO_NETWORK, "the build reaches no network", "HTTPS_PROXY"),
@@ -184,6 +186,13 @@ def test_any_other_failure_is_told_by_the_builds_last_line(docker, tmp_path):
     with pytest.raises(ClusterError, match=r"could not be built: The command .* code: 1: see .*log$") as error:
         build_image(tmp_path / "log")
     assert not isinstance(error.value, ImageUnavailableError)
+
+
+def test_an_image_that_the_engine_did_not_get_is_an_error(docker, tmp_path):
+    """A builder in a container ends well and writes no id. The tag is then that of an image which was built before."""
+    docker(TELL_ID.replace("echo sha256:17", ":"))
+    with pytest.raises(ClusterError, match=r"did not hand it to the Docker engine: `docker buildx use default`"):
+        build_image(tmp_path / "log")
 
 
 # --- tests on containers where there are none
