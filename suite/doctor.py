@@ -100,7 +100,8 @@ def _surroundings() -> Iterator[Check]:
         yield Check("ok", "temporary", f"{temporary}: its name does no harm")
     yield from _proxy()
     if ignored := sorted(filter(is_foreign, os.environ)):
-        yield Check("note", "variables", ", ".join(ignored), "they are not handed to what is measured")
+        remedy = "they are not handed to what is measured; a cluster elsewhere gets SPARK_CONF_DIR and those of Hadoop"
+        yield Check("note", "variables", ", ".join(ignored), remedy)
 
 
 def _java() -> Check:

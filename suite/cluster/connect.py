@@ -17,6 +17,9 @@ from suite.cluster.description import DEFAULT_MEMORY, Cluster
 from suite.cluster.standalone import standalone
 from suite.spark.session import ON_LOOPBACK
 
+# How the names of variables begin that lead Spark to a cluster which is somewhere else.
+OF_A_CLUSTER = ("SPARK_CONF_DIR", "HADOOP_", "YARN_")
+
 
 @contextlib.contextmanager
 def connect(
@@ -64,10 +67,12 @@ def existing_cluster(master: str) -> Cluster:
     told = os.environ.get("FOLDOUT_CLUSTER")
     known = Cluster(**json.loads(told)) if told else None
     ready = known if known and known.url == master else Cluster(url=master, label=master)
-    # Settings for local mode are the suite's own; a cluster that is somewhere else needs the user's.
+    # Settings for local mode are the suite's own; a cluster that is somewhere else needs the user's, and those of its
+    # Hadoop. In local mode these would look for plain paths in HDFS.
     if master.startswith("local"):
         # Spark would look up this machine's own name, which not every network knows.
         ready.environment.update(ON_LOOPBACK)
-    elif folder := os.environ.get("SPARK_CONF_DIR"):
-        ready.environment["SPARK_CONF_DIR"] = folder
+    else:
+        found = {name: value for name, value in os.environ.items() if name.startswith(OF_A_CLUSTER) and value}
+        ready.environment.update(found)
     return ready

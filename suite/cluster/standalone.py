@@ -18,8 +18,6 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import pyspark
-
 from suite.cluster.description import (
     DEFAULT_MEMORY,
     PAGES,
@@ -37,9 +35,8 @@ from suite.cluster.description import (
 from suite.machine import environment as machine_environment
 from suite.machine.processes import Scope, child_environment, open_scope
 from suite.spark.java import Java, find_java
-from suite.spark.session import LOOPBACK, ON_LOOPBACK
+from suite.spark.session import LOOPBACK, ON_LOOPBACK, SPARK_HOME
 
-SPARK_HOME = Path(pyspark.__file__).parent
 STANDALONE_START_SECONDS = 90  # for master and workers together; some seconds in practice
 DAEMON_GRACE_SECONDS = 5.0  # in which daemons and executors end by themselves
 LISTEN = ("--host", LOOPBACK, "--port", "0", "--webui-port", "0")

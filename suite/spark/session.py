@@ -14,10 +14,12 @@ import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+import pyspark
 from pyspark.sql import SparkSession
 
 from suite.machine.environment import memory_gib
 
+SPARK_HOME = Path(pyspark.__file__).parent
 LOOPBACK = "127.0.0.1"
 # Of the environment: a user's own preference for IPv6 does not go with that address.
 ON_LOOPBACK = {"SPARK_LOCAL_IP": LOOPBACK, "SPARK_PREFER_IPV6": "false"}
@@ -99,6 +101,8 @@ def start_session(conf: Mapping[str, str], files: Iterable[Path]) -> SparkSessio
     files : iterable of Path
         Python files and folders of packages to ship; classes in them keep their importable name.
     """
+    # Without it PySpark starts the Spark of a distribution where the current folder lies in one, before its own.
+    os.environ["SPARK_HOME"] = str(SPARK_HOME)
     os.environ["PYSPARK_PYTHON"] = os.environ["PYSPARK_DRIVER_PYTHON"] = sys.executable
     builder = SparkSession.builder
     for key, value in conf.items():

@@ -232,15 +232,15 @@ def test_variables_of_other_projects_are_not_handed_on(monkeypatch):
         *("PYTEST_ADDOPTS", "PYTEST_PLUGINS", "PYTEST_DISABLE_PLUGIN_AUTOLOAD", "PYTHONOPTIMIZE", "PYTHONHOME"),
         *("PYTHONDONTWRITEBYTECODE", "PYTHONSTARTUP", "PYTHONINSPECT", "PYTHONWARNINGS", "PYTHONSAFEPATH"),
         *("COVERAGE_PROCESS_START", "COV_CORE_SOURCE", "JOBLIB_MULTIPROCESSING", "LOKY_MAX_CPU_COUNT"),
-        *("JAVA_TOOL_OPTIONS", "JDK_JAVA_OPTIONS", "_JAVA_OPTIONS", "CLASSPATH"),
+        *("JAVA_TOOL_OPTIONS", "JDK_JAVA_OPTIONS", "_JAVA_OPTIONS", "CLASSPATH", "HADOOP_CONF_DIR", "YARN_CONF_DIR"),
         *("SKLEARN_ASSUME_FINITE", reaper.SCOPE_VARIABLE),
     )
     welcome = ("HTTPS_PROXY", "no_proxy", "LANG", "LC_TIME", "PATH", "JAVA_HOME", "PYTHONPATH", "PYTHONUTF8")
-    for name in (*foreign, *welcome, "SPARK_LOCAL_IP", "HADOOP_CONF_DIR"):
+    for name in (*foreign, *welcome, "SPARK_LOCAL_IP"):
         monkeypatch.setenv(name, "x")
     environment = child_environment()
     assert [name for name in foreign if name in environment] == []
-    assert {environment[name] for name in (*welcome, "SPARK_LOCAL_IP", "HADOOP_CONF_DIR")} == {"x"}
+    assert {environment[name] for name in (*welcome, "SPARK_LOCAL_IP")} == {"x"}
 
 
 def test_who_has_no_home_gets_one(monkeypatch):

@@ -4,6 +4,7 @@
 from types import SimpleNamespace
 
 import pytest
+from pyspark.find_spark_home import _find_spark_home
 
 from suite.machine import environment
 from suite.spark import session
@@ -17,5 +18,36 @@ GIB = 2**30
 )
 def test_the_heap_goes_by_the_memory_that_a_container_has(machine, container, heap, monkeypatch):
     monkeypatch.setattr(environment.psutil, "virtual_memory", lambda: SimpleNamespace(total=machine * GIB))
-    monkeypatch.setattr(environment, "_memory_limits", lambda: [container * GIB] if container else [2**63])
+    monkeypatch.setattr(environment, "_memory_limits", lambda: [container * GIB if container else 2**63])
     assert session.driver_memory() == heap
+
+
+class Builder:
+    """Of a session that does not start."""
+
+    def config(self, *_):
+        return self
+
+    def getOrCreate(self):
+        return SimpleNamespace(sparkContext=SimpleNamespace(setLogLevel=lambda level: None))
+
+
+@pytest.fixture
+def start(monkeypatch):
+    """Does what comes before the start of a session."""
+    monkeypatch.setattr(session, "SparkSession", SimpleNamespace(builder=Builder()))
+    for name in ("SPARK_HOME", "PYSPARK_PYTHON", "PYSPARK_DRIVER_PYTHON"):
+        monkeypatch.setenv(name, "put back afterwards")
+        monkeypatch.delenv(name)
+
+    return lambda **conf: session.start_session(conf, [])
+
+
+def test_the_spark_that_starts_is_pysparks_own_also_in_the_folder_of_another(start, monkeypatch, tmp_path):
+    for folder in ("bin", "jars", "clone"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "bin" / "spark-submit").touch()
+    monkeypatch.chdir(tmp_path / "clone")
+    assert _find_spark_home() == str(tmp_path)
+    start()
+    assert _find_spark_home() == str(session.SPARK_HOME)
