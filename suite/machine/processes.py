@@ -32,10 +32,10 @@ from suite.machine.signals import defer_signals
 # Variables with which a user's shell would reach into a child, and change what is measured or break it: options of
 # Python (asserts switched off, warnings as errors; without compiled modules, every Python worker compiles numpy and
 # pandas anew: seconds each), of pytest, which runs the cells, of coverage, joblib and scikit-learn, of Java (heap size,
-# agents, other classes), and another Spark or Hadoop.
+# agents, other classes), another Spark or Hadoop, and what bash does first in each of Spark's scripts.
 FOREIGN = (
     *("COVERAGE_", "COV_CORE_", "JOBLIB_", "LOKY_", "PYSPARK_", "PYTEST_", "PYTHON", "SKLEARN_", "SPARK_"),
-    *("HADOOP_", "YARN_"),
+    *("HADOOP_", "YARN_", "BASH_ENV", "BASH_FUNC_", "BASHOPTS", "SHELLOPTS"),
     *("CLASSPATH", "JAVA_TOOL_OPTIONS", "JDK_JAVA_OPTIONS", "_JAVA_OPTIONS"),
 )
 # Of these, what leads to packages, names an encoding, or says where this machine is in its network.
