@@ -18,7 +18,7 @@ from importlib import metadata
 from pathlib import Path
 
 from suite.errors import UsageError
-from suite.machine.environment import ROOT
+from suite.machine.environment import ROOT, GitError, ask_git, git_environment, repository_of
 from suite.machine.home import cache_folder
 
 WORKING_TREE = "."
@@ -79,38 +79,32 @@ def check_out(revision: str, scenarios: Path) -> Iterator[tuple[str, Path, Path 
     Raises
     ------
     UsageError
-        No repository, no such revision, or no such folder in it.
+        No repository, one of which git says nothing, no such revision, or no such folder in it.
     """
     scenarios = scenarios.resolve()
     if not scenarios.is_dir():
         raise UsageError(f"--scenarios {scenarios} is not a directory")
-    top = _ask_git(scenarios, "rev-parse", "--show-toplevel")
+    top = repository_of(scenarios)
     if revision == WORKING_TREE:
-        lock = Path(top) / LOCK if top else None
+        lock = top / LOCK if top else None
         yield WORKING_TREE, scenarios, lock if lock and lock.is_file() else None
         return
     if top is None:
         raise UsageError(f"{scenarios} is in no git repository, so it has no revision {revision!r}")
-    commit = _ask_git(scenarios, "rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}")
-    if commit is None:
-        raise UsageError(f"{revision!r} is not a revision of {top} (`git fetch` may bring it)")
-    inside = scenarios.relative_to(Path(top).resolve())
+    try:
+        commit = ask_git(scenarios, "rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}")
+    except GitError as error:
+        if str(error):
+            raise
+        raise UsageError(f"{revision!r} is not a revision of {top} (`git fetch` may bring it)") from None
+    inside = scenarios.relative_to(top.resolve())
     with tempfile.TemporaryDirectory(prefix="foldout-revision-") as folder:
-        _extract(Path(top), commit, inside, Path(folder))
+        _extract(top, commit, inside, Path(folder))
         if not (Path(folder) / inside).is_dir():
             raise UsageError(f"revision {revision} has no directory {inside}")
-        _extract(Path(top), commit, LOCK, Path(folder))
+        _extract(top, commit, LOCK, Path(folder))
         lock = Path(folder) / LOCK
         yield commit, Path(folder) / inside, lock if lock.is_file() else None
-
-
-def _ask_git(where: Path, *arguments: str) -> str | None:
-    """Ask git something; None where it fails."""
-    try:
-        done = subprocess.run(["git", "-C", str(where), *arguments], capture_output=True, text=True, check=False)
-    except OSError as error:
-        raise UsageError("there is no `git` on the PATH, which a revision needs") from error
-    return None if done.returncode else done.stdout.strip()
 
 
 def _extract(top: Path, commit: str, path: Path, into: Path) -> None:
@@ -119,6 +113,7 @@ def _extract(top: Path, commit: str, path: Path, into: Path) -> None:
         ["git", "-C", str(top), "archive", "--format=tar", commit, path.as_posix()],
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
+        env=git_environment(),
     )
     with archive, contextlib.suppress(tarfile.ReadError), tarfile.open(fileobj=archive.stdout, mode="r|") as members:
         members.extractall(into, filter="data")

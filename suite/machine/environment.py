@@ -18,6 +18,7 @@ from typing import Any
 
 import psutil
 
+from suite.errors import UsageError
 from suite.records import now
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -166,31 +167,99 @@ def process_state() -> dict[str, Any]:
     }
 
 
+class GitError(UsageError):
+    """Git is not here, or does not say what it is asked for; the text is one line, in its own words."""
+
+
+# With these a git hook names its repository to all that it starts.
+OF_A_REPOSITORY = (
+    *("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_COMMON_DIR", "GIT_PREFIX", "GIT_NAMESPACE"),
+    *("GIT_OBJECT_DIRECTORY", "GIT_ALTERNATE_OBJECT_DIRECTORIES"),
+)
+
+
+def git_environment() -> dict[str, str]:
+    """Our environment for git, which shall find the repository of a folder and speak English."""
+    kept = {name: value for name, value in os.environ.items() if name not in OF_A_REPOSITORY}
+    return {**kept, "LC_ALL": "C"}
+
+
+def ask_git(folder: Path, *arguments: str) -> str:
+    """Ask git something about the repository that a folder is in.
+
+    Raises
+    ------
+    GitError
+    """
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(folder), *arguments],
+            capture_output=True,
+            encoding="utf-8",
+            errors="surrogateescape",  # as Python writes names of files that are none of UTF-8
+            check=False,
+            timeout=10,
+            env=git_environment(),
+        )
+    except subprocess.TimeoutExpired:
+        raise GitError("git did not answer within 10 seconds") from None
+    except OSError as error:
+        raise GitError(f"there is no `git` on the PATH: {error.strerror}") from error
+    if done.returncode:
+        raise GitError(" ".join(done.stderr.split()))
+    return done.stdout.strip()
+
+
+def repository_of(folder: Path) -> Path | None:
+    """Return the top of the repository that a folder is in; None where it is in none.
+
+    Raises
+    ------
+    GitError
+        Git refuses to say, such as for a folder of another user.
+    """
+    try:
+        return Path(ask_git(folder, "rev-parse", "--show-toplevel"))
+    except GitError as error:
+        if "not a git repository" in str(error):
+            return None
+        raise
+
+
 def revision() -> dict[str, Any]:
     """Return the commit that the suite runs from, and whether files differ from it, but for what runs write.
 
-    In a container, which has no repository, the variable FOLDOUT_REVISION says it.
+    In a container, which has no repository, the variable FOLDOUT_REVISION says it. Both are None where
+    `why_no_revision` has a reason.
     """
     if told := os.environ.get("FOLDOUT_REVISION"):
         found: dict[str, Any] = json.loads(told)
         return found
-
-    def git(*arguments: str) -> str:
-        return subprocess.run(
-            ["git", "-C", str(ROOT), *arguments],
-            capture_output=True,
-            text=True,
-            check=True,
-            timeout=10,
-        ).stdout.strip()
-
     try:
-        return {
-            "commit": git("rev-parse", "HEAD"),
-            "dirty": bool(git("status", "--porcelain", "-uno", "--", ".", ":!results")),
-        }
-    except (OSError, subprocess.SubprocessError):
+        return _ask_revision()
+    except GitError:
         return {"commit": None, "dirty": None}
+
+
+def why_no_revision() -> str | None:
+    """Say why the suite's commit is not known, in git's words where it refuses; None where it is known."""
+    if not os.environ.get("FOLDOUT_REVISION"):
+        try:
+            _ask_revision()
+        except GitError as error:
+            return str(error)
+    return None
+
+
+def _ask_revision() -> dict[str, Any]:
+    top = repository_of(ROOT)
+    # Files that were unpacked inside of another repository are not those of its commit.
+    if top is None or not top.samefile(ROOT):
+        raise GitError("this folder is no clone")
+    return {
+        "commit": ask_git(ROOT, "rev-parse", "HEAD"),
+        "dirty": bool(ask_git(ROOT, "status", "--porcelain", "-uno", "--", ".", ":!results")),
+    }
 
 
 def describe_environment(master: str, java: Mapping[str, Any]) -> dict[str, Any]:

@@ -34,7 +34,7 @@ from suite.report.terminal import summary
 from suite.run.in_container import run_in_containers
 from suite.run.loop import Loop, PlannedRun, lock_run_folder
 from suite.run.options import BenchOptions, is_file_name, parse_factor, parse_setting
-from suite.run.plan_file import check_same_plan, describe_plan, read_plan
+from suite.run.plan_file import check_same_plan, describe_plan, read_plan, tell_unknown_revision
 from suite.run.request import check_cluster_options, check_data, check_master, make_request, workers_wanted
 from suite.spark.java import find_java, user_name
 from suite.spark.session import is_local
@@ -91,6 +91,7 @@ def bench(options: BenchOptions, command_line: str) -> int:
     conf = dict(map(parse_setting, options.conf))  # where a run goes on, those that it began with
     for name, reason in broken.items():
         print(f"left out: {name}: {reason}", file=sys.stderr)
+    tell_unknown_revision()
     for doubt in doubtful_workloads(scenarios):
         print(f"note: {doubt}", file=sys.stderr)
     master, logs = plan["master"], directory / "logs"

@@ -46,6 +46,7 @@ from suite.machine.pipes import write_all
 from suite.machine.processes import open_scope
 from suite.machine.signals import InterruptError, defer_signals
 from suite.run.options import BenchOptions
+from suite.run.plan_file import tell_unknown_revision
 
 PREFLIGHT_LOG = f"{RUN_FOLDER}/logs/preflight.log"
 STOP_SECONDS = 90.0  # that a bench gets after Ctrl-C to write down what it has
@@ -98,6 +99,7 @@ def run_in_containers(
         data=str(options.data or ""),
     )
     engine = find_engine()
+    tell_unknown_revision()
     parcel = Parcel(options, command_line, out)
     for name in remove_orphans(engine):
         print(f"removed {name}, which a killed process had left behind")

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -100,3 +101,9 @@ def check_same_plan(
     for scenario in scenarios:
         if scenario.sha256 != plan["scenarios"][scenario.name]["sha256"]:
             raise UsageError(f"{scenario.path.name} has changed since the run in {directory} began: start a new run")
+
+
+def tell_unknown_revision() -> None:
+    """Print why no commit will be recorded with a run, if so: nobody should be surprised by that later."""
+    if why := environment.why_no_revision():
+        print(f"note: no commit is recorded with this run: {why}", file=sys.stderr)

@@ -19,7 +19,8 @@ from suite.gate import comparison as comparison_module
 from suite.gate.comparison import Comparison, make_plans
 from suite.gate.sides import Side, check_out, make_interpreter
 from suite.gate.sign_flip import Look
-from suite.machine.environment import ROOT
+from suite.machine import environment
+from suite.machine.environment import ROOT, GitError
 from suite.machine.signals import InterruptError
 from suite.plan.cells import GATE_CALLS, Request
 from suite.run.turns import take_turns
@@ -154,6 +155,28 @@ def test_a_folder_outside_of_any_repository_has_no_revisions(tmp_path):
         check_out("main", tmp_path),
     ):
         pass
+
+
+def test_what_git_refuses_is_told_in_its_own_words(recipes, tmp_path, monkeypatch, capsys):
+    """It is no missing repository, and the packages that are locked in it are not passed over."""
+
+    def refuse(folder, *_):
+        raise GitError(f"fatal: detected dubious ownership in repository at '{folder}'")
+
+    monkeypatch.setattr(environment, "ask_git", refuse)
+    for revisions in (("main", "."), (".", ".")):
+        assert main(["compare", *revisions, "--scenarios", str(recipes), "--out", str(tmp_path / "out")]) == 2
+        said = capsys.readouterr().err
+        assert said == f"error: fatal: detected dubious ownership in repository at '{recipes}'\n"
+
+
+def test_a_git_hook_names_no_other_repository(recipes, tmp_path, monkeypatch):
+    commit = git(recipes, "rev-parse", "main")
+    git(tmp_path, "init", "-q", "-b", "main", "other")
+    monkeypatch.setenv("GIT_DIR", str(tmp_path / "other" / ".git"))
+    with check_out("main", recipes) as (found, folder, _):
+        assert found == commit
+        assert (folder / "gated.py").read_text() == RECIPE
 
 
 def test_a_revision_brings_its_own_lock(recipes):

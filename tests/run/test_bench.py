@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The run loop from outside: whatever a recipe does, each planned cell gets its record and nothing stays behind."""
 
+import contextlib
 import json
 import os
 import re
@@ -16,8 +17,12 @@ import psutil
 import pytest
 
 from suite import records
+from suite.cli import main
+from suite.cluster.description import Cluster
 from suite.errors import UsageError
 from suite.records import Record
+from suite.run import command
+from suite.run.loop import PlannedRun
 from suite.run.options import BenchOptions
 from suite.run.request import check_data, check_master
 
@@ -478,6 +483,27 @@ REFUSED = {
     "image of no container": (["--image", "mine"], "--image is for --master compose, not for local"),
     "nothing to resume": (["--resume"], "holds no run to resume"),
 }
+
+
+@pytest.fixture
+def begun(monkeypatch) -> list[PlannedRun]:
+    """What a bench in this process would run: it stops where the run begins."""
+    runs = []
+
+    @contextlib.contextmanager
+    def ready(master, *_, **__):
+        yield Cluster(master, {"spark.driver.host": "127.0.0.1", "spark.network.timeout": "60s"}, 2, 1)
+
+    monkeypatch.setattr(command, "connect", ready)
+    monkeypatch.setattr(command, "_run_plan", lambda run, *_: runs.append(run) or 0)
+    return runs
+
+
+def test_a_commit_that_git_does_not_tell_is_no_surprise_later(begun, tame, tmp_path, monkeypatch, capsys):
+    why = "fatal: detected dubious ownership in repository"
+    monkeypatch.setattr(command.environment, "why_no_revision", lambda: why)
+    assert main(["bench", str(tame), "--size", "smoke", "--out", str(tmp_path / "out")]) == 0
+    assert f"note: no commit is recorded with this run: {why}\n" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("words", "message"), REFUSED.values(), ids=REFUSED.keys())
