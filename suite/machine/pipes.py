@@ -8,6 +8,8 @@ import os
 import selectors
 import time
 
+STEP_SECONDS = 1.0  # of waiting: no more of it counts than this while we are stopped
+
 
 class LineReader:
     """Reads lines from a pipe, and waits no longer than it should.
@@ -25,21 +27,28 @@ class LineReader:
     def read_line(self, seconds: float) -> bytes | None:
         """The next line without its end, or None where none comes within that many seconds.
 
+        Time in which we were stopped (Ctrl-Z, then `fg`) does not count: who writes went on meanwhile.
+
         Raises
         ------
         EOFError
             The pipe is closed at its other end.
         """
-        deadline = time.monotonic() + seconds
+        left = max(0.0, seconds)
         with selectors.DefaultSelector() as selector:
             selector.register(self._pipe, selectors.EVENT_READ)
             while b"\n" not in self._rest:
-                if not selector.select(max(0.0, deadline - time.monotonic())):
+                step, begin = min(left, STEP_SECONDS), time.monotonic()
+                # Where we were stopped in the first look, it ends without having looked again.
+                ready = selector.select(step) or selector.select(0)
+                left -= min(step, time.monotonic() - begin)
+                if ready:
+                    piece = os.read(self._pipe, 65536)
+                    if not piece:
+                        raise EOFError
+                    self._rest += piece
+                elif left <= 0:
                     return None
-                piece = os.read(self._pipe, 65536)
-                if not piece:
-                    raise EOFError
-                self._rest += piece
         line, _, self._rest = self._rest.partition(b"\n")
         return line
 
