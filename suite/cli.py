@@ -24,7 +24,7 @@ from typing import Any
 from suite.cluster.description import DEFAULT_MEMORY, as_outside
 from suite.errors import UsageError
 from suite.machine.signals import INTERRUPTED, InterruptError, raise_on_signals
-from suite.plan.scenario import BENCH_SIZES, SCENARIOS, SIZE_NAMES, Scenario, discover
+from suite.plan.scenario import BENCH_SIZES, SCENARIOS, SIZE_NAMES, Scenario, discover, helpers
 from suite.spark.shadow import REMEDY, foreign_pyspark, refuse_foreign_pyspark
 
 WRONG_USAGE = 2
@@ -463,7 +463,8 @@ def _run_list(options: argparse.Namespace, _: str) -> int:
         raise UsageError(f"--scenarios {folder} is not a directory")
     if find_spec("pyspark") is None:
         raise ModuleNotFoundError(name="pyspark")  # no recipe could be read
-    scenarios, broken = discover(folder)
+    with contextlib.redirect_stdout(sys.stderr):  # a recipe may print while it is imported
+        scenarios, broken = discover(folder)
     if options.json:
         shown = [_scenario_json(scenario) for scenario in scenarios]
         print(json.dumps({"scenarios": shown, "broken": broken}, indent=1))
@@ -475,6 +476,8 @@ def _run_list(options: argparse.Namespace, _: str) -> int:
             print(f"      {variant.name:<24} {variant.label}")
     for name, reason in broken.items():
         print(f"{name}\n    cannot be used: {reason}")
+    for name, reason in helpers(folder).items():
+        print(f"{name}\n    no recipe: {reason}")
     return 0
 
 

@@ -2,6 +2,7 @@
 """The README's first lines work as they stand, CI runs them, and all files agree on Pythons and environments."""
 
 import ast
+import json
 import os
 import re
 import shlex
@@ -344,6 +345,19 @@ def test_variables_of_the_users_python_change_nothing(variables, tmp_path):
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.splitlines() == ["warning", "    Warns at its import, and says so in Ünicode",
                                         f"      {'it':<24} Ä way"]  # fmt: skip
+
+
+def test_a_list_for_programs_holds_nothing_else(tmp_path, capsys):
+    talking = RECIPE.replace('warnings.warn("old", DeprecationWarning, stacklevel=1)', "print('loading')")
+    (tmp_path / "talking.py").write_text(talking, encoding="utf-8")
+    (tmp_path / "helper.py").write_text("VALUE = 1\n")
+    assert main(["list", "--json", "--scenarios", str(tmp_path)]) == 0
+    said = capsys.readouterr()
+    found = json.loads(said.out)
+    assert ([scenario["name"] for scenario in found["scenarios"]], found["broken"]) == (["talking"], {})
+    assert said.err == "loading\n"
+    assert main(["list", "--scenarios", str(tmp_path)]) == 0
+    assert "helper.py\n    no recipe: it has no line" in capsys.readouterr().out
 
 
 def test_a_bench_whose_reader_ends_says_how_to_go_on(tmp_path):

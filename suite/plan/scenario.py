@@ -22,6 +22,7 @@ from suite.machine.signals import InterruptError
 
 SCENARIOS = Path(__file__).resolve().parents[2] / "scenarios"
 MARKER = "# --- benchmark: delete from here on when copying"
+NO_MARKER = f"it has no line that begins with {MARKER!r}"
 BENCH_SIZES = ("smoke", "ci", "full")
 SIZE_NAMES = (*BENCH_SIZES, "gate")
 SCHEDULES = ("serial", "folds", "pool")
@@ -173,7 +174,7 @@ def _read(module: ModuleType, path: Path) -> Scenario:
     """Read the contract of an imported file."""
     text = path.read_bytes()
     if MARKER.encode() not in text:
-        raise ScenarioError(f"it has no line that begins with {MARKER!r}")
+        raise ScenarioError(NO_MARKER)
     about = inspect.cleandoc(module.__doc__ or "")
     if not about:
         raise ScenarioError("it has no docstring that says what it is for")
@@ -399,7 +400,7 @@ def files_for_workers(scenarios: Iterable[Scenario]) -> list[Path]:
 
 
 def discover(folder: Path) -> tuple[list[Scenario], dict[str, str]]:
-    """Load every scenario file of a folder.
+    """Load every scenario file of a folder: every Python file but its `helpers`, and those that begin with `_` or `.`.
 
     Returns
     -------
@@ -408,7 +409,24 @@ def discover(folder: Path) -> tuple[list[Scenario], dict[str, str]]:
     broken : dict of str to str
         File name to the reason why the file is not a scenario; a broken file does not stop the others.
     """
-    return load_scenarios(path for path in sorted(folder.glob("*.py")) if not path.name.startswith("_"))
+    return load_scenarios(path for path in _python_files(folder) if _has_marker(path))
+
+
+def helpers(folder: Path) -> dict[str, str]:
+    """Say why Python files of a folder are no recipes but what recipes may import: file name to reason."""
+    return {path.name: NO_MARKER for path in _python_files(folder) if not _has_marker(path)}
+
+
+def _python_files(folder: Path) -> list[Path]:
+    # Editors and macOS keep hidden files of their own there.
+    return [path for path in sorted(folder.glob("*.py")) if not path.name.startswith(("_", "."))]
+
+
+def _has_marker(path: Path) -> bool:
+    try:
+        return MARKER.encode() in path.read_bytes()
+    except OSError:
+        return True  # why it cannot be read is said when it is loaded
 
 
 def load_scenarios(paths: Iterable[Path]) -> tuple[list[Scenario], dict[str, str]]:

@@ -25,7 +25,7 @@ from suite.errors import UsageError
 from suite.machine import environment
 from suite.machine.signals import INTERRUPTED, InterruptError
 from suite.plan.cells import Cell, plan_cells, plan_what_can_be
-from suite.plan.scenario import SCENARIOS, Scenario, discover, load_scenarios
+from suite.plan.scenario import SCENARIOS, Scenario, discover, helpers, load_scenarios
 from suite.plan.workloads import doubtful_workloads
 from suite.records import write_json
 from suite.report import export
@@ -91,6 +91,9 @@ def bench(options: BenchOptions, command_line: str) -> int:
     conf = dict(map(parse_setting, options.conf))  # where a run goes on, those that it began with
     for name, reason in broken.items():
         print(f"left out: {name}: {reason}", file=sys.stderr)
+    if not options.scenario:
+        for name, reason in helpers(options.scenarios or SCENARIOS).items():
+            print(f"note: {name} is no recipe: {reason}", file=sys.stderr)
     tell_unknown_revision()
     for doubt in doubtful_workloads(scenarios):
         print(f"note: {doubt}", file=sys.stderr)
@@ -226,7 +229,7 @@ def _find_scenarios(options: BenchOptions) -> tuple[list[Scenario], dict[str, st
     if not options.scenario:
         scenarios, broken = discover(folder)
         if not scenarios:
-            reasons = "; ".join(f"{name}: {reason}" for name, reason in broken.items())
+            reasons = "; ".join(f"{name}: {reason}" for name, reason in (broken | helpers(folder)).items())
             raise UsageError(f"no usable scenario in {folder}{': ' if reasons else ''}{reasons}")
         return _not_on_request(scenarios, options.size), broken
     paths = [_scenario_file(name, folder) for name in dict.fromkeys(options.scenario)]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from suite.plan.scenario import MARKER, SCENARIOS, ScenarioError, discover, files_for_workers, load_scenario
+from suite.plan.scenario import MARKER, SCENARIOS, ScenarioError, discover, files_for_workers, helpers, load_scenario
 from suite.plan.workloads import doubtful_workloads
 from suite.spark.session import zip_package
 
@@ -145,11 +145,25 @@ def test_two_files_of_one_name_are_refused(written, tmp_path):
 
 def test_broken_files_do_not_stop_the_others(written, tmp_path):
     written(GOOD, "a_good_one.py")
-    written("1 / 0", "a_bad_one.py")
+    written(f"1 / 0\n{MARKER}", "a_bad_one.py")
     written("not looked at", "_private.py")
     scenarios, broken = discover(tmp_path)
     assert [scenario.name for scenario in scenarios] == ["a_good_one"]
     assert list(broken) == ["a_bad_one.py"]
+
+
+def test_what_else_lies_in_a_folder_is_no_recipe_and_hurts_none(written, tmp_path):
+    written(GOOD.replace(MARKER, f"import a_helper\n{MARKER}"), "a_recipe.py")
+    written("VALUE = 1", "a_helper.py")
+    written("1 / 0", "conftest.py")
+    # What editors and macOS leave beside a file.
+    (tmp_path / ".#a_recipe.py").symlink_to("me@host.1:2")
+    written(GOOD, "._a_recipe.py")
+    scenarios, broken = discover(tmp_path)
+    assert ([scenario.name for scenario in scenarios], broken) == (["a_recipe"], {})
+    found = helpers(tmp_path)
+    assert list(found) == ["a_helper.py", "conftest.py"]
+    assert set(found.values()) == {f"it has no line that begins with '{MARKER}'"}
 
 
 def test_which_variants_lack_their_package(written):

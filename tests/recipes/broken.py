@@ -2,3 +2,5 @@
 """Cannot be imported."""
 
 import no_such_package  # noqa: F401
+
+# --- benchmark: delete from here on when copying ------------------------

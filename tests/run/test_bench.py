@@ -447,6 +447,23 @@ def test_a_broken_file_is_named_and_the_rest_runs(bench, tame):
     assert {record.status for record in bench.records()} == {"ok"}
 
 
+def test_what_a_recipe_imports_from_its_folder_is_a_note_and_the_rest_runs(bench, tame):
+    tame.write_text(tame.read_text().replace("import signal", "import helper_of_tame\nimport signal", 1))
+    (tame.parent / "helper_of_tame.py").write_text("VALUE = 1\n")
+    code, said = bench.run("--scenarios", str(tame.parent), "--size", "smoke", "--blocks", "1")
+    assert code == 0, said
+    (note,) = [line for line in said.splitlines() if "helper_of_tame" in line]
+    assert note.startswith("note: helper_of_tame.py is no recipe: it has no line that begins with")
+    assert {record.status for record in bench.records()} == {"ok"}
+
+
+def test_a_folder_with_helpers_alone_has_no_recipe(tmp_path, capsys):
+    (tmp_path / "helper.py").write_text("VALUE = 1\n")
+    assert main(["bench", "--scenarios", str(tmp_path)]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"error: no usable scenario in {tmp_path}: helper.py: it has no line that begins with")
+
+
 REFUSED = {
     "unknown scenario": (["no_such"], "no scenario 'no_such' in"),
     "no such file": (["./nowhere.py"], f"there is no file {ROOT}/nowhere.py"),
