@@ -35,7 +35,7 @@ from suite.cluster.description import (
 from suite.machine import environment as machine_environment
 from suite.machine.processes import Scope, child_environment, open_scope
 from suite.spark.java import Java, find_java
-from suite.spark.session import LOOPBACK, ON_LOOPBACK, SPARK_HOME
+from suite.spark.session import LOOPBACK, ON_LOOPBACK, SPARK_HOME, java_options
 
 STANDALONE_START_SECONDS = 90  # for master and workers together; some seconds in practice
 DAEMON_GRACE_SECONDS = 5.0  # in which daemons and executors end by themselves
@@ -109,7 +109,7 @@ def write_conf_dir(folder: Path, *, encrypt: bool) -> Path:
     write_properties(conf_dir / "spark-defaults.conf", security_conf(new_secret(), encrypt=encrypt))
     # Read by whatever starts a JVM of Spark's, executors included. By default Java puts its temporary files into /tmp,
     # whatever TMPDIR says, and there they stay when it is killed.
-    (conf_dir / "java-opts").write_text(f'"-Djava.io.tmpdir={folder}"\n')
+    (conf_dir / "java-opts").write_text(java_options(str(folder)) + "\n")
     return conf_dir
 
 

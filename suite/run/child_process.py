@@ -111,7 +111,8 @@ def _start(
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as output:
         return scope.start(
-            [python, *PYTEST, *PYTEST_CONF],
+            # Where nothing else is said, pytest-benchmark makes a folder in the one from which we were called.
+            [python, *PYTEST, *PYTEST_CONF, f"--benchmark-storage=file://{scope.folder / 'benchmarks'}"],
             environment,
             stdin=subprocess.PIPE,
             stdout=output,

@@ -8,6 +8,7 @@ and the ground modules.
 from __future__ import annotations
 
 import os
+import re
 import sys
 import tempfile
 import zipfile
@@ -42,6 +43,15 @@ def driver_memory() -> str:
     return f"{int(min(8, max(1, gib / 4)))}g"
 
 
+def java_options(folder: str) -> str:
+    """Return options that make Java write its temporary files and what it says of a crash into a folder.
+
+    Otherwise the latter lands where the suite was called. They are quoted as Spark's launcher reads them.
+    """
+    options = (f"-Djava.io.tmpdir={folder}", f"-XX:ErrorFile={folder.replace('%', '%%')}/hs_err_pid%p.log")
+    return " ".join('"' + re.sub(r'(["\\])', r"\\\1", option) + '"' for option in options)
+
+
 def spark_conf(master: str, slots: int, events: Path, extra: Mapping[str, str]) -> dict[str, str]:
     """Make the whole configuration of a session.
 
@@ -66,8 +76,8 @@ def spark_conf(master: str, slots: int, events: Path, extra: Mapping[str, str]) 
         "spark.eventLog.rolling.enabled": "false",
         "spark.eventLog.compress": "false",
         "spark.driver.memory": driver_memory(),
-        # Java's temporary files go where the run's own are, which the parent removes even after a kill.
-        "spark.driver.extraJavaOptions": f'"-Djava.io.tmpdir={tempfile.gettempdir()}"',
+        # Java's files go where the run's own temporary ones are, which the parent removes even after a kill.
+        "spark.driver.extraJavaOptions": java_options(tempfile.gettempdir()),
     }
     if is_local(master):
         conf["spark.driver.bindAddress"] = conf["spark.driver.host"] = LOOPBACK

@@ -713,3 +713,6 @@ def test_a_run_goes_on_from_another_folder(tmp_path, tame):
     for words, folder in ((first, tame.parent), ([*command, "--resume", "--out", "there"], tmp_path)):
         done = subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
         assert done.returncode == 0, done.stderr
+    # Nothing stays in the folders from which it was called.
+    assert {path.name for path in tmp_path.iterdir()} == {"recipes", "there"}
+    assert {path.name for path in tame.parent.iterdir()} - {"__pycache__"} == {tame.name}

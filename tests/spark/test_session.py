@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a session is started with, without starting one."""
 
+import shlex
 from types import SimpleNamespace
 
 import pytest
@@ -51,3 +52,11 @@ def test_the_spark_that_starts_is_pysparks_own_also_in_the_folder_of_another(sta
     assert _find_spark_home() == str(tmp_path)
     start()
     assert _find_spark_home() == str(session.SPARK_HOME)
+
+
+@pytest.mark.parametrize("name", ["plain", "two words", 'a"quote', "it's", "back\\slash", "50%"])
+def test_options_of_java_are_read_as_they_were_meant(name):
+    """Spark's launcher reads quotes and backslashes as a shell does within double quotes."""
+    options = shlex.split(session.java_options(f"/tmp/{name}"))
+    assert options[0] == f"-Djava.io.tmpdir=/tmp/{name}"
+    assert options[1] == f"-XX:ErrorFile=/tmp/{name.replace('%', '%%')}/hs_err_pid%p.log"
