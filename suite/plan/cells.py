@@ -289,6 +289,10 @@ def _spec(scenario: Scenario, request: Request) -> Factors:
 
 def _read_value(text: str, kinds: set[type]) -> Any:
     """Read a value as one of the kinds that a recipe's own values are of; a whole number stays one among floats."""
+    if bool in kinds and text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    if kinds == {bool}:
+        raise ValueError(f"{text!r} is neither True nor False")
     if float in kinds and not (int in kinds and text.isdecimal()):
         return float(text)
     return int(text) if int in kinds else text

@@ -35,7 +35,14 @@ from suite.run.in_container import run_in_containers
 from suite.run.loop import Loop, PlannedRun, lock_run_folder
 from suite.run.options import BenchOptions, is_file_name, parse_factor, parse_setting
 from suite.run.plan_file import check_same_plan, describe_plan, read_plan, tell_unknown_revision
-from suite.run.request import check_cluster_options, check_data, check_master, make_request, workers_wanted
+from suite.run.request import (
+    check_cluster_options,
+    check_data,
+    check_master,
+    check_settings,
+    make_request,
+    workers_wanted,
+)
 from suite.spark.java import find_java, user_name
 from suite.spark.session import is_local
 
@@ -80,6 +87,7 @@ def bench(options: BenchOptions, command_line: str) -> int:
         directory = options.out or (_newest_run() if options.resume else _default_run_folder())
         if options.resume:  # with the same recipes, data, image and workers
             options.fill(read_plan(directory).get("outside", {}))
+        check_settings(options, options.master)
         if not options.image:  # which may have packages that recipes import and this machine lacks
             _find_scenarios(options)
         return run_in_containers(
@@ -106,7 +114,7 @@ def bench(options: BenchOptions, command_line: str) -> int:
             java=java,
             files=[scenario.path for scenario in scenarios],
             cells=cells,
-            cluster=replace(ready, conf={**conf, **ready.conf}),
+            cluster=replace(ready, conf={**ready.conf, **conf}),
             timeout=options.timeout or TIMEOUT_OF_SIZE[plan["size"]],
             warm_up=options.warm_up or 1,
             warm_seconds=WARM_SECONDS_OF_SIZE[plan["size"]],
@@ -232,7 +240,8 @@ def _find_scenarios(options: BenchOptions) -> tuple[list[Scenario], dict[str, st
             reasons = "; ".join(f"{name}: {reason}" for name, reason in (broken | helpers(folder)).items())
             raise UsageError(f"no usable scenario in {folder}{': ' if reasons else ''}{reasons}")
         return _not_on_request(scenarios, options.size), broken
-    paths = [_scenario_file(name, folder) for name in dict.fromkeys(options.scenario)]
+    # A recipe that is named twice, once by its file, runs once.
+    paths = list(dict.fromkeys(_scenario_file(name, folder).resolve() for name in options.scenario))
     scenarios, broken = load_scenarios(paths)
     if broken:
         # Asked for by name, so the rest is not what the user wants.

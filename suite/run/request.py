@@ -11,12 +11,15 @@ from suite.cluster.connect import existing_cluster
 from suite.errors import UsageError
 from suite.machine import environment
 from suite.plan.cells import Request
-from suite.run.options import BenchOptions, parse_factor
+from suite.run.options import BenchOptions, parse_factor, parse_setting
 from suite.spark.session import is_local
 
 # Six are the fewest that give a median a 95 % interval without assuming a distribution. A run of size ci takes as many
 # of them as its minutes allow, a smoke run tells whether everything works.
 BLOCKS_OF_SIZE = {"smoke": 1, "ci": 6, "full": 6}
+OUR_MASTERS = ("standalone", "compose")
+# Settings that the workers of such a cluster have, and the option that says them.
+OF_WORKERS = {"spark.executor.memory": "--memory", "spark.executor.cores": "--workers, of one core each"}
 MASTER_PATTERN = re.compile(r"local|local\[(\*|\d+)\]|local-cluster\[\d+,\d+,\d+\]|standalone|(spark|k8s)://\S+|yarn")
 PORT_PATTERN = re.compile(r".+:(\d+)")
 
@@ -59,16 +62,32 @@ def check_cluster_options(options: BenchOptions, master: str) -> None:
     Raises
     ------
     UsageError
-        Number or memory of workers is given for a master that is there already, or is this machine; or an image for
-        what runs in no container.
+        Number or memory of workers is given for a master that is there already, or is this machine; an image for what
+        runs in no container; or a setting that `check_settings` refuses.
     """
     if options.image:
         raise UsageError(f"--image is for --master compose, not for {master}")
     given = [name for name in ("workers", "memory") if getattr(options, name)]
-    if given and master not in ("standalone", "compose") and existing_cluster(master).workers is None:
+    if given and master not in OUR_MASTERS and existing_cluster(master).workers is None:
         raise UsageError(
             f"--{given[0]} is for clusters that the suite starts (--master standalone or compose), not for {master}"
         )
+    check_settings(options, master)
+
+
+def check_settings(options: BenchOptions, master: str) -> None:
+    """Refuse a setting of Spark that says what the workers of our own cluster have, which they get when they start.
+
+    Raises
+    ------
+    UsageError
+        Such a setting is given, with the option to use instead.
+    """
+    if master not in OUR_MASTERS and existing_cluster(master).workers is None:
+        return
+    for key, _ in map(parse_setting, options.conf):
+        if option := OF_WORKERS.get(key):
+            raise UsageError(f"{key} is what the workers of the cluster have: see {option}")
 
 
 def check_data(folder: Path | None) -> None:

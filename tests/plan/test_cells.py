@@ -24,6 +24,7 @@ from suite.plan.cells import (
 from suite.plan.scenario import Scenario, Variant, keyword_names
 
 REQUEST = Request(size="ci", slots=None, parallelism=None, folds=None, blocks=2, cores=4)
+SIZE = {"rows": 10, "folds": (3, 6), "candidates": 4}
 
 
 def scenario(name="one", *, parallelism="threads", sizes=None, variants=None, **more) -> Scenario:
@@ -42,7 +43,7 @@ def scenario(name="one", *, parallelism="threads", sizes=None, variants=None, **
         parallelism=parallelism,
         refit=more.pop("refit", False),
         schedule=more.pop("schedule", {}),
-        sizes=sizes or {"ci": {"rows": 10, "folds": (3, 6), "candidates": 4}},
+        sizes=sizes or {"ci": SIZE},
         variants=tuple(
             Variant(f.__name__.removeprefix("run_"), f.__name__, f, keyword_names(f), "spark" in keyword_names(f))
             for f in functions
@@ -286,16 +287,27 @@ def test_a_factor_takes_the_values_that_are_asked_for_in_the_kind_of_its_own():
     assert {c.factors["rows"] for c in cells if c.scenario == "two"} == {30, 40}
 
 
+def test_a_factor_that_is_true_or_false_is_read_as_that():
+    sizes = {"ci": {**SIZE, "quick": True, "way": ("full", False)}}
+    asked = {"quick": ("False", "true"), "way": ("False", "Falsehood")}
+    cells = plan_cells([scenario(sizes=sizes)], replace(REQUEST, blocks=1, factors=asked))
+    assert {name: {c.factors[name] for c in cells} for name in asked} == {
+        "quick": {False, True},
+        "way": {False, "Falsehood"},
+    }
+
+
 @pytest.mark.parametrize(
     ("asked", "message"),
     [
-        ({"dates": ("1",)}, "no recipe asked for has a factor 'dates': they have candidates, rows"),
+        ({"dates": ("1",)}, "no recipe asked for has a factor 'dates': they have candidates, quick, rows"),
         ({"rows": ("1.5",)}, "one.py: rows=1.5: invalid literal"),
+        ({"quick": ("maybe",)}, "one.py: quick=maybe: 'maybe' is neither True nor False"),
     ],
 )
 def test_a_factor_that_is_none_or_a_value_of_another_kind_is_refused(asked, message):
     with pytest.raises(UsageError, match=message):
-        plan_cells([scenario()], replace(REQUEST, factors=asked))
+        plan_cells([scenario(sizes={"ci": {**SIZE, "quick": True}})], replace(REQUEST, factors=asked))
 
 
 def test_a_gate_runs_what_is_under_test_at_the_centre():

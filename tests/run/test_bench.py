@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from suite.records import Record
 from suite.run import command
 from suite.run.loop import PlannedRun
 from suite.run.options import BenchOptions
-from suite.run.request import check_data, check_master
+from suite.run.request import check_data, check_master, check_settings
 
 ROOT = Path(__file__).resolve().parents[2]
 RECIPES = ROOT / "tests" / "recipes"
@@ -521,6 +522,43 @@ def test_a_commit_that_git_does_not_tell_is_no_surprise_later(begun, tame, tmp_p
     monkeypatch.setattr(command.environment, "why_no_revision", lambda: why)
     assert main(["bench", str(tame), "--size", "smoke", "--out", str(tmp_path / "out")]) == 0
     assert f"note: no commit is recorded with this run: {why}\n" in capsys.readouterr().err
+
+
+def test_a_setting_that_was_typed_is_the_one_that_runs(begun, tame, tmp_path):
+    words = ["--master", "standalone", "--size", "smoke", "--out", str(tmp_path / "out")]
+    assert main(["bench", str(tame), *words, "--conf", "spark.network.timeout=90s"]) == 0
+    (run,) = begun
+    assert run.cluster.conf == {"spark.driver.host": "127.0.0.1", "spark.network.timeout": "90s"}
+
+
+@pytest.mark.parametrize("master", ["standalone", "compose"])
+@pytest.mark.parametrize(
+    ("setting", "option"), [("spark.executor.memory=2g", "--memory"), ("spark.executor.cores=2", "--workers")]
+)
+def test_what_the_workers_of_our_clusters_have_is_no_setting(setting, option, master, tame, capsys):
+    assert main(["bench", str(tame), "--master", master, "--conf", setting]) == 2
+    key = setting.partition("=")[0]
+    assert capsys.readouterr().err.startswith(f"error: {key} is what the workers of the cluster have: see {option}")
+
+
+def test_what_workers_have_is_no_setting_in_a_container_either_but_is_one_elsewhere(monkeypatch):
+    cluster = Cluster("spark://master:7077", workers=2, cores=1)
+    monkeypatch.setenv("FOLDOUT_CLUSTER", json.dumps(asdict(cluster)))
+    options = BenchOptions(conf=["spark.executor.memory=2g"])
+    with pytest.raises(UsageError, match="see --memory"):
+        check_settings(options, "spark://master:7077")
+    check_settings(options, "spark://elsewhere:7077")
+    check_settings(options, "local[2]")
+
+
+def test_a_recipe_that_is_named_twice_is_planned_once(begun, tame, tmp_path):
+    link = tmp_path / "link"
+    link.symlink_to(tame.parent)
+    names = ["tame", str(tame), str(link / tame.name)]
+    words = ["--scenarios", str(tame.parent), "--size", "smoke", "--out", str(tmp_path / "out")]
+    assert main(["bench", *names, *words]) == 0
+    (run,) = begun
+    assert len({cell.id for cell in run.cells}) == len(run.cells)
 
 
 @pytest.mark.parametrize(("words", "message"), REFUSED.values(), ids=REFUSED.keys())
