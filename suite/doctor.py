@@ -22,7 +22,7 @@ from suite.machine import environment
 from suite.machine.home import home_problem
 from suite.machine.locales import is_utf8, locale_of
 from suite.machine.processes import child_environment, is_foreign
-from suite.spark.java import find_java, system_javas, user_name
+from suite.spark.java import check_temporary_folder, find_java, system_javas, user_name
 from suite.spark.shadow import REMEDY, foreign_pyspark
 
 Severity = Literal["ok", "note", "wrong"]
@@ -91,6 +91,10 @@ def _surroundings() -> Iterator[Check]:
         yield Check(
             "note", "home", problem, f"libraries may want one: set HOME; until then caches are below {temporary}"
         )
+    try:
+        check_temporary_folder()
+    except UsageError as error:
+        yield Check("wrong", "temporary", temporary, str(error))
     if os.statvfs(temporary).f_flag & getattr(os, "ST_NOEXEC", 0):  # Spark loads libraries from there
         remedy = "where Spark or Java does not start, set TMPDIR to another folder"
         yield Check("note", "temporary", f"nothing may be loaded from {temporary}, or run (noexec)", remedy)

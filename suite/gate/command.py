@@ -36,7 +36,7 @@ from suite.run.command import new_run_folder
 from suite.run.loop import lock_run_folder
 from suite.run.options import BenchOptions, parse_setting
 from suite.run.request import check_master, make_request, workers_wanted
-from suite.spark.java import find_java, user_name
+from suite.spark.java import check_temporary_folder, find_java, user_name
 from suite.spark.session import is_local
 
 GATE_TIMEOUT = 300.0  # seconds
@@ -62,7 +62,8 @@ def compare(parsed: argparse.Namespace, command_line: str) -> int:
     UsageError
         Before anything is measured.
     """
-    user_name()  # before anything else: without one Spark does not start
+    user_name()  # before anything else: without one Spark does not start, nor with several temporary folders
+    check_temporary_folder()
     java = find_java()
     if parsed.master == "compose":
         raise UsageError("compare does not run in containers: take --master local[N], standalone or spark://HOST:PORT")

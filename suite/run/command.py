@@ -43,7 +43,7 @@ from suite.run.request import (
     make_request,
     workers_wanted,
 )
-from suite.spark.java import find_java, user_name
+from suite.spark.java import check_temporary_folder, find_java, user_name
 from suite.spark.session import is_local
 
 RESULTS = environment.ROOT / "results"
@@ -93,7 +93,8 @@ def bench(options: BenchOptions, command_line: str) -> int:
         return run_in_containers(
             options, command_line, directory, workers_wanted(options), memory=options.memory or DEFAULT_MEMORY
         )
-    user_name()  # before anything else: without one Spark does not start
+    user_name()  # before anything else: without one Spark does not start, nor with several temporary folders
+    check_temporary_folder()
     java = find_java()
     directory, plan, scenarios, cells, broken = _plan_of(options, command_line)
     conf = dict(map(parse_setting, options.conf))  # where a run goes on, those that it began with

@@ -7,6 +7,7 @@ import importlib.util
 import os
 import pwd
 import re
+import shlex
 import shutil
 import stat
 import subprocess
@@ -38,7 +39,7 @@ for argument in "$@"; do
   shift
   [ "$argument" = "{asks}" ] || set -- "$@" "$argument"
 done
-exec "{java}" "$@"
+exec {java} "$@"
 """
 
 
@@ -118,7 +119,7 @@ def write_launcher(java: Path) -> Path:
     # Beside the environment's own files, so that it lives exactly as long as the wheel it points to.
     places = [Path(sys.prefix) / "share" / "foldout-java"]
     places.append(Path(tempfile.gettempdir()) / f"foldout-java-{os.getuid()}")
-    text = LAUNCHER.format(asks=ASKS_FOR_MODULE, java=java)
+    text = LAUNCHER.format(asks=ASKS_FOR_MODULE, java=shlex.quote(str(java)))
     for home in places:
         try:
             write_executable(home / "bin" / "java", text)
@@ -163,6 +164,19 @@ def user_name() -> str:
             "run as another user, or add a line to /etc/passwd such as "
             f"foldout:x:{os.getuid()}:{os.getgid()}::/tmp:/bin/sh"
         ) from None
+
+
+def check_temporary_folder() -> None:
+    """Refuse a temporary folder that Spark would take for several, and make where the suite was called.
+
+    Raises
+    ------
+    UsageError
+        Its name has a comma.
+    """
+    folder = tempfile.gettempdir()
+    if "," in folder:
+        raise UsageError(f"Spark takes the temporary folder {folder} for several, by its comma: set TMPDIR to another")
 
 
 def find_java() -> Java:

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from suite.doctor import _java
+from suite.cli import main
+from suite.doctor import _java, _surroundings
 from suite.errors import UsageError
 from suite.spark import java
 
@@ -82,8 +83,20 @@ def test_a_user_without_a_name_is_refused_with_the_line_that_is_missing(machine)
         java.user_name()
 
 
+def test_a_temporary_folder_that_spark_would_take_for_two_is_refused(machine, tmp_path, capsys):
+    machine.setattr(java.tempfile, "tempdir", str(tmp_path / "a,b"))
+    (tmp_path / "a,b").mkdir()
+    for words in (["bench", "machine_limit"], ["compare", ".", "."]):
+        assert main(words) == 2
+        said = capsys.readouterr().err
+        assert said.startswith(f"error: Spark takes the temporary folder {tmp_path}/a,b for several, by its comma")
+    found = [finding for finding in _surroundings() if finding.what == "temporary"]
+    assert (found[0].mark, "set TMPDIR" in found[0].remedy) == ("wrong", True)
+
+
 def test_the_launcher_drops_one_argument_and_keeps_the_rest_as_they_are(machine, tmp_path):
-    echo = tmp_path / "echo"
+    echo = tmp_path / '$HOME "quoted" `it`' / "echo"
+    echo.parent.mkdir()
     echo.write_text('#!/bin/sh\nfor a in "$@"; do echo "<$a>"; done\n')
     echo.chmod(0o755)
     launcher = java.write_launcher(echo) / "bin" / "java"
