@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import platform
+import re
 import subprocess
 import sys
 import time
@@ -377,7 +378,8 @@ def _read_result(lines: LineReader, url: str, log: Path) -> dict[str, Any]:
 def explain_log(log: Path) -> str:
     """Find the line of Spark's log that tells a user most."""
     text = log.read_text(errors="replace")
-    if "Expected SaslMessage" in text or "authentication" in text.lower():
+    # With log4j at INFO each driver says whether it has authentication disabled.
+    if re.search(r"expected saslmessage|authentication(?! (dis|en)abled)", text.lower()):
         return "it refused this client, which does not know its secret"
     if "All masters are unresponsive" in text or "Failed to connect to master" in text:
         return "no master answers there"

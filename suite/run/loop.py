@@ -84,8 +84,12 @@ def lock_run_folder(directory: Path) -> Iterator[None]:
     with (directory / ".lock").open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+        except BlockingIOError as error:
             raise UsageError(f"another bench is writing to {directory}: wait for it, or name another --out") from error
+        except OSError as error:
+            raise UsageError(
+                f"{directory} cannot be kept from a second bench ({error.strerror}): name an --out on another disk"
+            ) from error
         yield
 
 

@@ -55,7 +55,8 @@ def meaning(text: str) -> str | None:
 # Of what Java and Spark's launcher write before they give up, what a user can do something about, in order of rank; and
 # what only says that they do.
 TELLING = (
-    r"Unrecognized|Unsupported|Invalid|UnsatisfiedLink|Permission denied|No space left|UnknownHost|OutOfMemory",
+    r"Unrecognized|Unsupported|Invalid|UnsatisfiedLink|Permission denied|No space left|UnknownHost|OutOfMemory|"
+    r"Could not reserve|Not enough space|insufficient memory",
     r"Error|Exception|cannot |not found|No such",
 )
 EMPTY_WORDS = re.compile(r"Could not create the Java Virtual Machine|A fatal exception has occurred|GATEWAY_EXITED")
@@ -69,6 +70,8 @@ def why_no_java(text: str) -> str:
     text : str
         The log of the process that started it, from there on.
     """
+    # Java says on a line of its own what went wrong at that point.
+    text = text.replace("initialization of VM\n", "initialization of VM: ")
     lines = [line.strip() for line in text.splitlines() if not EMPTY_WORDS.search(line)]
     found = (line for pattern in TELLING for line in lines if re.search(pattern, line))
     return next(found, "it ended without a word")[:200]

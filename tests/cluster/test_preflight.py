@@ -149,6 +149,11 @@ def test_cores_taken_by_others_are_named_and_our_own_do_not_count(monkeypatch):
     [
         ("x\nIllegalStateException: Expected SaslMessage, received something else", "does not know its secret"),
         ("Failed to connect to master h:7077", "no master answers"),
+        (
+            "INFO SecurityManager: authentication disabled; ui acls disabled\nERROR: All masters are unresponsive!",
+            "no master answers",
+        ),
+        ("INFO SecurityManager: authentication disabled; x\nAuthentication failed", "does not know its secret"),
         ("", "without a word"),
         ("java.io.IOException: the cause", "the cause"),
     ],

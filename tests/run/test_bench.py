@@ -2,6 +2,8 @@
 """The run loop from outside: whatever a recipe does, each planned cell gets its record and nothing stays behind."""
 
 import contextlib
+import errno
+import fcntl
 import json
 import os
 import re
@@ -23,7 +25,7 @@ from suite.cluster.description import Cluster
 from suite.errors import UsageError
 from suite.records import Record
 from suite.run import command
-from suite.run.loop import PlannedRun
+from suite.run.loop import PlannedRun, lock_run_folder
 from suite.run.options import BenchOptions
 from suite.run.request import check_data, check_master, check_settings
 
@@ -576,6 +578,19 @@ def test_a_folder_that_cannot_be_written_is_refused(bench, tmp_path):
     code, said = bench.run(str(RECIPES / "plain.py"), "--size", "smoke")
     assert code == 2
     assert "cannot write to" in said
+
+
+@pytest.mark.parametrize(
+    ("number", "said"),
+    [(errno.EWOULDBLOCK, "another bench is writing to"), (errno.ENOLCK, r"cannot be kept .* \(No locks available\)")],
+)
+def test_a_disk_without_locks_is_not_taken_for_another_bench(number, said, tmp_path, monkeypatch):
+    def refuse(*_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with pytest.raises(UsageError, match=said), lock_run_folder(tmp_path):
+        pass
 
 
 def test_a_folder_with_a_run_is_not_overwritten_and_another_plan_is_refused(bench, tame):
