@@ -113,7 +113,9 @@ def start_session(conf: Mapping[str, str], files: Iterable[Path]) -> SparkSessio
     """
     # Without it PySpark starts the Spark of a distribution where the current folder lies in one, before its own.
     os.environ["SPARK_HOME"] = str(SPARK_HOME)
-    os.environ["PYSPARK_PYTHON"] = os.environ["PYSPARK_DRIVER_PYTHON"] = sys.executable
+    # PySpark itself takes the variable before the setting. Workers elsewhere may have their Python in another place.
+    os.environ["PYSPARK_PYTHON"] = conf.get("spark.pyspark.python", sys.executable)
+    os.environ["PYSPARK_DRIVER_PYTHON"] = sys.executable
     builder = SparkSession.builder
     for key, value in conf.items():
         builder = builder.config(key, value)

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a session is started with, without starting one."""
 
+import os
 import shlex
+import sys
 from types import SimpleNamespace
 
 import pytest
@@ -60,3 +62,10 @@ def test_options_of_java_are_read_as_they_were_meant(name):
     options = shlex.split(session.java_options(f"/tmp/{name}"))
     assert options[0] == f"-Djava.io.tmpdir=/tmp/{name}"
     assert options[1] == f"-XX:ErrorFile=/tmp/{name.replace('%', '%%')}/hs_err_pid%p.log"
+
+
+def test_workers_run_the_python_that_a_setting_names(start):
+    start()
+    assert os.environ["PYSPARK_PYTHON"] == os.environ["PYSPARK_DRIVER_PYTHON"] == sys.executable
+    start(**{"spark.pyspark.python": "/workers/python"})
+    assert (os.environ["PYSPARK_PYTHON"], os.environ["PYSPARK_DRIVER_PYTHON"]) == ("/workers/python", sys.executable)
