@@ -28,6 +28,7 @@ import io
 import itertools
 import os
 import pickle
+import queue
 import resource
 import secrets
 import select
@@ -55,7 +56,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from joblib.parallel import (
+    TASK_ERROR,
     AutoBatchingMixin,
+    BatchCompletionCallBack,
     FallbackToBackend,
     ParallelBackendBase,
     SequentialBackend,
@@ -189,7 +192,7 @@ class SparkPoolBackend(AutoBatchingMixin, ParallelBackendBase):
             self._pool.begin(self._count, self.inner_max_num_threads or self.needs.get("cpus"))
         future = self._pool.submit(func)
         if callback is not None:
-            future.add_done_callback(callback)
+            future.add_done_callback(partial(tell_joblib, callback))
         return future
 
     apply_async = submit  # its name before joblib 1.5
@@ -217,6 +220,21 @@ class SparkPoolBackend(AutoBatchingMixin, ParallelBackendBase):
             self._pool.kill()
             self._pool.end_call()
             self._pool = None
+
+
+def tell_joblib(callback: Any, future: Future) -> None:
+    """Give joblib the results of a batch; it then asks the user's generator for more calls.
+
+    An Exception of the generator joblib raises where the results are awaited. Of all else, as of `sys.exit`, nobody
+    would hear in this thread, and the call would wait for ever or end with too few results: so it is treated alike.
+    """
+    try:
+        callback(future)
+    except BaseException as error:  # noqa: BLE001 - the calling thread raises it
+        failed = BatchCompletionCallBack(0, 1, callback.parallel)
+        with callback.parallel._lock:
+            callback.parallel._register_new_job(failed)
+        failed._register_outcome({"result": error, "status": TASK_ERROR})
 
 
 def spark_context() -> SparkContext:
@@ -335,7 +353,7 @@ class Batch:
     future: Future = field(default_factory=Future)
     losses: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock)  # guards the next two
-    message: bytes | None = None
+    message: bytes | None = None  # empty where it cannot be pickled
     kept: list = field(default_factory=list)  # what the message refers to
 
 
@@ -379,6 +397,9 @@ class Pool:
         self.inner_threads: int | None = None
         self.error: Exception | None = None
         self.busy, self.over, self.stopped, self.hurried = True, False, False, False
+        self.answers: queue.Queue[tuple[Batch, bytes | Exception] | None] = queue.Queue()
+        self.settler = threading.Thread(target=self._settle_all, name=self.name, daemon=True)
+        self.settler.start()
         self.keeper = threading.Thread(target=self._keep, name=self.name, daemon=True)
         self.keeper.start()
 
@@ -482,6 +503,8 @@ class Pool:
             link.hang_up()
         for thread in self.threads:
             thread.join()
+        self.answers.put(None)
+        self.settler.join()
         self.shared.clear()
         for folder in self.folders:  # of killed workers on this machine; elsewhere Spark removes it with the executor
             shutil.rmtree(folder, ignore_errors=True)
@@ -494,7 +517,7 @@ class Pool:
             self.error = self.error or error
             abandoned, self.waiting = list(self.waiting), deque()
         for batch in abandoned:
-            batch.future.set_exception(self.error)
+            self.answers.put((batch, self.error))
 
     def _is_over(self) -> bool:
         with self.lock:
@@ -608,7 +631,8 @@ class Pool:
     def _feed(self, link: Link, job: Job, seat: int) -> None:
         """Give a worker one batch after the other; when no more come, let it go.
 
-        While it runs one, its last answer is handed on and another batch is pickled: it never waits for these.
+        While it runs one, another is pickled, and its last answer is handed on by another thread: it never waits for
+        these.
         """
         with self.changed:
             self.workers.add(link)
@@ -618,38 +642,31 @@ class Pool:
         link.recv_bytes()  # the worker hangs up first
 
     def _feed_batches(self, link: Link, job: Job, seat: int, dropped: list[str]) -> None:
-        answered = deque[tuple[Batch, bytes]]()
-        while (batch := self._next_batch(link, job, seat, wait=not answered)) is not None or answered:
-            message = None if batch is None else self._message(batch)
-            try:
-                if message is not None:
+        while (batch := self._next_batch(link, job, seat)) is not None:
+            if message := self._message(batch):
+                try:
                     if names := dropped[:]:
                         del dropped[: len(names)]  # others may have come meanwhile, at the end
                         link.send_bytes(DROP + " ".join(names).encode())
                     link.send_bytes(message)
-                while answered:
-                    self._settle(*answered.popleft())
-                if batch is not None and message is not None:
                     self._prepare()
-                    answered.append((batch, self._receive(link)))
-            except Exception:
-                while answered:
-                    self._settle(*answered.popleft())
-                if batch is not None and message is not None:
+                    self.answers.put((batch, self._receive(link)))
+                except Exception:
                     self._lose(batch, job)
-                raise
-            del batch, message
+                    raise
+            del batch, message  # what they hold is to be freed while this thread waits
 
-    def _message(self, batch: Batch) -> bytes | None:
-        """Pickle a batch, unless that is done; None where it cannot be."""
+    def _message(self, batch: Batch) -> bytes:
+        """Pickle a batch, unless that is done; empty where it cannot be."""
         with batch.lock:
-            if batch.message is None and not batch.future.done():
+            if batch.message is None:
                 try:
                     batch.message, batch.kept = self.shared.dump((batch.call, self.inner_threads))
-                except Exception as error:  # noqa: BLE001 - it is raised where the results are awaited
+                except BaseException as error:  # noqa: BLE001 - it is raised where the results are awaited
                     unsent = pickle.PicklingError("Could not pickle the task to send it to the workers.")
                     unsent.__cause__ = error
-                    batch.future.set_exception(unsent)
+                    batch.message = b""
+                    self.answers.put((batch, unsent))
             return batch.message
 
     def _prepare(self) -> None:
@@ -661,19 +678,21 @@ class Pool:
                 self._message(batch)
                 break
 
-    def _next_batch(self, link: Link, job: Job, seat: int, wait: bool) -> Batch | None:
-        """Give the first batch; where there is none wait for work, if asked to, and then None lets the worker go."""
+    def _next_batch(self, link: Link, job: Job, seat: int) -> Batch | None:
+        """Give the first batch, or wait for one; None lets the worker go."""
         with self.changed:
-            if wait:
-                self.idle += 1
-                self.changed.wait_for(
+            self.idle += 1
+            # As long as answers are being handed on, more batches may follow.
+            while (
+                not self.changed.wait_for(
                     lambda: self.waiting or self.hurried or self.stopped or len(self.workers) > self.size, IDLE_SECONDS
                 )
-                self.idle -= 1
+                and self.answers.unfinished_tasks
+            ):
+                pass
+            self.idle -= 1
             if self.waiting and len(self.workers) <= self.size and seat not in job.left and not self.stopped:
                 return self.waiting.popleft()
-            if not wait:
-                return None
             job.left.add(seat)
             self.workers.discard(link)
             if not self.busy:  # tasks that Spark has not started yet are to end at once
@@ -689,20 +708,6 @@ class Pool:
             link.send_bytes(b"")
         return answer
 
-    def _settle(self, batch: Batch, answer: bytes) -> None:
-        try:
-            done, value, warned = pickle.loads(answer)
-        except Exception as error:  # noqa: BLE001 - of a class that only the workers can import
-            done, value, warned = False, error, []
-        with self.changed:
-            self.failures = 0
-            self.warnings.update(dict.fromkeys(warned))
-        # Outside the lock: joblib's callback submits the next batch.
-        if done:
-            batch.future.set_result(value)
-        else:
-            batch.future.set_exception(value)
-
     def _lose(self, batch: Batch, job: Job) -> None:
         """Queue a batch again whose worker died, unless it is likely the batch that kills."""
         with self.changed:
@@ -715,7 +720,42 @@ class Pool:
                 self._start_missing_tasks()
                 self.changed.notify()
                 return
-        batch.future.set_exception(error or WorkerLostError(LOST.format(batch.losses, describe(batch.call))))
+        self.answers.put((batch, error or WorkerLostError(LOST.format(batch.losses, describe(batch.call)))))
+
+    # One thread that hands answers on
+
+    def _settle_all(self) -> None:
+        """Hand on what comes back.
+
+        With an answer, joblib asks the user's generator for more calls, one thread at a time. The generator may want
+        to run Spark jobs of its own. So the threads of the workers do not wait for it: they are idle, and can let
+        their workers go.
+        """
+        while (answered := self.answers.get()) is not None:
+            self._settle(*answered)
+            del answered  # or results would be kept until the next come
+            self._prepare()
+            self.answers.task_done()
+
+    def _settle(self, batch: Batch, answer: bytes | Exception) -> None:
+        done: bool = False
+        value: Any = answer
+        if isinstance(answer, bytes):
+            warned: list[tuple] = []
+            try:
+                done, value, warned = pickle.loads(answer)
+            except BaseException as error:  # noqa: BLE001 - of a class that only the workers can import, for one
+                value = error
+            with self.changed:
+                self.failures = 0
+                self.warnings.update(dict.fromkeys(warned))
+        if batch.future.done():  # it could not be pickled, and then the pool was given up
+            return
+        # joblib's callback submits the next batch.
+        if done:
+            batch.future.set_result(value)
+        else:
+            batch.future.set_exception(value)
 
 
 def setting_of(context: SparkContext) -> tuple[str, dict[str, str | None]]:

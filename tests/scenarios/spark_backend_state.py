@@ -3,7 +3,8 @@
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from pathlib import Path
 
 import grid_search_spark_backend as scenario
@@ -52,3 +53,24 @@ def pools(spark: SparkSession, monkeypatch: pytest.MonkeyPatch) -> Iterator[list
         assert pool.listener.fileno() == -1
         assert (pool.links, pool.jobs, pool.shared.entries, pool.shared.named) == (set(), {}, {}, {})
         assert [folder for folder in pool.folders if Path(folder).exists()] == []
+
+
+def in_time(spark: SparkSession, call: Callable[[], object], seconds: float = 60) -> object:
+    """What a call gives or raises. One that hangs is a failure, and must not keep the slots of the tests after it."""
+    outcome: Future = Future()
+
+    def run() -> None:
+        try:
+            outcome.set_result(call())
+        except BaseException as error:
+            outcome.set_exception(error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    hung = thread.is_alive()
+    if hung:
+        spark.sparkContext.cancelAllJobs()
+        thread.join(seconds)
+    assert not hung, "it hung"
+    return outcome.result()

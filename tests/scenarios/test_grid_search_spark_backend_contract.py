@@ -3,7 +3,8 @@
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import grid_search_spark_backend as scenario
 import joblib
@@ -30,7 +31,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from sklearn.tree import DecisionTreeClassifier
 
-from tests.scenarios.spark_backend_state import jobs_so_far, on_spark, pools  # noqa: F401
+from tests.scenarios.spark_backend_state import in_time, jobs_so_far, on_spark, pools  # noqa: F401
 
 pytestmark = [pytest.mark.spark, pytest.mark.usefixtures("pools")]
 X, y = make_classification(200, n_features=8, random_state=0)
@@ -202,3 +203,62 @@ def test_one_of_two_calls_fails_and_the_other_goes_on() -> None:
         joblib.Parallel()(joblib.delayed(divmod)(1, 0) for _ in range(4))
     thread.join(120)
     assert found == list(range(40))
+
+
+@pytest.mark.parametrize("inner", ["Spark", "joblib"])
+def test_the_input_may_need_the_slots_that_the_calls_have(spark: SparkSession, inner: str) -> None:
+    """joblib asks for the first calls in the thread that calls it, and for the others when results come."""
+
+    def calls() -> Iterator:
+        for i in range(6):
+            if inner == "Spark":
+                number = spark.range(i).count()
+            else:
+                number = sum(joblib.Parallel()(joblib.delayed(abs)(-1) for _ in range(i)))
+            yield joblib.delayed(pow)(number, 2)
+
+    def call() -> object:
+        with on_spark():
+            return joblib.Parallel(batch_size=1)(calls())
+
+    assert in_time(spark, call) == [i**2 for i in range(6)]
+
+
+def test_tasks_stay_while_the_input_takes_its_time(
+    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scenario, "IDLE_SECONDS", 0.3)
+
+    def meet(i: int, most: float = time.monotonic() + 60) -> int:
+        (tmp_path / str(i)).touch()
+        while len(list(tmp_path.iterdir())) < 2 and time.monotonic() < most:
+            time.sleep(0.01)
+        return i
+
+    def calls() -> Iterator:
+        for i in range(4):
+            time.sleep(0.6 * (i > 1))
+            yield joblib.delayed(meet)(i)
+
+    jobs = jobs_so_far(spark)
+    with on_spark():
+        assert joblib.Parallel(batch_size=1, pre_dispatch=2)(calls()) == [0, 1, 2, 3]
+    assert jobs_so_far(spark) == jobs + 1
+
+
+@pytest.mark.parametrize("order", ["list", "generator_unordered"])
+@pytest.mark.parametrize("error", [SystemExit("row 3 is bad"), KeyboardInterrupt()], ids=repr)
+def test_whatever_the_input_raises_is_raised(spark: SparkSession, error: BaseException, order: str) -> None:
+    def calls() -> Iterator:
+        for i in range(6):
+            if i == 3:
+                raise error
+            yield joblib.delayed(abs)(i)
+
+    def call() -> object:
+        with on_spark():
+            return list(joblib.Parallel(batch_size=1, pre_dispatch=1, return_as=order)(calls()))
+
+    with pytest.raises(type(error)) as raised:
+        in_time(spark, call)
+    assert raised.value.args == error.args
