@@ -75,7 +75,7 @@ IDLE_SECONDS = 3.0  # a task without work stays this long, unless another Spark 
 TRIES = 3  # of a batch whose worker dies, and of Spark jobs that fail while nothing gets done
 EXECUTOR_SECONDS = 30.0  # wait so long for executors that a session's settings promise, once
 NO_MEANS = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}  # connections fail for want of these, not alone
-SMALL = 1024  # bytes; smaller arrays always travel with their batch
+SMALL = 1 << 15  # bytes; what is smaller travels with each batch, sooner than a worker would find it in a file
 NEED = b"need "
 DROP = b"drop "
 LOST = (
@@ -815,6 +815,7 @@ class Entry:
     pid: dict[str, Any] | None = None
     blob: bytes | None = None
     kept: list = field(default_factory=list)  # what the blob refers to
+    small: bool = False  # in pickled form; it keeps travelling with its batches
 
 
 class Shared:
@@ -846,13 +847,18 @@ class Shared:
                 entry = self.entries[id(value)] = Entry(self._watch(value))
                 if not mapped:
                     return None
-            if entry.pid is None:
-                entry.pid = {"name": str(next(self.numbers))}
+            if entry.pid is None and not entry.small:
+                layout: dict[str, Any] = {}
                 if mapped:
                     layout = {"dtype": value.dtype, "shape": value.shape, "order": "F" if value.flags.fnc else "C"}
-                    entry.pid |= {"mode": self.mmap_mode, **layout}
+                    layout["mode"] = self.mmap_mode
                 else:
-                    entry.blob, entry.kept = self.dump(value, root=value)
+                    blob, kept = self.dump(value, root=value)
+                    if len(blob) < SMALL:
+                        entry.small = True
+                        return None
+                    entry.blob, entry.kept = blob, kept
+                entry.pid = {"name": str(next(self.numbers)), **layout}
                 self.named[entry.pid["name"]] = entry
             return entry.pid
 
@@ -917,7 +923,10 @@ class SharingPickler(cloudpickle.Pickler):
     def persistent_id(self, value: Any) -> dict[str, Any] | None:
         """Called for every object there is in a batch, so that most have to pass quickly."""
         kind: Any = type(value)
-        if not is_array_like(kind) or value is self.root or getattr(value, "nbytes", SMALL) < SMALL:
+        if not is_array_like(kind) or value is self.root:
+            return None
+        size = getattr(value, "nbytes", None)
+        if isinstance(size, int) and size < SMALL:  # a data frame may have a column of that name
             return None
         if id(value) not in self.pids:
             self.kept.append(value)

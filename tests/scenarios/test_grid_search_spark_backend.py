@@ -230,6 +230,25 @@ def test_text_travels_once_too(shipped: list[int]) -> None:
     assert len(shipped) == 1
 
 
+def test_a_column_may_have_the_name_of_an_attribute() -> None:
+    frame = pd.DataFrame({"nbytes": range(20_000)})
+    with on_spark():
+        found = joblib.Parallel(batch_size=1)(joblib.delayed(lambda one: int(one["nbytes"].sum()))(frame) for _ in range(4))
+    assert found == [sum(range(20_000))] * 4
+
+
+def test_many_small_parts_travel_with_each_batch(shipped: list[int]) -> None:
+    """Each in a file of its own, to be opened for each batch, would take far longer."""
+    arrays = [np.full(256, float(i)) for i in range(500)]
+    frames = {i: pd.DataFrame({"value": np.full(256, float(i))}) for i in range(20)}
+    with on_spark():
+        found = joblib.Parallel(batch_size=1)(
+            joblib.delayed(lambda one, two: (one[-1][0], two[19]["value"][0]))(arrays, frames) for _ in range(8)
+        )
+    assert found == [(499.0, 19.0)] * 8
+    assert shipped == []
+
+
 def test_large_arrays_cannot_be_written_to_and_small_ones_are_private_copies() -> None:
     def write(array: np.ndarray) -> float:
         array[0] += 1
