@@ -26,6 +26,7 @@ import fcntl
 import hmac
 import io
 import itertools
+import mmap
 import os
 import pickle
 import queue
@@ -104,6 +105,9 @@ def register_spark_pool() -> None:
     as joblib does, unless it has needs of its own. Two calls at once do not share a full cluster: Spark starts the
     tasks of the second when those of the first leave. Warnings of workers are shown when the call ends.
     `temp_folder` is ignored: shared data lie in Spark's own folders.
+
+    In local mode a `numpy.memmap` goes by its file and its mode, as by loky: workers can write their results into it.
+    On a cluster it goes as a copy that nobody can write to.
 
     `parallel_config` also takes `num_cpus_per_task` and `num_gpus_per_task`, for calls that need more than a task of
     the session has. Spark can do that on standalone, YARN and Kubernetes clusters (stage-level scheduling), not in
@@ -384,7 +388,7 @@ class Pool:
         self.name, self.key = "spark-pool-" + secrets.token_hex(8), secrets.token_bytes(32)
         self.encrypt = encrypts(context)
         self.listener, self.address = listen(context)
-        self.shared = Shared()
+        self.shared = Shared(is_local(context))
         self.changed = threading.Condition()  # guards all that follows
         self.waiting: deque[Batch] = deque()
         self.jobs: dict[int, Job] = {}
@@ -821,7 +825,8 @@ class Entry:
 class Shared:
     """Finds by identity what many batches of a call refer to, so that it travels once to each executor."""
 
-    def __init__(self) -> None:
+    def __init__(self, local: bool) -> None:
+        self.local = local
         self.lock = threading.RLock()  # also taken when an object dies, whatever the thread is at
         self.numbers = itertools.count()
         self.entries: dict[int, Entry] = {}
@@ -840,33 +845,46 @@ class Shared:
         """Name an object; None: it travels with its batch, or with the shared object that it is inside."""
         with self.lock:
             entry = self.entries.get(id(value))
-            mapped = self._is_mapped(value)
-            if inside and not mapped:
+            layout = self._layout_of_file(value) or self._layout(value)
+            if inside and layout is None:
                 return None
             if entry is None:
                 entry = self.entries[id(value)] = Entry(self._watch(value))
-                if not mapped:
+                if layout is None:
                     return None
             if entry.pid is None and not entry.small:
-                layout: dict[str, Any] = {}
-                if mapped:
-                    layout = {"dtype": value.dtype, "shape": value.shape, "order": "F" if value.flags.fnc else "C"}
-                    layout["mode"] = self.mmap_mode
-                else:
+                if layout is None:
                     blob, kept = self.dump(value, root=value)
                     if len(blob) < SMALL:
                         entry.small = True
                         return None
                     entry.blob, entry.kept = blob, kept
-                entry.pid = {"name": str(next(self.numbers)), **layout}
+                entry.pid = {"name": str(next(self.numbers)), **(layout or {})}
                 self.named[entry.pid["name"]] = entry
             return entry.pid
 
-    def _is_mapped(self, value: Any) -> bool:
+    def _layout(self, value: Any) -> dict[str, Any] | None:
         """As loky: arrays above `max_nbytes` are files that workers map; others come as writable copies."""
         if self.max_nbytes is None or self.mmap_mode is None or type(value) not in (np.ndarray, np.memmap):
-            return False
-        return value.nbytes > self.max_nbytes and not value.dtype.hasobject
+            return None
+        if value.nbytes <= self.max_nbytes or value.dtype.hasobject:
+            return None
+        mode = self.mmap_mode if memmap_of(value) is None else "r"
+        return {"mode": mode, "dtype": value.dtype, "shape": value.shape, "order": "F" if value.flags.fnc else "C"}
+
+    def _layout_of_file(self, value: Any) -> dict[str, Any] | None:
+        """As loky: a memmap, or a view of one, is mapped from its own file, which in local mode workers have too."""
+        whole = memmap_of(value) if self.local else None
+        if whole is None or not value.nbytes or whole.filename is None or not Path(whole.filename).exists():
+            return None
+        start = value.__array_interface__["data"][0] - whole.__array_interface__["data"][0]
+        return {
+            "mode": "r+" if value.flags.writeable else "r",
+            "file": str(whole.filename),
+            "part": (whole.offset, whole.nbytes),
+            "kind": type(value),
+            "place": (value.shape, value.dtype, start, value.strides),
+        }
 
     def _watch(self, value: Any) -> Callable[[], Any]:
         try:
@@ -925,19 +943,35 @@ class SharingPickler(cloudpickle.Pickler):
         kind: Any = type(value)
         if not is_array_like(kind) or value is self.root:
             return None
-        size = getattr(value, "nbytes", None)
-        if isinstance(size, int) and size < SMALL:  # a data frame may have a column of that name
+        size = getattr(value, "nbytes", None)  # a data frame may have a column of that name
+        if isinstance(size, int) and size < SMALL and not (self.shared.local and memmap_of(value) is not None):
             return None
         if id(value) not in self.pids:
             self.kept.append(value)
             self.pids[id(value)] = self.shared.pid_of(value, inside=self.root is not None)
         return self.pids[id(value)]
 
+    def reducer_override(self, value: Any) -> Any:
+        """Let the copy of a memmap arrive so that nobody can write to it: the file would not change."""
+        if memmap_of(value) is None:
+            return super().reducer_override(value)
+        order = "F" if value.flags.fnc else "C"
+        return np.ndarray, (value.shape, value.dtype, value.tobytes(order), 0, None, order)
+
 
 @cache
 def is_array_like(kind: Any) -> bool:
     """True for arrays, sparse matrices, data frames and their columns, of whatever library."""
     return hasattr(kind, "shape") and hasattr(kind, "__len__") and not issubclass(kind, np.dtype)
+
+
+def memmap_of(value: Any) -> np.memmap | None:
+    """Find the memmap that an array is, or is a view of, if what is written to it goes to its file."""
+    if type(value) not in (np.ndarray, np.memmap):
+        return None
+    while isinstance(value, np.ndarray) and not isinstance(value.base, mmap.mmap):
+        value = value.base
+    return value if isinstance(value, np.memmap) and value.mode != "c" else None
 
 
 def chunks(data: memoryview) -> Iterator[memoryview]:
@@ -1158,16 +1192,17 @@ class Store:
             self.arrays.pop(name, None)
             (self.folder / name).unlink(missing_ok=True)
 
-    def get(self, name: str, mode: Any = None, **layout: Any) -> Any:
-        """Give the object of that name; arrays are mapped and, if nobody can write to them, kept."""
-        known = self.arrays if mode == "r" else self.objects
+    def get(self, name: str, mode: Any = None, file: str | None = None, **layout: Any) -> Any:
+        """Give the object of that name; arrays are mapped and, if nobody has a copy of his own to write to, kept."""
+        known = self.objects if mode in (None, "c") else self.arrays
         if name not in known:
-            path = self._fetch(name)
-            if mode is not None:
-                known[name] = np.asarray(np.memmap(path, mode=mode, **layout))
+            if file is not None:
+                known[name] = map_again(file, mode, **layout)
+            elif mode is not None:
+                known[name] = np.asarray(np.memmap(self._fetch(name), mode=mode, **layout))
             else:
-                with path.open("rb") as file:
-                    known[name] = NamedUnpickler(file, self).load()
+                with self._fetch(name).open("rb") as blob:
+                    known[name] = NamedUnpickler(blob, self).load()
         return known[name]
 
     def _fetch(self, name: str) -> Path:
@@ -1198,6 +1233,15 @@ class Store:
                 problem = error  # a full disk; the rest must be received, or it would be taken for the next batch
         if problem is not None:
             raise problem
+
+
+def map_again(file: str, mode: Any, part: tuple[int, int], kind: type, place: tuple) -> np.ndarray:
+    """Map part of a file, and give the view of it that the driver has."""
+    offset, size = part
+    shape, dtype, start, strides = place
+    whole = np.memmap(file, dtype=np.uint8, mode=mode, offset=offset, shape=(size,))
+    view: np.ndarray = np.ndarray.__new__(kind, shape, dtype, whole, start, strides)
+    return view
 
 
 class NamedUnpickler(pickle.Unpickler):

@@ -268,6 +268,76 @@ def test_large_arrays_cannot_be_written_to_and_small_ones_are_private_copies() -
     assert small[0] == large[0] == 0
 
 
+@pytest.fixture
+def numbers(tmp_path: Path) -> np.ndarray:
+    """A hundred by twenty numbers in a file, open for writing."""
+    array = np.memmap(tmp_path / "numbers", dtype=float, shape=(100, 20), mode="w+", offset=24)
+    array[:] = np.arange(2000.0).reshape(100, 20)
+    return array
+
+
+def views_of(array: np.ndarray) -> list[np.ndarray]:
+    rows = array[10:30]
+    return [array, rows, np.asarray(rows), array[::-1], array.T[3:5, ::-2], array[:, 4], array[7:8, 2:3]]
+
+
+def test_in_local_mode_workers_write_into_a_memmap_of_the_callers(numbers: np.ndarray, shipped: list[int]) -> None:
+    def change(view: np.ndarray, same: np.ndarray, i: int) -> tuple:
+        before = view.copy()
+        if i == 1:
+            view += 10_000
+        return view is same, type(view).__name__, before
+
+    for view in views_of(numbers):
+        before = view.copy()
+        with on_spark():
+            found = joblib.Parallel()(joblib.delayed(change)(view, view, i) for i in (0, 1))
+        assert [one[:2] for one in found] == [(True, type(view).__name__)] * 2
+        assert np.array_equal(found[1][2], before)
+        assert np.array_equal(view, before + 10_000)
+    assert shipped == []
+
+
+def test_in_local_mode_a_memmap_to_read_is_not_copied(tmp_path: Path, shipped: list[int]) -> None:
+    np.save(tmp_path / "X.npy", np.ones(200_000))
+    X = np.load(tmp_path / "X.npy", mmap_mode="r")
+    frozen = np.memmap(tmp_path / "X.npy", dtype=np.uint8, mode="r+")
+    frozen.flags.writeable = False
+    with on_spark():
+        found = joblib.Parallel()(joblib.delayed(lambda X: (X.sum(), X.flags.writeable))(X) for _ in range(4))
+        assert joblib.Parallel()(joblib.delayed(lambda X: X.flags.writeable)(frozen) for _ in range(2)) == [False] * 2
+    assert found == [(200_000.0, False)] * 4
+    assert shipped == []
+
+
+def test_a_memmap_with_changes_of_its_own_or_without_its_file_arrives_as_it_is(numbers: np.ndarray) -> None:
+    own = np.memmap(numbers.filename, dtype=float, mode="c", offset=24)
+    own[:] = 7
+    with on_spark():
+        assert joblib.Parallel()(joblib.delayed(np.sum)(own) for _ in range(2)) == [14_000.0] * 2
+        Path(numbers.filename).unlink()
+        assert joblib.Parallel()(joblib.delayed(np.sum)(numbers) for _ in range(2)) == [numbers.sum()] * 2
+
+
+def test_on_a_cluster_nobody_writes_to_a_copy_of_a_memmap(
+    numbers: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def write(array: np.ndarray) -> None:
+        array[:] = 1
+
+    monkeypatch.setattr(scenario, "is_local", lambda context: False)
+    large = np.memmap(tmp_path / "large", shape=(1000, 300), mode="w+", order="F")
+    with on_spark():
+        for array in [*views_of(numbers), large]:
+            for options in ({}, {"mmap_mode": "c", "max_nbytes": 1}, {"max_nbytes": None}):
+                calls = (joblib.delayed(lambda got: (got, got.flags.writeable))(array) for _ in range(3))
+                for got, writeable in joblib.Parallel(batch_size=1, **options)(calls):
+                    assert np.array_equal(got, array)
+                    assert not writeable
+        with pytest.raises(ValueError, match="read-only"):
+            joblib.Parallel()(joblib.delayed(write)(numbers) for _ in range(2))
+
+
 @pytest.mark.parametrize(
     "array",
     [
