@@ -565,6 +565,8 @@ class Pool:
             for name, value in self.setting[1].items():
                 self.context.setLocalProperty(name, value)  # type: ignore[arg-type]  # None takes it back
             self.context.addJobTag(self.name)
+            # The job lasts longer than a program's socket.setdefaulttimeout, which py4j takes for its connections.
+            self.context._jsc._gateway_client.get_thread_connection().socket.settimeout(None)
             # All in one job: Spark then spreads them over the executors, one each, round and round.
             seats = self.context.parallelize(range(len(job.seats)), len(job.seats))
             if profile := make_profile(self.context, self.needs):
@@ -594,7 +596,7 @@ class Pool:
     def _hopeless(self, job: Job, problem: Any) -> Exception | None:
         error: Exception | None = None
         if not job.connected or "cancelled" in str(problem):
-            error = RuntimeError(f"Spark ended the tasks of spark-pool: {' '.join(str(problem).splitlines()[:2])}")
+            error = RuntimeError(f"Spark ended the tasks of spark-pool: {reason_of(problem)}")
         elif self.failures >= TRIES:
             error = WorkerLostError(LOST.format(self.failures, "the calls of joblib"))
         if error is not None:
@@ -803,6 +805,14 @@ def count_jobs(context: SparkContext) -> int:
         return 0
 
 
+def reason_of(problem: Any) -> str:
+    """Say in a line why Spark ended a job: of a traceback from a worker, the line that names the exception."""
+    _, found, traced = str(problem).rpartition("Traceback (most recent call last):")
+    # Frames are indented, and so are the lines of Java that follow.
+    named = [line for line in traced.splitlines() if line and not line[0].isspace()]
+    return named[0] if found and named else " ".join(str(problem).splitlines()[:2])
+
+
 def describe(call: Any) -> str:
     """Name the functions of a batch."""
     return ", ".join(sorted({getattr(item[0], "__qualname__", repr(item[0])) for item in getattr(call, "items", [])}))
@@ -986,6 +996,7 @@ class Link(Connection):
     """A TCP connection that sends small messages at once and notices a host that is gone."""
 
     def __init__(self, sock: socket.socket) -> None:
+        sock.settimeout(None)  # what the program may have set by socket.setdefaulttimeout is not for it
         # Without it a small message waits up to 40 ms for the acknowledgement of the one before (Nagle's algorithm).
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
@@ -1063,7 +1074,6 @@ def work(
     """Be one Spark task: connect, and run what comes until there is no more. Yields why it could not connect."""
     try:
         link = Link(socket.create_connection(address, timeout=20))
-        link.sock.settimeout(None)
         if encrypt:
             key = link.encrypt(key, server_side=False)
         answer_challenge(link, key)
@@ -1168,7 +1178,7 @@ class Store:
         self.folder = Path(os.environ["SPARK_LOCAL_DIRS"].split(",")[0], name)
         while True:
             with suppress(FileNotFoundError):
-                self.folder.mkdir(mode=0o700, exist_ok=True)
+                self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # cleaners of /tmp may remove Spark's too
                 self.users = (self.folder / "users").open("a")
                 fcntl.flock(self.users, fcntl.LOCK_SH)
                 if Path(self.users.name).exists():  # else the last of the others has just tidied up

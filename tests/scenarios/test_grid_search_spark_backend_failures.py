@@ -213,6 +213,38 @@ def test_workers_that_cannot_connect_are_told_in_one_line(monkeypatch: pytest.Mo
     assert "\n" not in str(raised.value)
 
 
+def test_why_tasks_cannot_start_is_told_in_a_line(spark: SparkSession, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(spark.sparkContext, "pythonVer", "3.4")
+        with on_spark(), pytest.raises(RuntimeError, match=r"spark-pool: .*PYTHON_VERSION_MISMATCH.* 3\.4") as raised:
+            joblib.Parallel()(joblib.delayed(abs)(i) for i in range(4))
+    assert "\n" not in str(raised.value)
+
+
+def test_a_default_timeout_of_the_program_ends_no_connection() -> None:
+    socket.setdefaulttimeout(2)
+    try:
+        with on_spark():
+            assert joblib.Parallel()(joblib.delayed(time.sleep)(3) for _ in range(2)) == [None, None]
+    finally:
+        socket.setdefaulttimeout(None)
+
+
+def test_a_worker_makes_sparks_folder_where_a_cleaner_has_removed_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SPARK_LOCAL_DIRS", str(tmp_path / "gone"))
+    stores: list[scenario.Store] = []
+    thread = threading.Thread(target=lambda: stores.append(scenario.Store(None, "name")), daemon=True)
+    thread.start()
+    thread.join(20)
+    made = len(stores)
+    (tmp_path / "gone").mkdir(exist_ok=True)  # ends one that tries for ever
+    thread.join()
+    stores[0].leave()
+    assert made == 1
+
+
 @pytest.fixture
 def open_pool(pools: list) -> object:  # noqa: F811
     """A pool in the middle of a call."""
