@@ -275,7 +275,7 @@ def missing_executors(context: SparkContext) -> str:
             "n_jobs=-1 is the slots of now, or 2, and dynamic allocation adds executors for tasks that wait: give"
             " n_jobs the number of tasks that the cluster is to grow to"
         )
-    get = context.getConf().get
+    get = context._conf.get
     promised = int(get("spark.executor.instances") or 0)
     if not promised and get("spark.cores.max") and get("spark.executor.cores"):
         promised = int(get("spark.cores.max") or 0) // int(get("spark.executor.cores") or 1)
@@ -772,7 +772,7 @@ def setting_of(context: SparkContext) -> tuple[str, dict[str, str | None]]:
 
 def listen(context: SparkContext) -> tuple[socket.socket, tuple[str, int]]:
     """Open a port for the executors; in local mode no other machine can reach it."""
-    conf = context.getConf()
+    conf = context._conf  # getConf copies all settings one by one: hundreds of calls to the JVM
     host = str(conf.get("spark.driver.host")).strip("[]")
     bind = str(conf.get("spark.driver.bindAddress", host)).strip("[]")
     if is_local(context):
@@ -786,7 +786,7 @@ def listen(context: SparkContext) -> tuple[socket.socket, tuple[str, int]]:
 def encrypts(context: SparkContext) -> bool:
     """True where Spark encrypts what travels between its processes."""
     settings = ("spark.network.crypto.enabled", "spark.ssl.rpc.enabled", "spark.authenticate.enableSaslEncryption")
-    get = context.getConf().get
+    get = context._conf.get
     wanted = any(str(get(name, "false")).strip().lower() == "true" for name in settings)  # as Spark reads it
     try:
         return wanted and bool(tls_context(server_side=True))

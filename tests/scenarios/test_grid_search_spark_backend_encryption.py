@@ -107,7 +107,7 @@ def test_spark_says_whether_to_encrypt(
 ) -> None:
     context = spark.sparkContext
     assert not scenario.encrypts(context)
-    monkeypatch.setattr(context, "getConf", lambda: SparkConf(loadDefaults=False).set(name, true))
+    monkeypatch.setattr(context, "_conf", SparkConf(loadDefaults=False).set(name, true))
     assert scenario.encrypts(context)
 
     def refuse(server_side: bool) -> None:

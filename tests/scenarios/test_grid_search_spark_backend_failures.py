@@ -266,7 +266,7 @@ def test_only_this_machine_can_connect_in_local_mode(open_pool: scenario.Pool) -
     ],
 )
 def test_on_a_cluster_it_listens_where_the_driver_does(settings: dict, bound: str) -> None:
-    context = SimpleNamespace(master="spark://somewhere:7077", getConf=lambda: settings)
+    context = SimpleNamespace(master="spark://somewhere:7077", _conf=settings)
     listener, address = scenario.listen(context)
     with listener:
         assert listener.getsockname()[0] == bound
@@ -559,7 +559,7 @@ def test_executors_that_are_missing_are_told_once_and_one_slot_is_two_tasks(
         patch.setattr(scenario, "EXECUTOR_SECONDS", 0.1)
         patch.setattr(scenario, "is_local", lambda context: False)
         patch.setattr(scenario, "grows", lambda context: growing)
-        patch.setattr(spark.sparkContext, "getConf", lambda: {"spark.cores.max": "6", "spark.executor.cores": "2"})
+        patch.setattr(spark.sparkContext, "_conf", {"spark.cores.max": "6", "spark.executor.cores": "2"})
         with on_spark():
             with pytest.warns(UserWarning, match=said):
                 assert joblib.effective_n_jobs(-9) == 2
