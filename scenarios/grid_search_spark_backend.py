@@ -187,6 +187,13 @@ class SparkPoolBackend(AutoBatchingMixin, ParallelBackendBase):
         self._max_nbytes, self._mmap_mode = options.get("max_nbytes"), mmap_mode
         return max(count, 2)  # with 1, joblib would run the calls in this process
 
+    def start_call(self) -> None:
+        """Look again whether Spark is there: a `with Parallel()` block may outlive the session that it began with."""
+        context = spark_context()
+        if self._pool is not None and self._pool.context is not context:
+            self._pool.kill()
+            self._pool = None
+
     def submit(self, func: Callable[[], list], callback: Callable | None = None) -> Future:
         """Queue a batch of calls."""
         if self._pool is None:

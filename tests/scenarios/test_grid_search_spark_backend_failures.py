@@ -572,11 +572,23 @@ NEW_SESSION = """
 import grid_search_spark_backend as b, joblib
 from pyspark.sql import SparkSession
 b.register_spark_pool()
+builder = SparkSession.builder.master("local[2]").config("spark.ui.enabled", "false")
 for _ in range(2):
-    spark = SparkSession.builder.master("local[2]").config("spark.ui.enabled", "false").getOrCreate()
+    spark = builder.getOrCreate()
     with joblib.parallel_config("spark-pool"):
         print(joblib.effective_n_jobs(), joblib.Parallel()(joblib.delayed(abs)(-i) for i in range(3)))
     spark.stop()
+spark = builder.getOrCreate()
+with joblib.parallel_config("spark-pool", n_jobs=2), joblib.Parallel() as parallel:
+    for _ in range(2):
+        print("in a block", parallel(joblib.delayed(abs)(-i) for i in range(3)))
+        spark.stop()
+        spark = builder.getOrCreate()
+    spark.stop()
+    try:
+        parallel(joblib.delayed(abs)(-i) for i in range(3))
+    except RuntimeError as error:
+        print(error)
 """
 
 
@@ -586,7 +598,9 @@ def test_a_new_session_after_stop_has_tasks_of_its_own(tmp_path: Path) -> None:
     result = subprocess.run(
         [sys.executable, "script.py"], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=200
     )
-    assert result.stdout == "2 [0, 1, 2]\n" * 2, result.stderr[-3000:]
+    said = ["2 [0, 1, 2]"] * 2 + ["in a block [0, 1, 2]"] * 2
+    assert result.stdout.splitlines()[:4] == said, result.stderr[-3000:]
+    assert "no Spark session is running, start one" in result.stdout.splitlines()[4]
 
 
 CLIENT_ALONE = """
