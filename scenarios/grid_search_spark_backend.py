@@ -257,11 +257,17 @@ def spark_context() -> SparkContext:
         )
     if os.getpid() != PROCESS:
         raise RuntimeError("spark-pool: this process was forked from the one that runs Spark, and cannot use it")
+    from py4j.clientserver import ClientServer
     from pyspark import SparkContext
 
     context = SparkContext._active_spark_context
     if context is None or context._jsc is None:
         raise RuntimeError("spark-pool: no Spark session is running, start one with SparkSession.builder.getOrCreate()")
+    if not isinstance(SparkContext._gateway, ClientServer):
+        raise RuntimeError(
+            "spark-pool: with PYSPARK_PIN_THREAD=false jobs of other threads would get the tag by which this one's are"
+            " cancelled. Unset it, or use joblib-spark's backend (grid_search_joblib_spark.py)"
+        )
     return context
 
 

@@ -343,6 +343,10 @@ def test_without_a_session_and_with_spark_connect_it_says_what_to_do(monkeypatch
         patch.setattr(scenario, "is_remote", lambda: True)
         with pytest.raises(RuntimeError, match=r"Spark Connect .* Use joblib-spark's backend"):
             call()
+    with monkeypatch.context() as patch:
+        patch.setattr(SparkContext, "_gateway", None)  # without pinned threads it is of another class
+        with pytest.raises(RuntimeError, match=r"PYSPARK_PIN_THREAD=false .* use joblib-spark's backend"):
+            call()
 
 
 def test_options_of_other_backends_are_refused(spark: SparkSession) -> None:
