@@ -22,7 +22,6 @@ from __future__ import annotations
 
 import atexit
 import errno
-import fcntl
 import hmac
 import io
 import itertools
@@ -30,7 +29,6 @@ import mmap
 import os
 import pickle
 import queue
-import resource
 import secrets
 import select
 import shutil
@@ -68,6 +66,12 @@ from joblib.parallel import (
 from pyspark import cloudpickle
 from pyspark.resource import ResourceProfile, ResourceProfileBuilder, TaskResourceRequests
 from pyspark.sql.utils import is_remote
+
+try:
+    import fcntl
+    import resource
+except ImportError:
+    raise ImportError("grid_search_spark_backend needs Linux or macOS: Python on Windows has no fcntl") from None
 
 if TYPE_CHECKING:  # the package pyspark-client has neither this class nor py4j, and is to hear why it will not do
     from pyspark import SparkContext

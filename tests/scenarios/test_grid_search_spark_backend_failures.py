@@ -7,6 +7,7 @@ import multiprocessing.connection
 import os
 import pickle
 import resource
+import runpy
 import signal
 import socket
 import subprocess
@@ -635,3 +636,9 @@ def test_the_client_of_spark_connect_alone_is_told_what_to_do(tmp_path: Path) ->
         [sys.executable, "script.py"], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=100
     )
     assert "with Spark Connect no executor can reach this process. Use joblib-spark" in result.stdout, result.stderr
+
+
+def test_on_windows_one_line_says_that_it_cannot_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "fcntl", None)  # importing it fails
+    with pytest.raises(ImportError, match="needs Linux or macOS"):
+        runpy.run_path(scenario.__file__)
