@@ -404,6 +404,12 @@ class Pool:
         self.context, self.setting, self.needs = context, setting_of(context), needs
         self.name, self.key = "spark-pool-" + secrets.token_hex(8), secrets.token_bytes(32)
         self.encrypt = encrypts(context)
+        if is_true(context, "spark.io.encryption.enabled"):
+            warnings.warn(
+                "spark-pool: spark.io.encryption.enabled is set, but what tasks share lies below spark.local.dir as it"
+                " is, in folders that only its owner can read",
+                stacklevel=2,
+            )
         self.listener, self.address = listen(context)
         self.shared = Shared(is_local(context))
         self.changed = threading.Condition()  # guards all that follows
@@ -800,11 +806,15 @@ def listen(context: SparkContext) -> tuple[socket.socket, tuple[str, int]]:
     return listener, (host, listener.getsockname()[1])
 
 
+def is_true(context: SparkContext, name: str) -> bool:
+    """Read a setting as Spark does."""
+    return str(context._conf.get(name, "false")).strip().lower() == "true"
+
+
 def encrypts(context: SparkContext) -> bool:
     """True where Spark encrypts what travels between its processes."""
     settings = ("spark.network.crypto.enabled", "spark.ssl.rpc.enabled", "spark.authenticate.enableSaslEncryption")
-    get = context._conf.get
-    wanted = any(str(get(name, "false")).strip().lower() == "true" for name in settings)  # as Spark reads it
+    wanted = any(is_true(context, name) for name in settings)
     try:
         return wanted and bool(tls_context(server_side=True))
     except ssl.SSLError as error:
