@@ -141,6 +141,21 @@ def test_with_spark_connect_slots_are_unknown_and_n_jobs_may_be_negative(
     assert backend.effective_n_jobs(n_jobs) == count
 
 
+def test_all_fits_are_in_the_scheduler_pool_of_the_caller(spark: SparkSession) -> None:
+    def pool_of(_: int) -> str | None:
+        from pyspark import TaskContext
+
+        return TaskContext.get().getLocalProperty("spark.scheduler.pool")
+
+    spark.sparkContext.setLocalProperty("spark.scheduler.pool", "low")
+    try:
+        with scenario.on_spark(n_jobs=2):
+            found = joblib.Parallel(batch_size=1)(joblib.delayed(pool_of)(i) for i in range(8))
+    finally:
+        spark.sparkContext.setLocalProperty("spark.scheduler.pool", None)
+    assert found == ["low"] * 8
+
+
 def test_a_timeout_ends_a_call_that_hangs(spark: SparkSession) -> None:
     before = threads()
     with scenario.on_spark(), pytest.raises(multiprocessing.TimeoutError):
