@@ -104,11 +104,13 @@ cloudpickle.register_pickle_by_value(sys.modules[__name__])
 def register_spark_pool() -> None:
     """Make `joblib.parallel_config("spark-pool")` known: the slots of the running Spark session, by default all.
 
-    `n_jobs=-1` is the slots of now, once the executors have come that the session's settings promise; with dynamic
-    allocation at least 2, so give `n_jobs` the number that the cluster is to grow to. One task runs in this process,
-    as joblib does, unless it has needs of its own. Two calls at once do not share a full cluster: Spark starts the
-    tasks of the second when those of the first leave. Warnings of workers are shown when the call ends.
-    `temp_folder` is ignored: shared data lie in Spark's own folders.
+    `n_jobs=-1` is the slots of now, once the executors have come that the session's settings promise. On a standalone
+    cluster they promise none by default: give `n_jobs`. With dynamic allocation -1 is at least 2, so give
+    the number that the cluster is to grow to. One task runs in this process, as joblib does, unless it has needs of
+    its own. Two calls at once do not share a full cluster: Spark starts the tasks of the second when those of the
+    first leave. `timeout` counts from when joblib waits for a batch: in it are the start of the tasks, and the time in
+    which others hold the slots. Warnings of workers are shown when the call ends. `temp_folder` is ignored: shared
+    data lie in Spark's own folders, not encrypted.
 
     In local mode a `numpy.memmap` goes by its file and its mode, as by loky: workers can write their results into it.
     On a cluster it goes as a copy that nobody can write to.
