@@ -62,7 +62,7 @@ def in_time(spark: SparkSession, call: Callable[[], object], seconds: float = 60
     def run() -> None:
         try:
             outcome.set_result(call())
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - it is raised below
             outcome.set_exception(error)
 
     thread = threading.Thread(target=run, daemon=True)

@@ -233,7 +233,9 @@ def test_text_travels_once_too(shipped: list[int]) -> None:
 def test_a_column_may_have_the_name_of_an_attribute() -> None:
     frame = pd.DataFrame({"nbytes": range(20_000)})
     with on_spark():
-        found = joblib.Parallel(batch_size=1)(joblib.delayed(lambda one: int(one["nbytes"].sum()))(frame) for _ in range(4))
+        found = joblib.Parallel(batch_size=1)(
+            joblib.delayed(lambda one: int(one["nbytes"].sum()))(frame) for _ in range(4)
+        )
     assert found == [sum(range(20_000))] * 4
 
 
