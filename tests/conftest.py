@@ -2,6 +2,7 @@
 """What all tests share: one Spark session, the scenarios on the path, and a settled environment."""
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -18,11 +19,18 @@ for folder in (ROOT, SCENARIOS):
     if str(folder) not in sys.path:
         sys.path.insert(0, str(folder))
 
-from suite.spark.java import find_java  # noqa: E402 - found on the path that was just set
+from suite.machine.signals import SIGNALS  # noqa: E402 - found on the path that was just set
+from suite.spark.java import find_java  # noqa: E402
 from tests.spark_start import quick_java  # noqa: E402
 
 # Tests that start Spark by themselves get the Java that the suite would take, whatever the machine has.
 os.environ["JAVA_HOME"] = str(find_java().home)
+
+# Where these tests themselves ignore a signal, as under nohup or in the background of a script, the processes that they
+# start must not: they are sent signals. A handler is not inherited.
+for number in SIGNALS:
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, lambda *_: None)
 
 # Spark would start whatever `python3` is first on the PATH, which may have other packages or none.
 os.environ.setdefault("PYSPARK_PYTHON", sys.executable)

@@ -200,7 +200,7 @@ def _compare_from_outside(arguments: Sequence[str], calls: Path) -> int:
     try:
         return process.wait()
     except InterruptError:
-        process.send_signal(signal.SIGINT)
+        process.send_signal(signal.SIGTERM)  # SIGINT may be ignored, as in the background of a script
         process.wait()
         raise
 

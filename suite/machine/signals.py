@@ -8,6 +8,7 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import Any
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 INTERRUPTED = 130  # the exit code that shells give to a process ended by Ctrl-C
@@ -17,16 +18,24 @@ class InterruptError(Exception):
     """Ctrl-C, or a signal that asks the process to end."""
 
 
+def _heeded() -> dict[signal.Signals, Any]:
+    """Those of the signals that are not ignored, with their handlers."""
+    return {each: handler for each in SIGNALS if (handler := signal.getsignal(each)) is not signal.SIG_IGN}
+
+
 @contextmanager
 def raise_on_signals() -> Iterator[None]:
-    """Raise the first SIGINT, SIGTERM or SIGHUP as an `InterruptError`; ignore later ones, so clean-up completes."""
+    """Raise the first SIGINT, SIGTERM or SIGHUP as an `InterruptError`; ignore later ones, so clean-up completes.
+
+    One that is ignored stays so: `nohup` and scripts with jobs in the background ask for that.
+    """
 
     def first(number: int, _: FrameType | None) -> None:
         for each in old:
             signal.signal(each, signal.SIG_IGN)
         raise InterruptError(signal.Signals(number).name)
 
-    old = {each: signal.getsignal(each) for each in SIGNALS}
+    old = _heeded()
     for each in old:
         signal.signal(each, first)
     try:
@@ -40,8 +49,8 @@ def raise_on_signals() -> Iterator[None]:
 def defer_signals() -> Iterator[None]:
     """Defer signals to the end of the block: what is half made or half cleared away would stay."""
     deferred: list[int] = []
-    old = {each: signal.getsignal(each) for each in SIGNALS}
-    for each in SIGNALS:
+    old = _heeded()
+    for each in old:
         signal.signal(each, lambda number, _: deferred.append(number))
     try:
         yield
