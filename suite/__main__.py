@@ -3,6 +3,7 @@
 
 import os
 import sys
+from pathlib import Path
 
 # As in `requires-python` of pyproject.toml. Python 3.15 and later have no wheels of Spark's companions yet.
 if not (3, 11) <= sys.version_info[:2] <= (3, 14):
@@ -16,6 +17,10 @@ if not (3, 11) <= sys.version_info[:2] <= (3, 14):
     sys.exit(2)
 if not sys.platform.startswith(("linux", "darwin")):
     sys.stderr.write("error: foldout runs on Linux and macOS; on Windows use it inside WSL 2\n")
+    sys.exit(2)
+CLONE = str(Path(__file__).resolve().parent.parent)
+if ":" in CLONE or "\n" in CLONE:
+    sys.stderr.write("error: no ':' and no line break may be in the path of a clone, " + repr(CLONE) + ": move it\n")
     sys.exit(2)
 
 
@@ -39,9 +44,14 @@ def unfit() -> bool:
 
 
 if unfit():
-    os.execv(sys.executable, [sys.executable, "-m", "suite", *sys.argv[1:]])
+    safe_path = ["-P"] if sys.flags.safe_path else []
+    os.execv(sys.executable, [sys.executable, *safe_path, "-m", "suite", *sys.argv[1:]])
 
 from suite.cli import main  # noqa: E402 - in a Python that is fit for it
+
+if sys.flags.safe_path:
+    # By -P `suite` is ours. From here on this folder counts as without it: cells and Spark's workers look there too.
+    sys.path.insert(0, str(Path.cwd()))
 
 if __name__ == "__main__":
     sys.exit(main())

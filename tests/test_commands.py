@@ -65,7 +65,7 @@ def suite_arguments(words):
     made = environments()[asked[asked.index("-e") + 1]]
     ran = re.sub(r"\{posargs:?([^}]*)\}", lambda found: given or found[1], made)
     said = shlex.split(ran)
-    return said[3:] if said[:3] == ["python", "-m", "suite"] else None
+    return said[4:] if said[:4] == ["python", "-P", "-m", "suite"] else None
 
 
 @pytest.fixture

@@ -10,13 +10,16 @@ import shutil
 import subprocess
 import sys
 import tomllib
-from configparser import ConfigParser
+from configparser import ConfigParser, RawConfigParser
+from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
 from ruamel.yaml import YAML
 
 from suite.cli import main, parse
+from suite.cluster.authorities import VARIABLES
+from suite.machine.processes import WELCOME
 
 ROOT = Path(__file__).resolve().parent.parent
 LINES = re.findall(r"^    ([^ #].*)$", (ROOT / "README.md").read_text(), re.MULTILINE)[:2]
@@ -111,6 +114,7 @@ def test_the_action_compares_the_recipes_of_its_caller_with_the_base(tmp_path):
     environment = {
         "PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}",
         "LOG": str(tmp_path / "log"),
+        "GITHUB_OUTPUT": str(tmp_path / "output"),
         "RUNNER_TEMP": str(tmp_path),
         "GITHUB_ACTION_PATH": str(ROOT / ".github" / "actions" / "regress"),
         "BASE": "origin/my; branch",
@@ -118,12 +122,75 @@ def test_the_action_compares_the_recipes_of_its_caller_with_the_base(tmp_path):
         "MORE": "--head-conf spark.x=1",
     }
     (tmp_path / ".venv").mkdir()
-    subprocess.run(["bash", "-euo", "pipefail", "-c", script], cwd=tmp_path, env=environment, check=True, timeout=60)
+    for _ in range(2):  # a job may compare two folders of recipes
+        command = ["bash", "-euo", "pipefail", "-c", script]
+        subprocess.run(command, cwd=tmp_path, env=environment, check=True, timeout=60)
+    folders = [line.removeprefix("folder=") for line in (tmp_path / "output").read_text().splitlines()]
+    assert len(set(folders)) == 2
     called = (tmp_path / "log").read_text().splitlines()[-1]
-    words = f"-e regress -- origin/my; branch . --scenarios {tmp_path}/my recipes --out {tmp_path}/slower"
+    words = f"-e regress -- origin/my; branch . --scenarios my recipes --out {folders[1]}"
     assert called.endswith(f"{words} --head-conf spark.x=1")
     tox = Path(called.split(" -c ")[1].split(" -e ")[0]) / "tox.ini"
     assert tox.samefile(ROOT / "tox.ini")
+
+
+def tox_config(folder: Path, names: list[str], *words: str) -> RawConfigParser:
+    """What tox makes of words that are typed behind `--` in a folder, without making an environment."""
+    keys = ["change_dir", "pass_env", "commands"]
+    # tox-uv makes environments, which is not looked at.
+    command = [sys.executable, "-m", "tox", "config", "-c", str(ROOT), "--override", "tox.requires="]
+    done = subprocess.run(
+        [*command, "--workdir", str(folder / "work"), "-e", ",".join(names), "-k", *keys, "--", *words],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = RawConfigParser()
+    found.read_string(done.stdout)
+    return found
+
+
+def environments_with_words() -> list[str]:
+    """Those that take words behind `--`."""
+    tox = RawConfigParser()
+    tox.read(ROOT / "tox.ini")
+    return [
+        name.removeprefix("testenv:")
+        for name in tox.sections()
+        if name.startswith("testenv:") and "{posargs" in tox[name]["commands"]
+    ]
+
+
+def test_tox_hands_on_what_was_typed_in_another_projects_folder(tmp_path):
+    """A revision may be called like a folder there, and paths are those of that folder."""
+    (tmp_path / "main").mkdir()
+    (tmp_path / "my recipes").mkdir()
+    words = ("main", ".", "--scenarios", "my recipes", "--out", "new")
+    names = environments_with_words()
+    assert {"bench", "regress", "suite", "tests"} <= set(names)
+    config = tox_config(tmp_path, names, *words)
+    for name in names:
+        made = config[f"testenv:{name}"]
+        assert f" {shlex.join(words)}" in made["commands"], name
+        for_users = "-m suite" in made["commands"]
+        assert Path(made["change_dir"]) == (tmp_path if for_users else ROOT), name
+        # None of that folder's modules is taken for ours.
+        assert for_users == ("python -P" in made["commands"]), name
+
+
+def test_tox_hands_on_the_variables_that_the_pages_name(tmp_path):
+    pages = "".join((ROOT / page).read_text() for page in ("README.md", "docker/README.md"))
+    named = set(re.findall(r"\b[A-Z]+(?:_[A-Z]+)+\b", pages))
+    assert {"SPARK_CONF_DIR", "REQUESTS_CA_BUNDLE", "FOLDOUT_ENCRYPT"} <= named
+    read = {*named, *VARIABLES, *(name for name in WELCOME if name.startswith("SPARK_"))}
+    read |= {"HADOOP_CONF_DIR", "YARN_CONF_DIR", "KUBECONFIG", "XDG_CACHE_HOME", "JAVA_HOME", "TMPDIR", "https_proxy"}
+    names = ["bench", "suite", "bench-cluster", "regress", "peers", "prove"]
+    config = tox_config(tmp_path, names)
+    for name in names:
+        handed = config[f"testenv:{name}"]["pass_env"].split()
+        assert [one for one in sorted(read) if not any(fnmatch(one, pattern) for pattern in handed)] == [], name
 
 
 def test_every_environment_that_is_named_is_in_tox_ini():
@@ -202,7 +269,7 @@ def test_another_python_gets_one_line_through_tox(version):
 @pytest.mark.parametrize("name", ["toxfile.py", "suite/__main__.py"])
 def test_a_supported_python_passes(name, version):
     code = (ROOT / name).read_text().replace("from suite.cli import main", "main = lambda: 7")
-    done = run_as((*version, 0, "final", 0), f"__name__ = 'imported'\n{code}")
+    done = run_as((*version, 0, "final", 0), f"__name__ = 'imported'; __file__ = {str(ROOT / name)!r}\n{code}")
     assert (done.returncode, done.stderr) == (0, "")
 
 
@@ -358,6 +425,26 @@ def test_a_list_for_programs_holds_nothing_else(tmp_path, capsys):
     assert said.err == "loading\n"
     assert main(["list", "--scenarios", str(tmp_path)]) == 0
     assert "helper.py\n    no recipe: it has no line" in capsys.readouterr().out
+
+
+def test_a_recipe_whose_name_the_folder_has_too_is_refused_as_workers_would_import_that(tmp_path):
+    (tmp_path / "recipes").mkdir()
+    for folder in (tmp_path, tmp_path / "recipes"):
+        (folder / "mine.py").write_text(RECIPE, encoding="utf-8")
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-P", "-m", "suite", "list", "--scenarios", "recipes"]  # as tox does
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60)
+    assert f"'mine' is also the name of {tmp_path}/mine.py: rename the file" in done.stdout
+
+
+@pytest.mark.parametrize("name", ["toxfile.py", "suite/__main__.py"])
+def test_a_clone_that_pythonpath_cannot_name_is_refused_in_one_line(name, tmp_path):
+    copy = tmp_path / "a:b" / name
+    copy.parent.mkdir(parents=True)
+    shutil.copy(ROOT / name, copy)
+    done = subprocess.run([sys.executable, str(copy)], capture_output=True, text=True, timeout=60)
+    said = f"error: no ':' and no line break may be in the path of a clone, {str(tmp_path / 'a:b')!r}: move it\n"
+    assert (done.returncode, done.stderr) == (2, said)
 
 
 def test_a_bench_whose_reader_ends_says_how_to_go_on(tmp_path):

@@ -72,7 +72,7 @@ def compare(parsed: argparse.Namespace, command_line: str) -> int:
     with _open_sides(parsed) as sides:
         request = replace(make_request(options, master), gate=True, blocks=SCREEN[0].blocks)
         plans = make_plans(sides, request, parsed.scenario or None, master, command_line)
-        directory = new_run_folder(parsed.out)
+        directory = new_run_folder(parsed.out and parsed.out.resolve())  # a variant may go to another folder
         logs = directory / "logs"
         with lock_run_folder(directory), connect(master, workers_wanted(options), logs=logs) as ready:
             if not is_local(master):

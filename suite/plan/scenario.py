@@ -7,6 +7,7 @@ It may import `spark`, `machine` and the ground modules.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.machinery
 import importlib.util
@@ -434,7 +435,8 @@ def load_scenarios(paths: Iterable[Path]) -> tuple[list[Scenario], dict[str, str
     scenarios, broken = [], {}
     for path in paths:
         try:
-            scenarios.append(load_scenario(path))
+            with contextlib.chdir("."):  # a file that goes to another folder goes there alone
+                scenarios.append(load_scenario(path))
         except ScenarioError as error:
             broken[path.name] = str(error)
     return scenarios, broken

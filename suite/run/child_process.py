@@ -19,7 +19,10 @@ from suite.machine.processes import Scope, child_environment, open_scope
 from suite.run.assignment import Assignment
 from suite.run.turns import GO_ON
 
-PYTEST = ("-m", "pytest", str(ROOT / "suite" / "run" / "test_cell.py"), "-q", "-s", "--benchmark-quiet")
+# Our `suite` comes first, whatever lies in the folder from which the user calls.
+START = "import sys; sys.path.insert(0, sys.argv.pop(1)); import pytest; sys.exit(pytest.main())"
+# By its name and not by its path: a `[` in a path means something else to pytest. Where the user is may be a conftest.
+PYTEST = ("-c", START, str(ROOT), "--pyargs", "suite.run.test_cell", "--noconftest", "-q", "-s", "--benchmark-quiet")
 PYTEST_CONF = (
     *("-c", str(ROOT / "pyproject.toml"), f"--rootdir={ROOT}", "-p", "no:cacheprovider"),
     *("-p", "pytest_benchmark.plugin"),  # the only plugin: see PYTEST_DISABLE_PLUGIN_AUTOLOAD

@@ -80,7 +80,6 @@ def bench(options: BenchOptions, command_line: str) -> int:
         gibibytes(options.memory)
     if options.data:
         check_data(options.data)
-        options.data = options.data.resolve()
     if not os.environ.get("FOLDOUT_RUN_FOLDER"):  # which is set in a container
         options.make_absolute()
     if options.master == "compose":

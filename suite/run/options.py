@@ -146,9 +146,11 @@ class BenchOptions:
         return said
 
     def make_absolute(self) -> None:
-        """Name files and folders of recipes so that a resume from another folder finds them."""
+        """Name files and folders so that they are found from another one: by a resume, or a recipe that goes there."""
         self.scenario = [str(Path(name).resolve()) if is_file_name(name) else name for name in self.scenario]
         self.scenarios = self.scenarios and self.scenarios.resolve()
+        self.out = self.out and self.out.resolve()
+        self.data = self.data and self.data.resolve()
 
     def of_plan(self) -> dict[str, Any]:
         """What makes the plan, as JSON."""

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The test that pytest runs in a child process: one parametrised test, once for each visit to a cell.
 
-Started by `child_process.py` as `python -m pytest test_cell.py`, not by hand. The cells come in the file that
+Started by `child_process.py` through pytest, not by hand. The cells come in the file that
 `FOLDOUT_ASSIGNMENT` names; what happens is told to the parent through a pipe, and each finished cell is appended to
 `records.jsonl` by this process itself.
 """

@@ -293,7 +293,7 @@ def test_a_side_that_dies_keeps_no_other_waiting(recipes, tmp_path, monkeypatch,
 
 def children():
     """Processes that run cells."""
-    return [child for child in psutil.Process().children() if any("test_cell.py" in word for word in child.cmdline())]
+    return [child for child in psutil.Process().children() if any("test_cell" in word for word in child.cmdline())]
 
 
 def test_an_interrupt_ends_both_sides(recipes, tmp_path, monkeypatch, capsys):

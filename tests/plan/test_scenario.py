@@ -166,6 +166,14 @@ def test_what_else_lies_in_a_folder_is_no_recipe_and_hurts_none(written, tmp_pat
     assert set(found.values()) == {f"it has no line that begins with '{MARKER}'"}
 
 
+def test_a_file_that_goes_to_another_folder_goes_there_alone(written, tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    written(f"{GOOD}import os\nos.chdir({str(tmp_path / 'elsewhere')!r})\n", "moved.py")
+    before = Path.cwd()
+    assert [scenario.name for scenario in discover(tmp_path)[0]] == ["moved"]
+    assert Path.cwd() == before
+
+
 def test_which_variants_lack_their_package(written):
     requires = 'REQUIRES = {"first": "json.decoder", "second": "absent_package.part"}\n'
     scenario = load_scenario(written(GOOD + requires))

@@ -7,6 +7,7 @@ import fcntl
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -751,12 +752,48 @@ def test_blanks_between_the_numbers_of_a_local_cluster_are_allowed():
 
 def test_files_of_recipes_are_named_for_a_resume_from_any_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    options = BenchOptions(scenario=["./mine.py", "udf_inference"], scenarios=Path("my"))
+    options = BenchOptions(scenario=["./mine.py", "udf_inference"], scenarios=Path("my"), out=Path("x"), data=Path("d"))
     options.make_absolute()
     assert (options.scenario, options.scenarios) == ([str(tmp_path / "mine.py"), "udf_inference"], tmp_path / "my")
+    assert (options.out, options.data) == (tmp_path / "x", tmp_path / "d")
     kept = BenchOptions()
     kept.make_absolute()
     assert kept == BenchOptions()
+
+
+def bench_from(folder: Path, clone: Path, *words: str) -> str:
+    """Run a bench of a clone from a folder, as tox does; what it says."""
+    environment = {**os.environ, "PYTHONPATH": str(clone)}
+    command = [sys.executable, "-P", "-m", "suite", "bench", *words, "--size", "smoke", "--blocks", "1"]
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_a_clone_may_lie_in_a_folder_of_nearly_any_name(tmp_path, tame):
+    clone = tmp_path / "[2025] my {work} #1 100%"
+    shutil.copytree(ROOT / "suite", clone / "suite", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "pyproject.toml", clone)
+    (clone / "scenarios").mkdir()
+    bench_from(tmp_path, clone, str(tame), "--out", str(tmp_path / "out"))
+    assert {record.status for record in records.read(tmp_path / "out" / "records.jsonl")} == {"ok"}
+
+
+def test_a_bench_from_another_projects_folder_keeps_to_its_own_modules_and_writes_where_it_was_asked(tmp_path, tame):
+    project = tmp_path / "project"
+    for name in ("suite/__init__.py", "suite/run/__init__.py", "suite/run/test_cell.py", "conftest.py"):
+        (project / name).parent.mkdir(parents=True, exist_ok=True)
+        (project / name).write_text("raise RuntimeError('of another project')\n")
+    (project / "elsewhere").mkdir()
+    text = tame.read_text()
+    at_import, in_a_call = f"os.chdir({str(project / 'elsewhere')!r})\n", "    os.chdir('/')\n"
+    for line, goes in {"import time\n": at_import, "-> int:\n": in_a_call}.items():
+        assert text.count(line) == 1
+        text = text.replace(line, line + goes)
+    tame.write_text(text)
+    bench_from(project, ROOT, str(tame), "--out", "wine")
+    assert {record.status for record in records.read(project / "wine" / "records.jsonl")} == {"ok"}
+    assert list((project / "elsewhere").iterdir()) == []
 
 
 def test_a_run_goes_on_from_another_folder(tmp_path, tame):
