@@ -48,10 +48,11 @@ if unfit():
     os.execv(sys.executable, [sys.executable, *safe_path, "-m", "suite", *sys.argv[1:]])
 
 from suite.cli import main  # noqa: E402 - in a Python that is fit for it
+from suite.machine.signals import end_process  # noqa: E402
 
 if sys.flags.safe_path:
     # By -P `suite` is ours. From here on this folder counts as without it: cells and Spark's workers look there too.
     sys.path.insert(0, str(Path.cwd()))
 
 if __name__ == "__main__":
-    sys.exit(main())
+    end_process(main())

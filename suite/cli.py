@@ -463,8 +463,7 @@ def _run_list(options: argparse.Namespace, _: str) -> int:
         raise UsageError(f"--scenarios {folder} is not a directory")
     if find_spec("pyspark") is None:
         raise ModuleNotFoundError(name="pyspark")  # no recipe could be read
-    with contextlib.redirect_stdout(sys.stderr):  # a recipe may print while it is imported
-        scenarios, broken = discover(folder)
+    scenarios, broken = discover(folder)
     if options.json:
         shown = [_scenario_json(scenario) for scenario in scenarios]
         print(json.dumps({"scenarios": shown, "broken": broken}, indent=1))

@@ -19,6 +19,7 @@ from ruamel.yaml import YAML
 
 from suite.cli import main, parse
 from suite.cluster.authorities import VARIABLES
+from suite.gate.side_process import ask
 from suite.machine.processes import WELCOME
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -414,17 +415,40 @@ def test_variables_of_the_users_python_change_nothing(variables, tmp_path):
                                         f"      {'it':<24} Ä way"]  # fmt: skip
 
 
-def test_a_list_for_programs_holds_nothing_else(tmp_path, capsys):
-    talking = RECIPE.replace('warnings.warn("old", DeprecationWarning, stacklevel=1)', "print('loading')")
-    (tmp_path / "talking.py").write_text(talking, encoding="utf-8")
+def test_a_list_names_helpers_beside_the_recipes(tmp_path, capsys):
+    (tmp_path / "a_recipe.py").write_text(RECIPE, encoding="utf-8")
     (tmp_path / "helper.py").write_text("VALUE = 1\n")
-    assert main(["list", "--json", "--scenarios", str(tmp_path)]) == 0
-    said = capsys.readouterr()
-    found = json.loads(said.out)
-    assert ([scenario["name"] for scenario in found["scenarios"]], found["broken"]) == (["talking"], {})
-    assert said.err == "loading\n"
     assert main(["list", "--scenarios", str(tmp_path)]) == 0
     assert "helper.py\n    no recipe: it has no line" in capsys.readouterr().out
+
+
+AT_IMPORT = {
+    "a_session": "from pyspark.sql import SparkSession; SparkSession.builder.getOrCreate()",
+    "a_thread": "import threading, time; threading.Thread(target=time.sleep, args=(600,), name='idle').start()",
+    "an_exit": "import sys; sys.exit('enough')",
+    "some_words": "print('one'); print('two'); import sys; sys.stdout.reconfigure(errors='replace')",
+}
+
+
+def test_what_a_recipe_does_at_its_import_is_one_line_that_names_it(tmp_path):
+    for name, line in AT_IMPORT.items():
+        (tmp_path / f"{name}.py").write_text(f"{RECIPE}\n{line}\n", encoding="utf-8")
+    done = suite("list", "--json", "--scenarios", str(tmp_path))  # it ends, though the thread does not
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == "note: some_words.py prints when it is imported: one\ntwo\n"
+    found = json.loads(done.stdout)
+    assert [scenario["name"] for scenario in found["scenarios"]] == ["some_words"]
+    assert found["broken"] == {
+        "a_session.py": "it starts a Spark session when it is imported: make_data and the variants get one as `spark`",
+        "a_thread.py": "it starts a thread when it is imported (idle): start it in a variant",
+        "an_exit.py": "it does not import: SystemExit: enough",
+    }
+
+
+def test_a_side_of_a_comparison_ends_though_a_thread_does_not(tmp_path):
+    (tmp_path / "a_thread.py").write_text(f"{RECIPE}\n{AT_IMPORT['a_thread']}\n", encoding="utf-8")
+    reply = ask(sys.executable, "check", {"pairs": [[str(tmp_path / "a_thread.py"), 1, 1]]})
+    assert reply["said"][0].startswith("it starts a thread when it is imported")
 
 
 def test_a_recipe_whose_name_the_folder_has_too_is_refused_as_workers_would_import_that(tmp_path):

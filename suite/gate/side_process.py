@@ -20,6 +20,7 @@ from typing import Any
 from suite.errors import InvalidCellError, UsageError
 from suite.machine import environment
 from suite.machine.processes import child_environment
+from suite.machine.signals import end_process
 from suite.plan.cells import Cell, Request, plan_cells, plan_what_can_be
 from suite.plan.scenario import ScenarioError, discover, load_scenario
 from suite.run.answers import find_complaint
@@ -176,4 +177,4 @@ def reply_to_stdin(arguments: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(reply_to_stdin(sys.argv[1:]))
+    end_process(reply_to_stdin(sys.argv[1:]))

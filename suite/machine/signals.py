@@ -1,14 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Ctrl-C and other signals that end a process: raised as one exception, and deferred where they would do harm."""
+"""How a process ends: by a signal such as Ctrl-C, raised as an exception or deferred where it harms, or by itself."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 INTERRUPTED = 130  # the exit code that shells give to a process ended by Ctrl-C
@@ -59,3 +62,13 @@ def defer_signals() -> Iterator[None]:
             signal.signal(each, handler)
         for number in deferred[:1]:
             os.kill(os.getpid(), number)
+
+
+def end_process(code: int) -> NoReturn:
+    """End this process. Python would wait for a thread that a recipe has started at its import; we do not."""
+    if all(thread.daemon for thread in threading.enumerate() if thread is not threading.main_thread()):
+        sys.exit(code)
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError):
+            stream.flush()
+    os._exit(code)

@@ -13,11 +13,14 @@ import importlib.machinery
 import importlib.util
 import inspect
 import sys
+import threading
 from collections.abc import Callable, Iterable, Mapping, Set
+from concurrent.futures.thread import _threads_queues
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import IO, Any, cast
 
 from suite.machine.signals import InterruptError
 
@@ -127,7 +130,12 @@ def load_scenario(path: Path) -> Scenario:
     """
     path = path.resolve()
     module = _import(path)
-    return _read(module, path)
+    try:
+        return _read(module, path)
+    except (ScenarioError, InterruptError):
+        raise
+    except Exception as error:  # a file may hold anything
+        raise ScenarioError(f"it cannot be read: {one_line(error)}") from error
 
 
 def _import(path: Path) -> ModuleType:
@@ -152,13 +160,60 @@ def _import(path: Path) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:
-        spec.loader.exec_module(module)
+        _run_file(partial(spec.loader.exec_module, module), path.name)
     except BaseException as error:
         sys.modules.pop(name, None)
-        if isinstance(error, (KeyboardInterrupt, InterruptError)):
+        if isinstance(error, (KeyboardInterrupt, InterruptError, ScenarioError)):
             raise
         raise ScenarioError(f"it does not import: {one_line(error)}") from error
     return module
+
+
+def _run_file(run: Callable[[], object], file: str) -> None:
+    """Run a file, and see to it that nothing goes on when it is imported.
+
+    Raises
+    ------
+    ScenarioError
+        It starts a session, which nobody would time or end, or a thread that Python would wait for at its end.
+    """
+    # Only now: the command line has to answer at once, and recipes import it anyway.
+    from suite.spark.session import JvmRefusedError, without_jvm
+
+    before = set(threading.enumerate())
+    try:
+        with without_jvm(), contextlib.redirect_stdout(cast(IO[str], _Printed(file))):
+            run()
+    except JvmRefusedError as error:
+        raise ScenarioError(
+            "it starts a Spark session when it is imported: make_data and the variants get one as `spark`"
+        ) from error
+    for thread in threading.enumerate():
+        # Those of an executor end by themselves.
+        if thread not in before and not thread.daemon and thread not in _threads_queues:
+            raise ScenarioError(f"it starts a thread when it is imported ({thread.name}): start it in a variant")
+
+
+class _Printed:
+    """Takes what a file prints while it is imported: stdout may be for a program, so it goes to stderr, as a note.
+
+    Parameters
+    ----------
+    file : str
+        Its name.
+    """
+
+    def __init__(self, file: str):
+        self._note = f"note: {file} prints when it is imported: "
+
+    def write(self, text: str) -> int:
+        """Write it, the first time with a word on where it comes from."""
+        note, self._note = self._note, ""
+        return sys.stderr.write(note + text)
+
+    def __getattr__(self, name: str) -> Any:
+        """Be like stderr in all else."""
+        return getattr(sys.stderr, name)
 
 
 def one_line(error: BaseException) -> str:
@@ -241,14 +296,15 @@ def _sizes(module: ModuleType) -> dict[str, dict[str, Any]]:
     )
     if bad := [name for name in sizes if name not in SIZE_NAMES or not isinstance(sizes[name], dict)]:
         raise ScenarioError(f"SIZES has {bad[0]!r}: it takes a dictionary for each of {', '.join(SIZE_NAMES)}")
-    if empty := [f"{size}.{name}" for size, spec in sizes.items() for name, value in spec.items() if value in ((), [])]:
-        raise ScenarioError(f"SIZES has nothing to sweep at {empty[0]}")
     for size, spec in sizes.items():
         for name, value in spec.items():
             values = value if isinstance(value, (tuple, list)) else (value,)
+            if not values:
+                raise ScenarioError(f"SIZES has nothing to sweep at {size}.{name}")
             if not str(name).isidentifier() or not all(isinstance(each, (str, int, float)) for each in values):
+                shown = " ".join(repr(value).split())[:100]  # that of an array has many lines
                 raise ScenarioError(
-                    f"SIZES[{size!r}] has {name!r}: {value!r}: a factor is a name, its value a text, a number, or a "
+                    f"SIZES[{size!r}] has {name!r}: {shown}: a factor is a name, its value a text, a number, or a "
                     "tuple of them"
                 )
             if name in COUNTS and not _is_count(name, value):

@@ -12,8 +12,10 @@ import re
 import sys
 import tempfile
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, NoReturn
 
 import pyspark
 from pyspark.sql import SparkSession
@@ -133,6 +135,26 @@ def zip_package(folder: Path) -> Path:
         for file in sorted(folder.rglob("*.py")):
             written.write(file, file.relative_to(folder.parent))
     return archive
+
+
+class JvmRefusedError(Exception):
+    """A JVM would have been started where none may be."""
+
+
+@contextmanager
+def without_jvm() -> Iterator[None]:
+    """Raise a `JvmRefusedError` where the first session of this process is started in the block."""
+    from pyspark import SparkContext  # not above: a PySpark that only shadows ours has none, and is named elsewhere
+
+    def refuse(*_: object, **__: object) -> NoReturn:
+        raise JvmRefusedError("no Spark session may be started here")
+
+    module: Any = sys.modules[SparkContext.__module__]
+    launch, module.launch_gateway = module.launch_gateway, refuse
+    try:
+        yield
+    finally:
+        module.launch_gateway = launch
 
 
 def is_alive(spark: SparkSession) -> bool:

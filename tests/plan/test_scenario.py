@@ -112,6 +112,12 @@ def test_who_needs_a_session(written):
         (f"{MARKER} ---", f"{MARKER}\n1 / 0", "does not import: ZeroDivisionError: division by zero"),
         (f"{MARKER} ---", f"{MARKER}\nimport sys; sys.exit(3)", "does not import: SystemExit: 3"),
         (f"{MARKER} ---", f"{MARKER}\ndef x(:", "does not import: SyntaxError"),
+        (
+            '"rows": 3',
+            '"rows": __import__("numpy").ones((2, 2))',
+            "SIZES['ci'] has 'rows': array([[1., 1.], [1., 1.]]): a factor is a name, its value a text, a number",
+        ),
+        ("def check", "make_data = max\n\ndef check", "it cannot be read: ValueError: no signature found for builtin"),
     ],
 )
 def test_each_breach_has_its_reason(written, old, new, reason):
@@ -172,6 +178,11 @@ def test_a_file_that_goes_to_another_folder_goes_there_alone(written, tmp_path):
     before = Path.cwd()
     assert [scenario.name for scenario in discover(tmp_path)[0]] == ["moved"]
     assert Path.cwd() == before
+
+
+def test_an_executor_may_be_there_when_a_file_is_imported(written):
+    pool = "POOL = concurrent.futures.ThreadPoolExecutor(1)\nPOOL.submit(int).result()\n"
+    assert load_scenario(written(f"{GOOD}import concurrent.futures\n{pool}")).name == "recipe_under_test"
 
 
 def test_which_variants_lack_their_package(written):
