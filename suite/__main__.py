@@ -46,6 +46,8 @@ def unfit() -> bool:
 if unfit():
     safe_path = ["-P"] if sys.flags.safe_path else []
     os.execv(sys.executable, [sys.executable, *safe_path, "-m", "suite", *sys.argv[1:]])
+# What a notebook or an old shell asks for may not be there, and charts need no screen.
+os.environ["MPLBACKEND"] = "agg"
 
 from suite.cli import main  # noqa: E402 - in a Python that is fit for it
 from suite.machine.signals import end_process  # noqa: E402

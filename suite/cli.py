@@ -117,7 +117,7 @@ def _add_new(commands: Commands) -> None:
 
 def _add_doctor(commands: Commands) -> None:
     doctor = commands.add_parser("doctor", help="what this machine has, and what to do about what it lacks")
-    doctor.add_argument("--master", metavar="M", help="also check that this master can be reached")
+    doctor.add_argument("--master", metavar="M", help="also check that spark://HOST:PORT or compose can be reached")
     doctor.set_defaults(run=_run_doctor)
 
 
@@ -197,7 +197,11 @@ def _add_bench(commands: Commands) -> None:
         metavar="SECONDS",
         help="for the calls of a cell in a pass; as long for its data and for the start of a session",
     )
-    bench.add_argument("--resume", action="store_true", help="go on with a run: what has no good record runs again")
+    bench.add_argument(
+        "--resume",
+        action="store_true",
+        help="go on with the newest run, or with the folder that is named: what has no good record runs again",
+    )
     bench.add_argument("--out", type=Path, metavar="DIR", help="run folder (default: results/run-DATE)")
     bench.set_defaults(run=_run_bench)
 
@@ -346,6 +350,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         with raise_on_signals():
             try:
+                _refuse_other_encodings(arguments)
                 options = parse(arguments)
                 code: int = options.run(options, f"python -m suite {shlex.join(arguments)}")
             finally:
@@ -374,6 +379,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         _drop_output()
         print(f"error: {_plain(error)}", file=sys.stderr)
         return WRONG_USAGE
+
+
+def _refuse_other_encodings(words: Sequence[str]) -> None:
+    """Refuse files whose names are no UTF-8: Java cannot open them, and no plan or record can name them."""
+    for path in (str(SCENARIOS), *map(os.path.realpath, words)):
+        try:
+            path.encode()
+        except UnicodeEncodeError:
+            raise UsageError(f"{path!r} is not UTF-8: rename it") from None
 
 
 def _drop_output() -> None:

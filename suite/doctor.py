@@ -12,7 +12,6 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
-from urllib.parse import urlsplit
 
 from suite.cluster.authorities import VARIABLES, machine_authorities
 from suite.cluster.description import ClusterError
@@ -58,6 +57,8 @@ def checks(master: str | None = None) -> Iterator[Check]:
     yield _docker(needed=master == "compose")
     if master is not None and master.startswith("spark://"):
         yield _reach(master)
+    elif master is not None and master.startswith(("yarn", "k8s://")):
+        yield Check("note", "master", f"{master} was not asked", "only spark:// and compose are")
 
 
 def _user() -> Check:
@@ -84,7 +85,7 @@ def _surroundings() -> Iterator[Check]:
     name, temporary = socket.gethostname(), tempfile.gettempdir()
     try:
         socket.gethostbyname(name)
-    except OSError:
+    except (OSError, UnicodeError):  # the latter where a part of the name is empty, or too long
         remedy = "local mode does without; for a cluster elsewhere add it to /etc/hosts"
         yield Check("note", "network", f"the host name {name} does not resolve", remedy)
     if problem := home_problem():
@@ -172,14 +173,16 @@ def _docker(needed: bool) -> Check:
 
 
 def _reach(master: str) -> Check:
-    # Standalone masters may be a list: spark://a:7077,b:7077.
-    address = urlsplit(master.split(",")[0])
-    host, port = address.hostname or "", address.port or 7077
-    try:
-        socket.create_connection((host, port), timeout=5).close()
-    except (OSError, UnicodeError) as error:  # the latter where a part of the name is too long
-        return Check("wrong", "master", f"{master}: {error}", "is it running, and is the port open from here?")
-    return Check("ok", "master", f"{host} answers on port {port}")
+    why = ""
+    # Standalone masters may be a list, of which one leads: spark://a:7077,b:7077.
+    for address in master.removeprefix("spark://").split(","):
+        host, _, port = address.rpartition(":")
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()
+            return Check("ok", "master", f"{host} answers on port {port}")
+        except (OSError, UnicodeError) as error:  # the latter where a part of the name is too long
+            why = str(error)
+    return Check("wrong", "master", f"{master}: {why}", "is it running, and is the port open from here?")
 
 
 def doctor(master: str | None = None) -> int:

@@ -169,7 +169,9 @@ def test_a_pyspark_that_is_imported_and_cannot_be_is_named(tmp_path):
     assert done.stderr.count("\n") == 1
 
 
-@pytest.mark.parametrize("master", ["spark://h:abc", "spark://h:99999", "spark://h", "spark://a:7077,b:x"])
+@pytest.mark.parametrize(
+    "master", ["spark://h:abc", "spark://h:99999", "spark://h", "spark://a:7077,b:x", "spark://[::1:7077"]
+)
 def test_a_master_without_a_sound_port_is_wrong_usage(master, capsys):
     assert main(["doctor", "--master", master]) == 2
     said = capsys.readouterr().err
@@ -177,6 +179,23 @@ def test_a_master_without_a_sound_port_is_wrong_usage(master, capsys):
     assert said.count("\n") == 1
 
 
-def test_a_host_with_an_impossible_name_does_not_answer():
-    finding = found("master", f"spark://{'x' * 64}:7077")
+@pytest.mark.parametrize("host", ["x" * 64, "[x]", "a..b"])
+def test_a_host_with_an_impossible_name_does_not_answer(host):
+    finding = found("master", f"spark://{host}:7077")
     assert (finding.mark, bool(finding.remedy)) == ("wrong", True)
+
+
+def test_of_several_masters_one_has_to_answer():
+    with socket.socket() as leader:
+        leader.bind(("127.0.0.1", 0))
+        leader.listen()
+        assert found("master", f"spark://[::1]:1,127.0.0.1:{leader.getsockname()[1]}").mark == "ok"
+
+
+def test_a_master_that_is_not_asked_is_said_to_be_so():
+    assert (found("master", "yarn").mark, found("master", "k8s://https://h:6443").mark) == ("note", "note")
+
+
+def test_a_name_of_this_host_that_cannot_be_looked_up_is_a_note(monkeypatch):
+    monkeypatch.setattr(module.socket, "gethostname", lambda: "x" * 64)
+    assert found("network").mark == "note"

@@ -461,6 +461,13 @@ def test_a_recipe_whose_name_the_folder_has_too_is_refused_as_workers_would_impo
     assert f"'mine' is also the name of {tmp_path}/mine.py: rename the file" in done.stdout
 
 
+def test_a_name_that_is_no_utf8_is_one_line(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["bench", "./mine.py", "--size", "smoke", "--out", "caf\udce9"]) == 2
+    assert capsys.readouterr().err == f"error: '{tmp_path}/caf\\udce9' is not UTF-8: rename it\n"
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("name", ["toxfile.py", "suite/__main__.py"])
 def test_a_clone_that_pythonpath_cannot_name_is_refused_in_one_line(name, tmp_path):
     copy = tmp_path / "a:b" / name
@@ -469,6 +476,13 @@ def test_a_clone_that_pythonpath_cannot_name_is_refused_in_one_line(name, tmp_pa
     done = subprocess.run([sys.executable, str(copy)], capture_output=True, text=True, timeout=60)
     said = f"error: no ':' and no line break may be in the path of a clone, {str(tmp_path / 'a:b')!r}: move it\n"
     assert (done.returncode, done.stderr) == (2, said)
+
+
+def test_charts_need_no_backend_of_a_notebook():
+    code = "import suite.__main__, matplotlib; print(matplotlib.get_backend())"
+    environment = {**os.environ, "MPLBACKEND": "module://no_such_package"}
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.stdout.strip().lower() == "agg", done.stderr
 
 
 def test_a_bench_whose_reader_ends_says_how_to_go_on(tmp_path):
@@ -492,6 +506,9 @@ def test_a_bench_whose_reader_ends_says_how_to_go_on(tmp_path):
         ("plan.json", "null", ["bench", "--resume", "--out"]),
         ("plan.json", "[]", ["bench", "--resume", "--out"]),
         ("plan.json", '{"schema": 1, "options": null}', ["bench", "--resume", "--out"]),
+        ("plan.json", '{"schema": 1, "options": {}}', ["bench", "--resume", "--out"]),
+        ("plan.json", '{"cells": [{}], "scenarios": {}, "master": "x"}', ["report"]),
+        ("plan.json", '{"cells": 3, "scenarios": [], "master": "x"}', ["report"]),
         ("plan.json", "null", ["report"]),
         ("environment.json", "null", ["report"]),
     ],

@@ -122,16 +122,24 @@ def cpu_name() -> str:
         return platform.processor() or platform.machine()
 
 
+def _mhz() -> int | None:
+    """The frequency of the cores now; None where the system does not tell, or tells nobody but root."""
+    try:
+        frequency = psutil.cpu_freq() if hasattr(psutil, "cpu_freq") else None
+    except (OSError, RuntimeError):
+        return None
+    return round(frequency.current) if frequency else None
+
+
 def machine_load() -> dict[str, Any]:
     """Read how busy the machine is now: load averages, and the time that its hypervisor gave to others."""
     times = psutil.cpu_times()
-    frequency = psutil.cpu_freq() if hasattr(psutil, "cpu_freq") else None
     return {
         "at": now(),
         "load_average": [round(value, 2) for value in psutil.getloadavg()],
         "steal_seconds": getattr(times, "steal", None),
         "busy_seconds": round(sum(times) - times.idle - getattr(times, "iowait", 0.0), 1),
-        "mhz": round(frequency.current) if frequency else None,
+        "mhz": _mhz(),
         "memory_available_gib": round(psutil.virtual_memory().available / 2**30, 1),
     }
 

@@ -16,6 +16,7 @@ from suite import records, stats
 from suite.errors import UsageError
 from suite.plan.bounds import measured_speedup_bound
 from suite.plan.engagement import why_not_parallel
+from suite.plan.scenario import one_line
 from suite.records import Record
 from suite.report.point import PARALLEL, Point
 from suite.stats import Interval
@@ -253,9 +254,13 @@ def read_run(directory: Path) -> MeasuredRun:
     about = directory / "environment.json"
     environment = _read_object(about) if about.exists() else {}
     written = {record.id: record for record in records.read(directory / "records.jsonl")}
-    cells = [_record_of(cell, written.pop(cell["id"], None), plan) for cell in plan["cells"]]
-    kept, left_out = _split_left_out(cells)
-    return MeasuredRun(plan, environment, kept, _gather(plan, kept), len(written), left_out)
+    try:
+        cells = [_record_of(cell, written.pop(cell["id"], None), plan) for cell in plan["cells"]]
+        kept, left_out = _split_left_out(cells)
+        points = _gather(plan, kept)
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise UsageError(f"{directory / 'plan.json'} is not what a run writes: {one_line(error)}") from error
+    return MeasuredRun(plan, environment, kept, points, len(written), left_out)
 
 
 def _read_object(path: Path, *names: str) -> dict[str, Any]:

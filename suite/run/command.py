@@ -41,6 +41,7 @@ from suite.run.request import (
     check_master,
     check_settings,
     make_request,
+    note_on_data,
     workers_wanted,
 )
 from suite.spark.java import check_temporary_folder, find_java, user_name
@@ -80,8 +81,11 @@ def bench(options: BenchOptions, command_line: str) -> int:
         gibibytes(options.memory)
     if options.data:
         check_data(options.data)
+    options.take_run_folder()
     if not os.environ.get("FOLDOUT_RUN_FOLDER"):  # which is set in a container
         options.make_absolute()
+    elif options.data and (note := note_on_data(options.data)):
+        print(f"note: {note}", file=sys.stderr)
     if options.master == "compose":
         directory = options.out or (_newest_run() if options.resume else _default_run_folder())
         if options.resume:  # with the same recipes, data, image and workers
@@ -288,7 +292,16 @@ def new_run_folder(directory: Path | None) -> Path:
 
 
 def _newest_run() -> Path:
+    """The run that was begun last. Its name need not tell: users give names too."""
     found = sorted(RESULTS.glob("run-*/plan.json"))
     if not found:
         raise UsageError(f"there is no run to resume in {RESULTS}: name one by --out")
-    return found[-1].parent
+    return max(found, key=_begun).parent
+
+
+def _begun(plan: Path) -> str:
+    """When a run was begun; what is no plan says nothing."""
+    try:
+        return str(json.loads(plan.read_text(encoding="utf-8"))["created"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""

@@ -152,6 +152,13 @@ class BenchOptions:
         self.out = self.out and self.out.resolve()
         self.data = self.data and self.data.resolve()
 
+    def take_run_folder(self) -> None:
+        """Read `--resume results/NAME` as it is meant: that is no recipe."""
+        if self.resume and self.out is None and len(self.scenario) == 1:
+            folder = Path(self.scenario[0])
+            if (folder / "plan.json").is_file():
+                self.scenario, self.out = [], folder
+
     def of_plan(self) -> dict[str, Any]:
         """What makes the plan, as JSON."""
         values = {name: getattr(self, name) for name in PLAN_OPTIONS}

@@ -13,10 +13,12 @@ from typing import Any
 from suite.errors import UsageError
 from suite.machine import environment
 from suite.plan.cells import Cell, Request, base_cases, sweep_centre
-from suite.plan.scenario import Scenario
+from suite.plan.scenario import Scenario, one_line
 from suite.records import now
 
 PLAN_SCHEMA = 1
+# What is read again, besides `options`.
+PLAN_MEMBERS = frozenset(("run", "command", "size", "master", "blocks", "seed", "scenarios", "cells"))
 
 
 def describe_plan(
@@ -81,7 +83,8 @@ def read_plan(directory: Path) -> dict[str, Any]:
         raise UsageError(f"{directory / 'plan.json'} is not a plan: {error}") from error
     if not isinstance(plan, dict):
         raise UsageError(f"{directory / 'plan.json'} is not a plan: it holds {str(plan)[:40]}: start a new run")
-    if plan.get("schema") != PLAN_SCHEMA or not isinstance(plan.get("options"), dict):
+    known = plan.get("schema") == PLAN_SCHEMA and isinstance(plan.get("options"), dict) and plan.keys() >= PLAN_MEMBERS
+    if not known:
         raise UsageError(f"{directory / 'plan.json'} was written by another version of the suite: start a new run")
     return plan
 
@@ -96,10 +99,15 @@ def check_same_plan(
     UsageError
         With what has changed.
     """
-    if {cell.id for cell in cells} != {cell["id"] for cell in plan["cells"]}:
+    try:
+        planned = {cell["id"] for cell in plan["cells"]}
+        hashes = {name: about["sha256"] for name, about in plan["scenarios"].items()}
+    except (KeyError, TypeError, AttributeError) as error:
+        raise UsageError(f"{directory / 'plan.json'} is not a plan: {one_line(error)}") from error
+    if {cell.id for cell in cells} != planned:
         raise UsageError(f"{directory} holds a run of another plan ({plan['command']}): name another --out")
     for scenario in scenarios:
-        if scenario.sha256 != plan["scenarios"][scenario.name]["sha256"]:
+        if scenario.sha256 != hashes.get(scenario.name):
             raise UsageError(f"{scenario.path.name} has changed since the run in {directory} began: start a new run")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import re
+from itertools import islice
 from pathlib import Path
 
 from suite.cluster.connect import existing_cluster
@@ -21,7 +22,7 @@ OUR_MASTERS = ("standalone", "compose")
 # Settings that the workers of such a cluster have, and the option that says them.
 OF_WORKERS = {"spark.executor.memory": "--memory", "spark.executor.cores": "--workers, of one core each"}
 MASTER_PATTERN = re.compile(r"local|local\[(\*|\d+)\]|local-cluster\[\d+,\d+,\d+\]|standalone|(spark|k8s)://\S+|yarn")
-PORT_PATTERN = re.compile(r".+:(\d+)")
+PORT_PATTERN = re.compile(r"(?:[^\[\]]+|\[[^\[\]]+\]):(\d+)")  # an address of IPv6 stands in brackets
 
 
 def check_master(master: str | None) -> str:
@@ -90,7 +91,10 @@ def check_settings(options: BenchOptions, master: str) -> None:
             raise UsageError(f"{key} is what the workers of the cluster have: see {option}")
 
 
-def check_data(folder: Path | None) -> None:
+MANY_FILES = 10_000  # a folder may hold millions
+
+
+def check_data(folder: Path) -> None:
     """Make sure that a folder of data is there and can be read.
 
     Raises
@@ -98,17 +102,26 @@ def check_data(folder: Path | None) -> None:
     UsageError
         It is not, or this user may not read it.
     """
-    if folder is None:
-        return
     if not folder.is_dir():
         raise UsageError(f"--data {folder}: there is no such folder")
-    for path in (folder, *folder.rglob("*")):
+    if not os.access(folder, os.R_OK | os.X_OK):
+        raise UsageError(f"--data: {_closed('that folder')}")
+
+
+def note_on_data(folder: Path) -> str | None:
+    """Say what a container's user cannot read in a folder of data, though the user outside may; None where nothing is.
+
+    Only the first files of many are looked at. A recipe may do without such a file, so it is no error.
+    """
+    for path in islice(folder.rglob("*"), MANY_FILES):
         if not os.access(path, os.R_OK | (os.X_OK if path.is_dir() else 0)):
             # Without the folder's own name, which is another one inside of a container.
-            raise UsageError(
-                f"--data: {str(path.relative_to(folder))!r} in that folder cannot be read by user {os.getuid()}, "
-                "as whom recipes run there: open it by chmod -R a+rX"
-            )
+            return f"--data: {_closed(f'{str(path.relative_to(folder))!r} in that folder')}"
+    return None
+
+
+def _closed(what: str) -> str:
+    return f"{what} cannot be read by user {os.getuid()}, as whom recipes run: open it by chmod -R a+rX"
 
 
 def make_request(options: BenchOptions, master: str) -> Request:

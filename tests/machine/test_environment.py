@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The commit that is recorded with a run is that of the suite's own repository, or a reason says why there is none."""
+"""What is recorded of the machine, and the commit: that of the suite's own repository, or a reason why there is none."""
 
 import os
 import shutil
 import subprocess
 
+import psutil
 import pytest
 
 from suite.machine import environment
@@ -72,3 +73,12 @@ def test_where_there_is_no_repository_or_no_git_the_reason_says_so(tmp_path, mon
     monkeypatch.setenv("PATH", str(tmp_path))
     assert environment.revision() == UNKNOWN
     assert environment.why_no_revision().startswith("there is no `git` on the PATH")
+
+
+@pytest.mark.parametrize("why", [NotImplementedError("can't find current frequency file"), PermissionError()])
+def test_a_frequency_that_cannot_be_read_is_none(why, monkeypatch):
+    def refuse():
+        raise why
+
+    monkeypatch.setattr(psutil, "cpu_freq", refuse, raising=False)
+    assert environment.machine_load()["mhz"] is None

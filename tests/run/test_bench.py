@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,8 @@ from suite.records import Record
 from suite.run import command
 from suite.run.loop import PlannedRun, lock_run_folder
 from suite.run.options import BenchOptions
-from suite.run.request import check_data, check_master, check_settings
+from suite.run.plan_file import check_same_plan
+from suite.run.request import check_data, check_master, check_settings, note_on_data
 
 ROOT = Path(__file__).resolve().parents[2]
 RECIPES = ROOT / "tests" / "recipes"
@@ -736,14 +737,25 @@ def test_what_nobody_copies_runs_where_it_is_named_or_in_a_smoke_test(bench, tam
     assert list(seen.values()) == [{"tame"}, {"tame", "asked"}, {"asked"}]
 
 
-def test_data_that_cannot_be_read_are_refused_without_a_path_that_only_a_container_has(tmp_path, monkeypatch):
+def test_of_data_only_the_folder_has_to_be_readable_and_a_container_notes_the_rest(tmp_path, monkeypatch):
     (tmp_path / "deep").mkdir()
     (tmp_path / "deep" / "secret.csv").touch()
+    assert note_on_data(tmp_path) is None
     readable = os.access
     monkeypatch.setattr(os, "access", lambda path, mode: "secret" not in str(path) and readable(path, mode))
-    with pytest.raises(UsageError, match=r"'deep/secret\.csv' in that folder cannot be read by user") as refused:
+    check_data(tmp_path)
+    note = note_on_data(tmp_path)
+    assert note.startswith("--data: 'deep/secret.csv' in that folder cannot be read by user ")
+    assert str(tmp_path) not in note  # which is another one inside of a container
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    with pytest.raises(UsageError, match="--data: that folder cannot be read by user"):
         check_data(tmp_path)
-    assert str(tmp_path) not in str(refused.value)
+
+
+def test_a_link_that_leads_nowhere_is_no_reason_to_refuse_data(tmp_path):
+    (tmp_path / "link").symlink_to("/nonexistent/file")
+    check_data(tmp_path)
+    assert "'link' in that folder" in note_on_data(tmp_path)
 
 
 def test_blanks_between_the_numbers_of_a_local_cluster_are_allowed():
@@ -759,6 +771,38 @@ def test_files_of_recipes_are_named_for_a_resume_from_any_folder(tmp_path, monke
     kept = BenchOptions()
     kept.make_absolute()
     assert kept == BenchOptions()
+
+
+def test_the_newest_run_is_the_one_that_was_begun_last(tmp_path, monkeypatch):
+    monkeypatch.setattr(command, "RESULTS", tmp_path)
+    plans = {
+        "run-20260101-000000": '{"created": "2026-01-01T00:00:00+00:00"}',
+        "run-20260301-000000": '{"created": "2026-03-01T00:00:00+00:00"}',
+        "run-smoke": '{"created": "2026-02-01T00:00:00+00:00"}',
+        "run-torn": '{"created": "2026',
+        "run-odd": "[]",
+    }
+    for name, text in plans.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "plan.json").write_text(text)
+    assert command._newest_run().name == "run-20260301-000000"
+
+
+def test_a_run_folder_behind_resume_is_no_recipe(tmp_path):
+    (tmp_path / "plan.json").touch()
+    options = BenchOptions(scenario=[str(tmp_path)], resume=True)
+    options.take_run_folder()
+    assert (options.scenario, options.out) == ([], tmp_path)
+    for other in (BenchOptions(scenario=[str(tmp_path)]), BenchOptions(scenario=["udf_inference"], resume=True)):
+        options = replace(other)
+        options.take_run_folder()
+        assert options == other
+
+
+def test_a_plan_with_odd_cells_is_no_plan(tmp_path):
+    for plan in ({"cells": [{}], "scenarios": {}}, {"cells": [], "scenarios": {"one": {}}}, {"cells": 3}):
+        with pytest.raises(UsageError, match="is not a plan"):
+            check_same_plan(tmp_path, plan, [], [])
 
 
 def bench_from(folder: Path, clone: Path, *words: str) -> str:
