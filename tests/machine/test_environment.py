@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is recorded of the machine and of the commit, which is that of the suite's own repository or a reason why not."""
+"""What is recorded of the machine and of the commit: that of the suite's own repository, or a reason why not."""
 
 import os
 import shutil
