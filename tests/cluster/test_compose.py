@@ -30,6 +30,7 @@ from suite.machine import environment
 from suite.run import command, in_container
 from suite.run.in_container import exit_code_of, pack
 from suite.run.options import BenchOptions
+from suite.run.plan_file import PLAN_MEMBERS
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCKER = ROOT / "docker"
@@ -603,6 +604,7 @@ def test_a_resume_on_containers_has_the_recipes_data_image_and_workers_of_the_ru
     told = parcel.variables(asked)
     assert set(told) <= set(re.findall(r"\w+", (DOCKER / "compose.yaml").read_text()))
     plan = {"schema": 1, "options": {"scenario": ["/results/own/0/mine.py"], "data": "/data"}}
+    plan |= dict.fromkeys(PLAN_MEMBERS)  # the rest is read inside
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "plan.json").write_text(json.dumps({**plan, "outside": json.loads(told["FOLDOUT_OUTSIDE"])}))
     seen = []
