@@ -222,7 +222,7 @@ def test_without_the_base_case_there_is_no_speedup_but_a_panel(tmp_path):
 
 def test_a_run_in_which_nothing_worked_still_draws(tmp_path):
     _, made = draw(tmp_path, change=fail, blocks=1)
-    assert [chart.name for chart in made] == ["seconds", "speedup", "folds", "waiting"]
+    assert [chart.name for chart in made] == ["seconds", "speedup", "folds", "sizes", "waiting"]
     assert words(tmp_path, "seconds").count("× no time") == 19
 
 
@@ -291,7 +291,7 @@ def test_the_same_records_give_the_same_bytes(tmp_path):
     with mpl.rc_context({"font.size": 20, "axes.facecolor": "red"}):  # somebody's own style
         charts.draw(read_run(other), other / "charts")
     files = sorted(path.name for path in (tmp_path / "one" / "charts").iterdir())
-    assert len(files) == 8  # seconds, speedup, rows, waiting
+    assert len(files) == 10  # seconds, speedup, sizes, rows, waiting
     for name in files:
         assert (tmp_path / "one/charts" / name).read_bytes() == (other / "charts" / name).read_bytes()
 

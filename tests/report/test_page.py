@@ -122,7 +122,7 @@ def test_the_page_needs_no_other_file(page):
     assert page.links
     assert all(link.startswith("#") and link[1:] in page.ids for link in page.links)
     assert page.sources == []
-    assert len(page.alts) == 5
+    assert len(page.alts) == 6
     assert all(page.alts)
 
 
