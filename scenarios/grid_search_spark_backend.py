@@ -250,7 +250,8 @@ def tell_joblib(callback: Any, future: Future) -> None:
     except BaseException as error:  # noqa: BLE001 - the calling thread raises it
         failed = BatchCompletionCallBack(0, 1, callback.parallel)
         with callback.parallel._lock:
-            callback.parallel._register_new_job(failed)
+            register = getattr(callback.parallel, "_register_new_job", None)  # joblib 1.4 has a list alone
+            (register or callback.parallel._jobs.append)(failed)
         failed._register_outcome({"result": error, "status": TASK_ERROR})
 
 
