@@ -27,9 +27,9 @@ from __future__ import annotations
 import functools
 import itertools
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -46,6 +46,7 @@ from one_pass_time_series_cv import (
     _checked_candidates,
     cross_validate,
     fit_one,
+    kept,
     make_model,
     make_search,
     merge,
@@ -55,7 +56,7 @@ from one_pass_time_series_cv import (
     together,
     why_not,
 )
-from pyspark import StorageLevel, inheritable_thread_target
+from pyspark import inheritable_thread_target
 from pyspark.ml import Model
 from pyspark.ml.param import Params
 from pyspark.ml.tuning import CrossValidator, CrossValidatorModel, CrossValidatorReader
@@ -133,7 +134,7 @@ class OnePassCrossValidator(CrossValidator):
         search, scan = make_search(estimator, candidates, evaluator), Scan(rows, estimator, evaluator)
         twice, level = search.metric in (None, "mae"), dataset.storageLevel
         drawn_anew = twice and not (self.getFoldCol() or level.useMemory or level.useDisk)
-        with _cached(rows) if drawn_anew else nullcontext():
+        with kept(rows) if drawn_anew else nullcontext():
             return self._search(dataset, candidates, scan, fold, search)
 
     def _search(
@@ -257,16 +258,6 @@ class _Reader(CrossValidatorReader):
     def load(self, path: str) -> CrossValidator:
         plain = CrossValidator.read().session(self.sparkSession).load(path)
         return plain._copyValues(self.cls()._resetUid(plain.uid))
-
-
-@contextmanager
-def _cached(rows: DataFrame) -> Iterator[None]:
-    """Keep the rows of the first pass for the second, during the `with` block."""
-    rows.persist(StorageLevel.MEMORY_AND_DISK)
-    try:
-        yield
-    finally:
-        rows.unpersist()
 
 
 def _each(groups: Moments) -> list[Moments]:

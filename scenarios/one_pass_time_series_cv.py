@@ -56,21 +56,18 @@ from pyspark.sql import functions as F
 from pyspark.sql.utils import is_remote
 from time_series_cv import (
     CLOCK_UNITS,
-    RULES,
     FoldResult,
     Number,
     TimeSeriesCrossValidator,
     TimeSeriesCrossValidatorModel,
     Window,
     _cached,
-    _instant,
     _literal,
     _Search,
     _tagged_jobs,
     _time_range,
     column_and_type,
     column_named,
-    cutoff_time,
     floor_time,
     fold_windows,
     folds_with_rows,
@@ -912,12 +909,19 @@ class Predictions(NamedTuple):
     @contextmanager
     def cached(self) -> Iterator[None]:
         """Read the data and predict, once for all that evaluators ask during the `with` block."""
-        self.frame.persist(StorageLevel.MEMORY_AND_DISK)
-        try:
+        with kept(self.frame):
             self.frame.count()
             yield
-        finally:
-            self.frame.unpersist()
+
+
+@contextmanager
+def kept(rows: DataFrame) -> Iterator[None]:
+    """Cache rows from the first time that they are read, during the `with` block."""
+    rows.persist(StorageLevel.MEMORY_AND_DISK)
+    try:
+        yield
+    finally:
+        rows.unpersist()
 
 
 class Scan:
@@ -991,7 +995,8 @@ class Scan:
             return pd.Series(predictions_by_row(keys.of(times.to_numpy()), X, windows, search, outcome), dtype=object)
 
         stored = as_stored(when, self.dataset.select(when).schema[0].dataType.typeName())
-        each = F.explode(F.pandas_udf(predict, "array<array<double>>")(stored, self.vectors))  # type: ignore[call-overload]
+        udf: Any = F.pandas_udf(predict, "array<array<double>>")  # type: ignore[call-overload]  # the stubs lack text
+        each = F.explode(udf(stored, self.vectors))
         some = self.dataset if validated is None else self.dataset.where(validated)
         rows = some.select("*", each.alias(_PREDICTED))
         return Predictions(rows.withColumn(_FOLD, F.element_at(_PREDICTED, 1).cast("int")), self.output)
@@ -1112,11 +1117,11 @@ class _PredictedSearch(_Search):
         predictions: Predictions,
         seconds: float,
     ) -> None:
-        column, kind = validator._time_column(scan)
-        filters = window_filters(column, kind, found.windows)
+        self.unsafe = set(unsafe_settings(outcome))
+        # Only Spark's fits need them, and those of hundreds of folds take a second.
+        filters = window_filters(*validator._time_column(scan), found.windows) if self.unsafe else []
         super().__init__(validator, validator._candidates(), scan.dataset, found.windows, filters)
         self.count = functools.partial(folds_with_rows, found.windows, rows_of_windows(found.blocks, found.ends))
-        self.unsafe = set(unsafe_settings(outcome))
         self.sub_models_found = validator._sub_models(outcome, search)
         self.predicted = predictions
         self.share = seconds / outcome.metrics.size
@@ -1285,7 +1290,8 @@ class OnePassTimeSeriesCrossValidator(TimeSeriesCrossValidator):
             blocks, found = scan.moments(when, keys, search)
             if blocks is not None:
                 first, last = (floor_time(keys.time(end), keys.unit) for end in found.ends)
-                windows = fold_windows(first, shift(last, 1, keys.unit), keys.unit, **self._rules(kind, scan, unit))
+                rules = self._rules(scan.dataset.sparkSession, kind, unit)
+                windows = fold_windows(first, shift(last, 1, keys.unit), keys.unit, **rules)
                 stored = np.array([[keys.stored(when) for when in window] for window in windows])
                 return _Pass(when, keys, blocks, windows, keys.of(stored))
         when, keys, windows, ends = self.windows_in_keys(scan)
@@ -1310,20 +1316,12 @@ class OnePassTimeSeriesCrossValidator(TimeSeriesCrossValidator):
         column, dtype = time_column(scan.dataset, self._require("timeCol"))
         unit = self.getOrDefault("timeUnit") if self.isSet("timeUnit") else None
         kind, start, end, unit = _time_range(scan.dataset, column, dtype, unit)
-        windows = fold_windows(start, end, unit, **self._rules(kind, scan, unit))
+        windows = fold_windows(start, end, unit, **self._rules(scan.dataset.sparkSession, kind, unit))
         times = list(dict.fromkeys(when for window in windows for when in window))
         known = dict(zip(times, _stored(scan.dataset.sparkSession, kind, times), strict=True))
         keys = Keys(kind, unit, np.unique(list(known.values())))
         when = column.cast("double") if kind == "number" else column
         return when, keys, windows, keys.of(np.array([[known[t] for t in w] for w in windows]))
-
-    def _rules(self, kind: str, scan: Scan, unit: str | Number | None) -> dict[str, Any]:
-        rules = {name: self.getOrDefault(name) for name in RULES if self.isSet(name)}
-        if "cutoffs" in rules:
-            rules["cutoffs"] = [cutoff_time(cutoff, kind) for cutoff in rules["cutoffs"]]
-            if kind == "timestamp" and unit in CLOCK_UNITS:
-                rules["cutoffs"] = [_instant(scan.dataset.sparkSession, moment) for moment in rules["cutoffs"]]
-        return rules
 
     def _sub_models(self, outcome: Outcome, search: Search) -> dict[tuple[int, int], Model | None]:
         if not self.getOrDefault("collectSubModels"):

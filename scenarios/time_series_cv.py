@@ -575,13 +575,17 @@ class TimeSeriesCrossValidator(
         column, dtype = time_column(dataset, self._require("timeCol"))
         unit = self.getOrDefault("timeUnit") if self.isSet("timeUnit") else None
         kind, start, end, unit = _time_range(dataset, column, dtype, unit)
+        windows = fold_windows(start, end, unit, **self._rules(dataset.sparkSession, kind, unit))
+        return windows, window_filters(column, kind, windows)
+
+    def _rules(self, session: SparkSession, kind: str, unit: str | Number | None) -> dict[str, Any]:
+        """Return the settings of the folds, with cutoffs as times of the kind that the time column has."""
         rules = {name: self.getOrDefault(name) for name in RULES if self.isSet(name)}
         if "cutoffs" in rules:
             rules["cutoffs"] = [cutoff_time(cutoff, kind) for cutoff in rules["cutoffs"]]
             if kind == "timestamp" and unit in CLOCK_UNITS:
-                rules["cutoffs"] = [_instant(dataset.sparkSession, moment) for moment in rules["cutoffs"]]
-        windows = fold_windows(start, end, unit, **rules)
-        return windows, window_filters(column, kind, windows)
+                rules["cutoffs"] = [_instant(session, moment) for moment in rules["cutoffs"]]
+        return rules
 
     def _fit(self, dataset: DataFrame) -> TimeSeriesCrossValidatorModel:
         candidates = _checked_candidates(

@@ -94,6 +94,23 @@ def jobs_so_far(spark: Any) -> Callable[[], int]:
     return lambda: int(scheduler.numTotalJobs())
 
 
+@pytest.fixture
+def count_reads(spark: Any) -> Callable[[Any], tuple[Any, Any]]:
+    """A function that returns a frame like the one given, and an accumulator of the rows that are read of it."""
+
+    def watch(frame: Any) -> tuple[Any, Any]:
+        read = spark.sparkContext.accumulator(0)
+
+        def counted(batches: Iterator) -> Iterator:
+            for batch in batches:
+                read.add(batch.num_rows)
+                yield batch
+
+        return frame.mapInArrow(counted, frame.schema), read
+
+    return watch
+
+
 @pytest.fixture(autouse=True)
 def forget_recipes_of_the_test(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """A recipe that a test wrote must not stay imported: the name would be taken for the tests that come after it."""

@@ -140,17 +140,9 @@ def test_any_evaluator_is_called_with_the_predictions_that_the_models_would_make
     [({"numFolds": 3, "seed": 1}, False, 1), ({"numFolds": 3, "seed": 1}, True, 1), ({"foldCol": "part"}, False, 2)],
     ids=["drawn", "cached", "given"],
 )
-def test_another_pass_reads_what_the_first_one_read(spark, data, evaluator, folds, cached, passes):
+def test_another_pass_reads_what_the_first_one_read(spark, data, count_reads, evaluator, folds, cached, passes):
     """Folds that are drawn are kept for it, unless the data are cached; those that are given need not be."""
-    read = spark.sparkContext.accumulator(0)
-
-    def counted(rows):
-        for batch in rows:
-            read.add(batch.num_rows)
-            yield batch
-
-    plain = data.select("label", "features", "part")
-    watched = plain.mapInArrow(counted, plain.schema)
+    watched, read = count_reads(data.select("label", "features", "part"))
     if cached:
         watched.cache().count()
     before = set(spark.sparkContext._jsc.getPersistentRDDs())

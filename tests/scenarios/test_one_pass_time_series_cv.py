@@ -302,17 +302,8 @@ def test_vectors_travel_as_arrays(data):
     assert [field.dataType.simpleString() for field in rows.schema] == ["date", "double", "array<double>"]
 
 
-def test_rows_are_read_once(spark, data):
-    read = spark.sparkContext.accumulator(0)
-
-    def counted(rows):
-        for batch in rows:
-            read.add(batch.num_rows)
-            yield batch
-
-    watched = data.select("day", "label", "features").mapInArrow(
-        counted, data.select("day", "label", "features").schema
-    )
+def test_rows_are_read_once(data, count_reads):
+    watched, read = count_reads(data.select("day", "label", "features"))
     search(collectSubModels=True).fit(watched)
     assert read.value == data.count()
 
@@ -476,16 +467,9 @@ def test_an_evaluator_that_cannot_be_saved_is_told_before_the_pass(data, jobs):
         assert jobs(told)[1] == 0
 
 
-def test_any_evaluator_takes_one_more_pass(spark, data, jobs):
-    read = spark.sparkContext.accumulator(0)
-
-    def counted(rows):
-        for batch in rows:
-            read.add(batch.num_rows)
-            yield batch
-
+def test_any_evaluator_takes_one_more_pass(data, jobs, count_reads):
     plain = data.select("day", "label", "features")
-    watched = plain.mapInArrow(counted, plain.schema)
+    watched, read = count_reads(plain)
     cv = search(numFolds=3).setEvaluator(Pinball())
     _, evaluating, _ = jobs(lambda: Pinball().evaluate(plain.withColumn("prediction", F.lit(1.0))))
     _, counting, _ = jobs(lambda: plain.cache().count())
