@@ -99,7 +99,7 @@ PARALLELISM = "slots"
 # Every length of a fit is run with every size of X. `call_seconds` is what the fits of one slot should take together.
 SIZES = {
     "smoke": {"fit_seconds": (0.02, 0.1), "megabytes": 0.01, "call_seconds": 0.2},
-    "ci": {"fit_seconds": (0.01, 0.1), "megabytes": 1, "call_seconds": 0.2},
+    "ci": {"fit_seconds": (0.01, 0.1), "megabytes": 1.0, "call_seconds": 0.2},
     "full": {"fit_seconds": (0.01, 0.001, 0.1, 1, 10), "megabytes": (1, 0.001, 20, 200), "call_seconds": 2},
 }
 CROSSED = ("fit_seconds", "megabytes")
