@@ -11,9 +11,11 @@
 The quickest way from an existing `GridSearchCV` to a cluster: one `with` block around `fit`, nothing else
 changes. It pays where single fits take seconds to hours. It does not where they are short: each fit costs a
 Spark job (about a tenth of a second) and carries X and y with it, so 240 fits of 13 ms take ten times as long
-as by loky on the same two cores: `grid_search_spark_backend.py` is for these. The recipe mends what joblib-spark
-0.6 gets wrong with current joblib: the cause of a failed fit is lost, every search leaves threads behind, short
-fits never share a job, `timeout` is ignored, and most fits are not in the scheduler pool of the caller.
+as by loky on the same two cores: `grid_search_spark_backend.py` is for these, and for a large X: of more than
+a megabyte Spark writes a file for each batch, and keeps it in the driver's temporary folder until the session
+ends. The recipe mends what joblib-spark 0.6 gets wrong with current joblib: the cause of a failed fit is
+lost, every search leaves threads behind, short fits never share a job, `timeout` is ignored, and most fits
+are not in the scheduler pool of the caller.
 
 Run it alone:  python grid_search_joblib_spark.py
 (the benchmark half needs its sibling grid_search_single_node.py in the same folder; the recipe does not)

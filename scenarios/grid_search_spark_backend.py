@@ -255,6 +255,15 @@ def tell_joblib(callback: Any, future: Future) -> None:
         failed._register_outcome({"result": error, "status": TASK_ERROR})
 
 
+def show(text: str, category: type[Warning], *place: Any) -> None:
+    """Show a warning of work that is done; a filter of "error" must not make a failure of it."""
+    try:
+        # Made without its `__init__`, which may want other arguments.
+        warnings.warn_explicit(category.__new__(category, text), category, *place)
+    except Exception:  # noqa: BLE001
+        warnings.showwarning(text, category, *place)
+
+
 def spark_context() -> SparkContext:
     """Find the running Spark, or say what is missing."""
     if is_remote():
@@ -474,12 +483,8 @@ class Pool:
         self.shared.clear()
         with self.changed:
             shown, self.warnings = self.warnings, {}
-        for text, category, *place in shown:
-            try:
-                # Made without its `__init__`, which may want other arguments.
-                warnings.warn_explicit(category.__new__(category, text), category, *place)
-            except Exception:  # noqa: BLE001 - a filter of "error" must not make a failure of work that is done
-                warnings.showwarning(text, category, *place)
+        for warning in shown:
+            show(*warning)
 
     def rest(self) -> None:
         """Wait for the next call, for a short while."""
@@ -600,6 +605,9 @@ class Pool:
             refusals = seats.mapPartitionsWithIndex(task).collect()
             if not job.connected:
                 problem = next(iter(refusals), None)
+            elif refusals:
+                without = f"spark-pool: {len(refusals)} of {len(job.seats)} tasks took no part: {refusals[0]}"
+                show(without, UserWarning, __file__, 0)
         except Exception as error:  # noqa: BLE001 - the calling thread raises it
             problem = error
         self._close_job(job, problem)

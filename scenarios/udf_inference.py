@@ -1395,6 +1395,7 @@ FEATURES = [f"x{i}" for i in range(20)]
 BATCH = 10_000  # rows that the base case scores at once, as many as an Arrow batch has
 BLOCKS = 100  # the rows are cut into so many equal blocks, and an answer counts the labels of each
 SHUFFLED = "spark.sql.shuffle.partitions"
+ADAPTIVE = "spark.sql.adaptive.enabled"
 PREFIX = 50  # the row UDF scores a fiftieth of the rows: the first two blocks
 
 
@@ -1503,15 +1504,19 @@ def on_cluster(
 ) -> dict[str, Any]:
     """Score a frame and count its labels on the cluster; only the counts come back to the driver."""
     model = spark.sparkContext.broadcast(Shipped(data["model"]))
-    # Scoring is what counts: a hundred sums need not go into 200 files, as many as Spark writes in each task.
-    shuffled = spark.conf.get(SHUFFLED)
-    spark.conf.set(SHUFFLED, spark.sparkContext.defaultParallelism)
+    # Scoring is what counts: a hundred sums need not go into 200 files, as many as Spark writes in each task, and the
+    # rest of the plan need not be made anew once these are there.
+    settings: dict[str, Any] = {SHUFFLED: spark.sparkContext.defaultParallelism, ADAPTIVE: False}
+    before = {name: str(spark.conf.get(name)) for name in settings}
     try:
-        block = functions.floor(functions.col("id") / (data["rows"] // BLOCKS)).alias("block")
+        for name, value in settings.items():
+            spark.conf.set(name, value)
+        block = functions.expr(f"id div {data['rows'] // BLOCKS}").alias("block")
         counts = functions.sum("label"), functions.sum(functions.expr("label * id"))
         found = way(frame, model, data["features"], **options).groupBy(block).agg(*counts).collect()
     finally:
-        spark.conf.set(SHUFFLED, str(shuffled))
+        for name, value in before.items():
+            spark.conf.set(name, value)
         model.destroy()
     return answer_of(rows, [(count, total) for _, count, total in sorted(found)])
 

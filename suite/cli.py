@@ -290,7 +290,8 @@ def _add_variance(commands: Commands) -> None:
         "variance",
         help="what the times of a run depend on: size, variant, place in the process, block",
         description="Prints an analysis of variance of the timed calls on Spark of a run folder. The size of the work "
-        "and the variant should explain most, the place of a call in its process nearly nothing.",
+        "and the variant should explain most, the place of a call in its process nearly nothing. Then, whether fewer "
+        "timed calls in more blocks, or more in fewer, would have given narrower intervals in the same time.",
     )
     variance.add_argument("directory", type=Path, metavar="DIR", help="a run folder")
     variance.set_defaults(run=_run_variance)
@@ -519,9 +520,13 @@ def _run_folder(options: argparse.Namespace) -> Path:
 def _run_variance(options: argparse.Namespace, _: str) -> int:
     directory = _run_folder(options)
     from suite.report.points import read_run
+    from suite.report.precision import precision_table
     from suite.report.variance import variance_table
 
-    print(variance_table(read_run(directory)))
+    run = read_run(directory)
+    print(variance_table(run))
+    if table := precision_table(run):
+        print(f"\n{table}")
     return 0
 
 

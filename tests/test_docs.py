@@ -29,6 +29,7 @@ from suite import records
 from suite.report.against import find_contests, tables_against
 from suite.report.formatting import figure_words, number, ratio_digits
 from suite.report.points import read_run
+from suite.report.precision import precision_table
 from suite.report.terminal import summary
 from suite.report.variance import variance_table
 
@@ -223,7 +224,9 @@ ANALYSED = re.findall(r"^<!-- python -m suite variance results/(\w+) -->$", TEXT
 
 @pytest.mark.parametrize("name", ANALYSED)
 def test_analyses_of_variance_in_the_readme_are_those_of_their_runs(name):
-    quoted = f"<!-- python -m suite variance results/{name} -->\n{variance_table(read_run(ROOT / 'results' / name))}\n"
+    run = read_run(ROOT / "results" / name)
+    tables = "\n\n".join(filter(None, (variance_table(run), precision_table(run))))
+    quoted = f"<!-- python -m suite variance results/{name} -->\n{tables}\n"
     assert quoted in TEXT
     assert f"{quoted}\n|" not in TEXT  # what an older run said is gone
 
@@ -234,7 +237,7 @@ def test_the_readme_quotes_tables():
     assert len(SHOWN) == len(set(SHOWN)) > 0
 
 
-@pytest.mark.parametrize("name", ["two_workers", "two_workers_short"])
+@pytest.mark.parametrize("name", ["two_workers", "two_workers_short", "two_workers_compose"])
 def test_figures_of_two_workers_are_those_of_its_run(name):
     run = read_run(ROOT / "results" / name)
     by_variant = {point.variant: point for point in run.points}
@@ -245,6 +248,24 @@ def test_figures_of_two_workers_are_those_of_its_run(name):
     share = f"For {100 * statistics.median(alone):.0f} % of the time of one fit at a time no task runs"
     assert (share in WORDS) == (name == "two_workers_short")
     assert {cell.engaged["executors"] for cell in run.cells} == {2}
+
+
+def test_the_range_of_ratios_to_the_usual_recipe_is_that_of_its_run():
+    folder = ROOT / "results" / "usual_recipe"
+    _, *rows = tables_against(find_contests(read_run(folder), "usual_recipe", folder)).split("\n| parallelism")
+    ratios = [[float(found) for found in re.findall(r"([\d.]+)× \[", row)] for row in rows]
+    _, pool, folds = zip(*ratios, strict=True)
+    assert f"its medians are {min(pool):.2f} to {max(pool):.2f} times those of the usual recipe" in WORDS
+    assert f"Fold after fold has {min(folds):.2f} to {max(folds):.2f}." in WORDS
+    assert max(pool) <= 1  # as the page says
+
+
+def test_figures_of_first_searches_on_containers_are_those_of_their_run():
+    points = {point.variant: point.cold for point in read_run(ROOT / "results" / "spark_backend_compose").points}
+    ours, loky = points["spark_pool"], points["loky"]
+    of_ours = f"took {number(ours.median)} s by our backend (median of {ours.n} processes)"
+    of_loky = f"{number(loky.median)} s by loky (of {loky.n}): {ours.median / loky.median:.2f} times as long"
+    assert f"{of_ours} and {of_loky}" in WORDS
 
 
 def test_figures_of_waits_on_eight_slots_are_those_of_their_run():

@@ -188,6 +188,8 @@ def check_fits(engine: Engine, plan: ClusterSpec) -> None:
         It has too few cores or too little memory; or the sizes make no sense.
     """
     check_size(plan.workers, plan.cores, plan.memory)
+    if disk := os.environ.get("FOLDOUT_LOCAL_DISK"):
+        gibibytes(disk, "FOLDOUT_LOCAL_DISK")
     if plan.cores > engine.cores:
         raise ClusterError(f"workers of {plan.cores} cores cannot be had: the Docker engine has {engine.cores}")
     needed = plan.workers * plan.worker_limit / 1024

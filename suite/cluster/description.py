@@ -71,17 +71,23 @@ def one_host_label(kind: str, workers: int, cores: int, host_cores: int) -> str:
     return text
 
 
-def gibibytes(memory: str) -> float:
-    """Read an amount of memory as Spark writes it (`512m`, `2g`), in GiB.
+def gibibytes(amount: str, what: str = "memory") -> float:
+    """Read an amount as Spark writes it (`512m`, `2g`), in GiB.
+
+    Parameters
+    ----------
+    amount : str
+    what : str
+        It is of, for the error.
 
     Raises
     ------
     ClusterError
         Where it is not one.
     """
-    found = re.fullmatch(r"(\d+)([mg])", memory.strip().lower())
+    found = re.fullmatch(r"(\d+)([mg])", amount.strip().lower())
     if not found or not int(found[1]):
-        raise ClusterError(f"memory {memory!r} is not an amount such as 512m or 2g")
+        raise ClusterError(f"{what} {amount!r} is not an amount such as 512m or 2g")
     return int(found[1]) / (1024 if found[2] == "m" else 1)
 
 

@@ -123,6 +123,7 @@ def test_the_compose_file_asks_for_nothing_that_the_suite_does_not_give(engine_o
         "FOLDOUT_DRIVER",
         "FOLDOUT_ADDRESS",
         "FOLDOUT_DRIVER_LIMIT",
+        "FOLDOUT_LOCAL_DISK",
     }
     assert asked - given == by_bench_or_user
     assert given <= asked

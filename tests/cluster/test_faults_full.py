@@ -99,6 +99,14 @@ def test_disk_full(bench, tmp_path):
     assert "the disk of spark.local.dir is full" in record["reason"]
 
 
+def test_local_folders_have_a_limit(bench, tmp_path):
+    run = bench(hungry(tmp_path, "modest", "disk"), "--timeout", "240", FOLDOUT_LOCAL_DISK="24m")
+    assert run.end(900) == 1
+    record = run.records()["disk"]
+    assert record["status"] == "failed"
+    assert "local folders are full on a worker (FOLDOUT_LOCAL_DISK gives more)" in record["reason"]
+
+
 def test_executor_lost_while_it_holds_cached_data(bench):
     run = bench(str(RECIPES / "cached.py"))
     run.until("tasks", lambda: run.working("cached"))

@@ -214,6 +214,30 @@ def test_workers_that_cannot_connect_are_told_in_one_line(monkeypatch: pytest.Mo
     assert "\n" not in str(raised.value)
 
 
+def test_a_task_that_alone_cannot_reach_the_driver_is_told_and_the_others_do_the_work(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    work = scenario.work
+
+    def reached_by_one(seat: int, rows: object, **options: object) -> object:
+        if seat == 1:
+            yield "another-host cannot reach the driver at 10.0.0.1:9: timed out"
+        else:
+            yield from work(seat, rows, **options)
+
+    shown: list[str] = []
+    with monkeypatch.context() as patch, warnings.catch_warnings():
+        warnings.filterwarnings("error", "spark-pool")  # which makes no failure of it
+        patch.setattr(warnings, "showwarning", lambda text, *_: shown.append(text))
+        patch.setattr(scenario, "work", reached_by_one)
+        with on_spark():
+            assert joblib.Parallel()(joblib.delayed(abs)(i) for i in range(4)) == [0, 1, 2, 3]
+            wait_until(lambda: shown)
+    assert shown == [
+        "spark-pool: 1 of 2 tasks took no part: another-host cannot reach the driver at 10.0.0.1:9: timed out"
+    ]
+
+
 def test_why_tasks_cannot_start_is_told_in_a_line(spark: SparkSession, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(spark.sparkContext, "pythonVer", "3.4")
