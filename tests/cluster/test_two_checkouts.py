@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Two people on one engine, each with a checkout of their own in a folder with blanks, cloned under umask 077.
 
-Where the tests run as root, the two are ordinary users who may use the engine, and have no home and no name.
+Where the tests run as root, and Python is one that all may run, the two are ordinary users who may use the engine, and
+have no home and no name.
 """
 
 import os
@@ -93,11 +94,16 @@ def run_in(clone, user):
         )
 
 
+def others_may_run_this_python():
+    try:
+        return subprocess.run([sys.executable, "-c", ""], user=20_001, group=20_001, extra_groups=[]).returncode == 0
+    except PermissionError:
+        return False
+
+
 def test_each_runs_its_own_code_at_the_same_time_and_leaves_nothing(engine, image, folder):
-    users = {"Ada": 20_001, "Bob": 20_002} if os.geteuid() == 0 else {"Ada": None, "Bob": None}
-    if users["Ada"] is not None:
-        tried = subprocess.run([sys.executable, "-c", ""], user=users["Ada"], group=users["Ada"], extra_groups=[])
-        assert tried.returncode == 0, f"an ordinary user cannot run {sys.executable}"
+    others = os.geteuid() == 0 and others_may_run_this_python()
+    users = {"Ada": 20_001, "Bob": 20_002} if others else {"Ada": None, "Bob": None}
     before = set(engine.ask("ps", "-aq").split()) | set(engine.ask("volume", "ls", "-q").split())
     clones = {name: checkout(folder, name, user) for name, user in users.items()}
     running = {name: run_in(clone, users[name]) for name, clone in clones.items()}
