@@ -79,6 +79,7 @@ if TYPE_CHECKING:  # the package pyspark-client has neither this class nor py4j,
 IDLE_SECONDS = 3.0  # a task without work stays this long, unless another Spark job waits: then a tenth of a second
 TRIES = 3  # of a batch whose worker dies, and of Spark jobs that fail while nothing gets done
 EXECUTOR_SECONDS = 30.0  # wait so long for executors that a session's settings promise, once
+CUT_OFF = ("timed out", *map(os.strerror, (errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENETUNREACH)))  # from the driver
 NO_MEANS = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}  # connections fail for want of these, not alone
 SMALL = 1 << 15  # bytes; what is smaller travels with each batch, sooner than a worker would find it in a file
 NEED = b"need "
@@ -605,8 +606,9 @@ class Pool:
             refusals = seats.mapPartitionsWithIndex(task).collect()
             if not job.connected:
                 problem = next(iter(refusals), None)
-            elif refusals:
-                without = f"spark-pool: {len(refusals)} of {len(job.seats)} tasks took no part: {refusals[0]}"
+            # A task that starts when the others have done all work finds the port closed, and nobody need know.
+            elif cut_off := [why for why in refusals if any(map(why.endswith, CUT_OFF))]:
+                without = f"spark-pool: {len(cut_off)} of {len(job.seats)} tasks took no part: {cut_off[0]}"
                 show(without, UserWarning, __file__, 0)
         except Exception as error:  # noqa: BLE001 - the calling thread raises it
             problem = error

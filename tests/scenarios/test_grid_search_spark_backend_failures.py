@@ -238,6 +238,25 @@ def test_a_task_that_alone_cannot_reach_the_driver_is_told_and_the_others_do_the
     ]
 
 
+def test_a_task_that_comes_when_all_is_done_is_no_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    work = scenario.work
+
+    def comes_late(seat: int, rows: object, **options: object) -> object:
+        if seat == 1:
+            time.sleep(4)  # until after the call
+        yield from work(seat, rows, **options)
+
+    with monkeypatch.context() as patch, warnings.catch_warnings():
+        warnings.simplefilter("error")
+        shown: list[str] = []
+        patch.setattr(warnings, "showwarning", lambda text, *_: shown.append(str(text)))
+        patch.setattr(scenario, "work", comes_late)
+        with on_spark():
+            assert joblib.Parallel()(joblib.delayed(abs)(i) for i in range(4)) == [0, 1, 2, 3]
+        scenario.stop_spark_pool()
+        assert not [text for text in shown if "took no part" in text]
+
+
 def test_why_tasks_cannot_start_is_told_in_a_line(spark: SparkSession, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(spark.sparkContext, "pythonVer", "3.4")

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What joblib users meet over Spark Connect: our backend refuses and names joblib-spark's recipe, and that one works.
 
-Needs packages that the project does not: see test_time_series_cv_processes.py.
+Needs packages that the project does not, like the tests in test_time_series_cv_processes.py: it uses the interpreter
+named by FOLDOUT_CONNECT_JOBLIB_PYTHON, or makes an environment. joblib-spark fails on a server in local mode.
 """
 
 import importlib.util
@@ -24,7 +25,7 @@ SCRIPT = """
     from sklearn.svm import SVC
 
     if __name__ == "__main__":
-        spark = SparkSession.builder.remote("local[2]").getOrCreate()
+        spark = SparkSession.builder.remote("local-cluster[2,1,1024]").getOrCreate()
         assert "connect" in type(spark).__module__
         X, y = make_classification(200, random_state=0)
         search = GridSearchCV(SVC(), {"C": [0.01, 1.0, 100.0]}, cv=4, error_score="raise")
