@@ -257,11 +257,11 @@ def tell_joblib(callback: Any, future: Future) -> None:
 
 
 def show(text: str, category: type[Warning], *place: Any) -> None:
-    """Show a warning of work that is done; a filter of "error" must not make a failure of it."""
+    """Show a warning of work that is done."""
     try:
         # Made without its `__init__`, which may want other arguments.
         warnings.warn_explicit(category.__new__(category, text), category, *place)
-    except Exception:  # noqa: BLE001
+    except Exception:  # noqa: BLE001 - a filter of "error" must not make a failure of that work
         warnings.showwarning(text, category, *place)
 
 

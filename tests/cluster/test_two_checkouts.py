@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from suite import records
+from tests.cluster.conftest import things
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow]
 
@@ -104,7 +105,7 @@ def others_may_run_this_python():
 def test_each_runs_its_own_code_at_the_same_time_and_leaves_nothing(engine, image, folder):
     others = os.geteuid() == 0 and others_may_run_this_python()
     users = {"Ada": 20_001, "Bob": 20_002} if others else {"Ada": None, "Bob": None}
-    before = set(engine.ask("ps", "-aq").split()) | set(engine.ask("volume", "ls", "-q").split())
+    before = things(engine)
     clones = {name: checkout(folder, name, user) for name, user in users.items()}
     running = {name: run_in(clone, users[name]) for name, clone in clones.items()}
     try:
@@ -121,5 +122,4 @@ def test_each_runs_its_own_code_at_the_same_time_and_leaves_nothing(engine, imag
             variant: {"said": [f'"""Code of {name}."""']} for variant in ("driver", "executors")
         }, said
         assert {path.stat().st_uid for path in clone.rglob("*")} <= {users[name] or os.geteuid()}
-    after = set(engine.ask("ps", "-aq").split()) | set(engine.ask("volume", "ls", "-q").split())
-    assert after == before
+    assert things(engine) == before

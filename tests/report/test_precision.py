@@ -20,11 +20,21 @@ def point(warm, variant="v", **more):
     """A point whose blocks have these timed calls."""
     cells = tuple(
         Record(
-            id=f"{variant}{block}", scenario="s", variant=variant, label=variant, workload="w", base=variant == "base",
-            factors={"slots": 2}, block=block, order=0, status="ok", warm_seconds=list(calls), **more,
+            id=f"{variant}{block}",
+            scenario="s",
+            variant=variant,
+            label=variant,
+            workload="w",
+            base=variant == "base",
+            factors={"slots": 2},
+            block=block,
+            order=0,
+            status="ok",
+            warm_seconds=list(calls),
+            **more,
         )
         for block, calls in enumerate(warm)
-    )  # fmt: skip
+    )
     return Point("w", "s", variant, variant, variant == "base", {"slots": 2}, False, None, None, False, cells)
 
 

@@ -15,7 +15,6 @@ from tests.scenarios.test_time_series_cv_processes import RECIPE, environment, r
 pytestmark = [pytest.mark.spark, pytest.mark.slow]
 
 SCRIPT = """
-    import threading
     import joblib
     from grid_search_joblib_spark import on_spark
     from grid_search_spark_backend import register_spark_pool
