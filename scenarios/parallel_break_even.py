@@ -106,7 +106,7 @@ CROSSED = ("fit_seconds", "megabytes")
 REQUIRES = {"dask": "distributed", "ray": "ray"}
 GATED: tuple[str, ...] = ()  # it measures costs that the grid searches are gated with already
 MOST_FITS = 200  # of a slot in a call
-MOST_MEGABYTES = 200  # of X, which the worst way sends with each fit of a slot, in a file that stays until Spark stops
+MOST_MEGABYTES = 200  # of X, which the worst way sends with each fit of a slot
 ON_REQUEST = True  # nothing to copy
 
 

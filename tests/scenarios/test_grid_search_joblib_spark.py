@@ -14,6 +14,7 @@ from pathlib import Path
 import grid_search_joblib_spark as scenario
 import grid_search_single_node as single_node
 import joblib
+import numpy as np
 import pytest
 from joblib.parallel import register_parallel_backend
 from joblibspark.backend import SparkDistributedBackend
@@ -154,6 +155,53 @@ def test_all_fits_are_in_the_scheduler_pool_of_the_caller(spark: SparkSession) -
     finally:
         spark.sparkContext.setLocalProperty("spark.scheduler.pool", None)
     assert found == ["low"] * 8
+
+
+def large_calls(error: BaseException | None = None) -> Iterator:
+    rows = np.ones(200_000)  # 1.6 MB
+
+    def total(i: int, rows: np.ndarray) -> float:
+        if error is not None:
+            raise error
+        return float(rows.sum()) + i
+
+    return (joblib.delayed(total)(i, rows) for i in range(4))
+
+
+def broadcast_files(spark: SparkSession) -> set[Path]:
+    return set(Path(spark.sparkContext._temp_dir).iterdir())
+
+
+def test_a_large_x_leaves_no_file_and_as_published_one_for_each_fit(spark: SparkSession) -> None:
+    before = broadcast_files(spark)
+    with scenario.on_spark(n_jobs=2):
+        assert joblib.Parallel(batch_size=1)(large_calls()) == [200_000, 200_001, 200_002, 200_003]
+        assert broadcast_files(spark) == before
+        with pytest.raises(KeyError):
+            joblib.Parallel(batch_size=1)(large_calls(KeyError("x")))
+        assert broadcast_files(spark) == before
+    backend = SparkDistributedBackend()
+    with joblib.parallel_config(backend, n_jobs=2):
+        joblib.Parallel()(large_calls())
+    scenario.end_threads(backend)
+    assert len(broadcast_files(spark) - before) == 4
+
+
+def test_a_large_x_of_a_call_that_hangs_leaves_no_file(spark: SparkSession) -> None:
+    before = broadcast_files(spark)
+    rows = np.ones(200_000)
+
+    def hang(rows: np.ndarray) -> None:
+        time.sleep(600)
+
+    with scenario.on_spark(n_jobs=2), pytest.raises((TimeoutError, multiprocessing.TimeoutError)):
+        joblib.Parallel(timeout=3)(joblib.delayed(hang)(rows) for _ in range(4))
+    assert broadcast_files(spark) == before
+
+
+def test_a_parallel_that_makes_no_call_ends_in_silence(spark: SparkSession) -> None:
+    with scenario.on_spark(n_jobs=2), joblib.Parallel():
+        pass
 
 
 def test_a_timeout_ends_a_call_that_hangs(spark: SparkSession) -> None:
