@@ -19,7 +19,7 @@ from suite.report.captions import (
     work_note,
 )
 from suite.report.fastest import fastest_ways, in_words
-from suite.report.findings import cell_counts, changed_recipes, failures, losses
+from suite.report.findings import break_evens, cell_counts, changed_recipes, failures, losses
 from suite.report.formatting import NONE, block_words, interval_words, number, plural, ratio_digits, ratio_words
 from suite.report.point import Point
 from suite.report.points import MeasuredRun, read_run
@@ -38,7 +38,7 @@ def summary(directory: Path) -> str:
     """
     run = read_run(directory)
     lines = ["", "Fastest:", *_wrapped(in_words(found) for found in fastest_ways(run))]
-    lines += [*_losing_lines(run), *_failing_lines(run), ""]
+    lines += [*_losing_lines(run), *_failing_lines(run), *break_even_lines(run), ""]
     lines += [_columns("", "warm s", "cold s", "speedup", "95 %", "bound"), *_timed_lines(run), ""]
     lines += _wrapped([cell_counts(run), describe_run(run), *([changed] if (changed := changed_recipes(run)) else [])])
     return "\n".join(line.rstrip() for line in lines)
@@ -76,6 +76,20 @@ def _failing_lines(run: MeasuredRun) -> Iterator[str]:
             yield from _wrapped([f"  {failure.status}: {where}: {failure.reason}"])
         if len(problems) > SHOWN_FAILURES:
             yield f"  and {len(problems) - SHOWN_FAILURES} more, in the report"
+
+
+def break_even_lines(run: MeasuredRun) -> Iterator[str]:
+    """Between which values of the swept factor each way begins to win over the base case, a line for each setting."""
+    for workload, points in run.workloads.items():
+        base = next((point.label for point in points if point.base), "")
+        by_setting: dict[str, list[str]] = {}
+        for row in break_evens(run, workload):
+            if base in row.wins_from:
+                by_setting.setdefault(row.setting, []).append(f"{row.way.label} {row.wins_from[base]}")
+        if by_setting:
+            yield ""
+            yield f"{workload}: the {run.crossed(workload)[0]} from which each way wins over {base}:"
+            yield from _wrapped(f"  {setting}: {'; '.join(ways)}" for setting, ways in by_setting.items())
 
 
 def _point_line(run: MeasuredRun, point: Point, beside: Sequence[Point]) -> str:

@@ -16,6 +16,7 @@ from suite.report.formatting import NONE
 from suite.report.page import page
 from suite.report.points import read_run
 from suite.report.tables import break_even_table, settings_table
+from suite.report.terminal import summary
 from suite.stats import Interval
 
 
@@ -89,6 +90,15 @@ def test_the_page_has_the_table_and_other_workloads_have_none(tmp_path):
     other = read_run(synthetic.write(tmp_path / "other", only=["svc grid search"]))
     assert break_even_table(other, "svc grid search").rows == []
     assert "break_even" not in [chart.name for chart in charts.draw(other, tmp_path / "other" / "charts")]
+
+
+def test_the_terminal_says_from_where_each_way_wins_and_of_other_workloads_nothing(tmp_path):
+    written(tmp_path / "even")
+    text = summary(tmp_path / "even")
+    assert "fits: the fit_seconds from which each way wins over One process:" in text
+    assert "  megabytes 1: Spark pool 0.01 to 0.1; loky 0.001 to 0.01\n" in text
+    assert "  megabytes 20: Spark pool not up to 0.1; loky 0.01 to 0.1\n" in text
+    assert "each way wins" not in summary(synthetic.write(tmp_path / "other", only=["svc grid search"]))
 
 
 def interval(median, low=None, high=None):
