@@ -98,8 +98,9 @@ def score(
         A path is that of a file that `joblib.dump` wrote.
     features : sequence of str, optional
         Columns to give to the model. By default those that it was fitted on by name; where it has names, they also
-        decide the order. An array or ML vector column stands for as many features as it has elements, in the model's
-        order, unless the model knows it by its name.
+        decide the order. Those that its ColumnTransformer drops need not be there, and are never read. An array or ML
+        vector column stands for as many features as it has elements, in the model's order, unless the model knows it
+        by its name.
     method : str
         `predict`, `predict_proba`, `decision_function`, `transform`, or any other that takes rows.
     output : str or StructField
@@ -378,7 +379,8 @@ def plan_scoring(
     names = feature_columns(frame, fitted, features, method)
     fitted_on, _ = known_features(fitted, method)
     inverse = method == "inverse_transform"  # of numbers
-    kinds = ["number" if inverse else kind_wanted(fitted, place) for place in range(len(names))]
+    places = places_of(names, fitted_on)
+    kinds = ["number" if inverse else kind_wanted(fitted, place) for place in places]
     columns = [frame.schema[name] for name in names]
     sent = [sent_as(column, kind, fitted, fitted_on) for column, kind in zip(columns, kinds, strict=True)]
     inputs = tuple(kind for _, kind in sent)
@@ -387,7 +389,7 @@ def plan_scoring(
     plain = single and "documents" not in kinds
     documents = may_take_a_series(fitted, names) and takes_documents(fitted)
     shape = "matrix" if plain else "documents" if documents else "frame"
-    labels = tuple(fitted_on or (() if plain else names))
+    labels = tuple(fitted_on if arrays else names) if fitted_on else () if plain else names
     if arrays and fitted_on and shape == "frame":
         raise TypeError(
             f"the arrays {arrays} stand for several of the columns that {type(fitted).__name__} was fitted on, and not "
@@ -476,7 +478,9 @@ def feature_columns(frame: DataFrame, model: Any, features: Features, method: st
     if features is None and not fitted_on:
         raise ValueError(f"{type(model).__name__}.{method} knows no column names: say features=[...] in its order")
     one = isinstance(features, (str, Column))
-    asked: list[Any] = [features] if one else list(fitted_on if features is None else features)
+    unread = dropped(model) if fitted_on else set()
+    needed = [name for place, name in enumerate(fitted_on) if place not in unread]
+    asked: list[Any] = [features] if one else list(needed if features is None else features)
     if wrong := [name for name in asked if not isinstance(name, str)]:
         raise TypeError(f"features={wrong[:5]}: give the names of columns, and compute others in the frame before")
     names = [unquoted(name) if name not in frame.columns else name for name in asked]
@@ -498,12 +502,31 @@ def feature_columns(frame: DataFrame, model: Any, features: Features, method: st
                 f"side by side in place of some, and the others have to be the same in that order, got {names[:50]}"
             )
         return tuple(names)
-    missing, surplus = [n for n in fitted_on if n not in names], [n for n in names if n not in fitted_on]
+    missing, surplus = [n for n in needed if n not in names], [n for n in names if n not in fitted_on]
     if fitted_on and (missing or surplus):
         raise ValueError(f"the model was fitted on other columns: missing {missing}, surplus {surplus}")
-    if width is not None and len(names) != width:
+    if width is not None and not fitted_on and len(names) != width:
         raise ValueError(f"{type(model).__name__} takes {width} features, got {len(names)}: {names[:50]}")
-    return tuple(fitted_on or names)
+    return tuple(needed or names)
+
+
+def places_of(names: Sequence[str], fitted_on: Sequence[str]) -> list[int]:
+    """Return the places of the columns that are sent among those that the model was fitted on."""
+    known = {name: place for place, name in enumerate(fitted_on)}
+    return [known.get(name, place) for place, name in enumerate(names)]
+
+
+def dropped(step: Any) -> set[int]:
+    """Return the places of columns, known by name, that the ColumnTransformer at the front of a model leaves out."""
+    if isinstance(step, Pipeline):
+        return dropped(first_step(step))
+    if hasattr(step, "best_estimator_"):
+        return dropped(step.best_estimator_)
+    if not isinstance(step, ColumnTransformer) or not hasattr(step, "feature_names_in_"):
+        return set()
+    read = {name for name, part, _ in step.transformers_ if not isinstance(part, str) or part != "drop"}
+    kept = {place for name in read for place in step._transformer_to_input_indices.get(name, ())}
+    return set(range(len(step.feature_names_in_))) - kept if kept else set()
 
 
 def is_several(column: spark_types.StructField, fitted_on: Sequence[str]) -> bool:
@@ -530,11 +553,15 @@ INSIDE = ("estimators_", "calibrated_classifiers_", "estimator_", "regressor_", 
 AROUND = {"estimator", "estimators", "regressor"}  # parameters of models around other models
 
 
+def first_step(model: Pipeline) -> Any:
+    """Return the first step of a pipeline that does anything, or None."""
+    return next((part for _, part in model.steps if part not in (None, "passthrough")), None)
+
+
 def takers(step: Any, place: int) -> Iterator[tuple[Any, int]]:
     """Yield the fitted steps inside a model that are the first to take a column of its input, and its place there."""
     if isinstance(step, Pipeline):
-        first = next((part for _, part in step.steps if part not in (None, "passthrough")), None)
-        yield from takers(first, place)
+        yield from takers(first_step(step), place)
     elif hasattr(step, "best_estimator_"):  # a search, also one of your own
         yield from takers(step.best_estimator_, place)
     elif isinstance(step, FeatureUnion):
@@ -714,6 +741,7 @@ def answer_to_zeros(scorer: Scorer, names: Sequence[str]) -> tuple[Any, Exceptio
     """
     given = scorer.shape, scorer.labels
     shapes = [given]
+    places = places_of(names, known_features(scorer.model.value, scorer.method)[0])
     if not scorer.labels and all(pa.types.is_float64(kind) for kind in scorer.inputs):
         shapes.append((scorer.shape, tuple(names)))
     elif scorer.shape != "matrix" and may_take_a_series(scorer.model.value, names):
@@ -723,7 +751,9 @@ def answer_to_zeros(scorer: Scorer, names: Sequence[str]) -> tuple[Any, Exceptio
         for shape, labels in shapes:
             scorer.shape, scorer.labels = shape, labels
             try:
-                columns = [trial_column(kind, scorer, place, value) for place, kind in enumerate(scorer.inputs)]
+                columns = [
+                    trial_column(kind, scorer, place, value) for place, kind in zip(places, scorer.inputs, strict=True)
+                ]
                 tried.append((getattr(scorer.model.value, scorer.method)(scorer.rows(columns)), None))
             except Exception as error:  # noqa: BLE001 - a row of zeros may mean anything to a model
                 tried.append((None, error))

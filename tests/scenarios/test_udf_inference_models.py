@@ -61,6 +61,28 @@ def answers(scored: DataFrame, output: str = "prediction") -> list[Any]:
     return [row[output] for row in sorted(scored.collect(), key=lambda row: row["number"])]
 
 
+DROPPING = ColumnTransformer([("s", StandardScaler(), NAMES[:2]), ("gone", "drop", ["note"])])
+TRAINED_ON = pd.DataFrame(X, columns=NAMES).assign(note="n")[["note", NAMES[2], *NAMES[:2]]]
+
+
+@pytest.mark.parametrize("searched", [False, True])
+def test_columns_that_a_model_drops_are_not_read_and_need_not_be_there(frame: DataFrame, searched: bool) -> None:
+    """Of those that it was fitted on, one is named to be dropped and one is the rest."""
+    model: Any = make_pipeline(DROPPING, Ridge())
+    model = (GridSearchCV(model, {"ridge__alpha": [1.0]}, cv=2) if searched else model).fit(TRAINED_ON, X[:, 0])
+    assert recipe.plan_scoring(frame, model, None).names == tuple(NAMES[:2])
+    for way in ("files", *UDFS):
+        np.testing.assert_allclose(answers(recipe.score(frame, model, way=way)), model.predict(TRAINED_ON), rtol=1e-9)
+    lacking = frame.drop(functions.col(f"`{NAMES[2]}`"))
+    for features in (None, NAMES[1::-1]):
+        found = answers(recipe.score(lacking, model, features=features))
+        np.testing.assert_allclose(found, model.predict(TRAINED_ON), rtol=1e-9)
+    with pytest.raises(ValueError, match=r"the frame has no column \['a b'\]"):
+        recipe.score(frame.drop("a b"), model)
+    with pytest.raises(ValueError, match=r"missing \['c.d'\], surplus \['key'\]"):
+        recipe.score(frame, model, features=["a b", "key"])
+
+
 MODELS: dict[str, tuple[Any, str, str]] = {
     "labels of text": (LogisticRegression().fit(X, np.where(SIGN, "yes", "no")), "predict", "string"),
     "labels of truth": (SVC().fit(X, SIGN), "predict", "boolean"),

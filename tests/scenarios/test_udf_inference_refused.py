@@ -467,6 +467,10 @@ def test_arrays_that_a_model_takes_as_they_are(what: str, arrays: DataFrame) -> 
     for way in ("arrow_udf", "row_udf", "pandas_udf", "map_in_pandas"):
         found = answers(recipe.score(arrays, model, features=names, way=way))
         np.testing.assert_allclose(found, model.predict(given), rtol=1e-9)
+    if what == "dropped":  # and so is not sent
+        found = answers(recipe.score(arrays, model, features=names, way="predict_batch_udf"))
+        np.testing.assert_allclose(found, model.predict(given), rtol=1e-9)
+        return
     with pytest.raises(ValueError, match="predict_batch_udf has to know how long each array"):
         recipe.score(arrays, model, features=names, way="predict_batch_udf")
 
