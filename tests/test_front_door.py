@@ -451,14 +451,16 @@ def test_a_side_of_a_comparison_ends_though_a_thread_does_not(tmp_path):
     assert reply["said"][0].startswith("it starts a thread when it is imported")
 
 
-def test_a_recipe_whose_name_the_folder_has_too_is_refused_as_workers_would_import_that(tmp_path):
+@pytest.mark.parametrize("line", ["", "OTHER = True\n"], ids=["a copy", "another"])
+def test_of_two_files_of_one_name_workers_would_import_that_of_the_folder_so_it_has_to_be_a_copy(line, tmp_path):
     (tmp_path / "recipes").mkdir()
-    for folder in (tmp_path, tmp_path / "recipes"):
-        (folder / "mine.py").write_text(RECIPE, encoding="utf-8")
+    for folder, text in ((tmp_path, RECIPE + line), (tmp_path / "recipes", RECIPE)):
+        (folder / "mine.py").write_text(text, encoding="utf-8")
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-P", "-m", "suite", "list", "--scenarios", "recipes"]  # as tox does
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60)
-    assert f"'mine' is also the name of {tmp_path}/mine.py: rename the file" in done.stdout
+    refused = f"'mine' is also the name of {tmp_path}/mine.py: rename one of the two" in done.stdout
+    assert (refused, "Warns at its import" in done.stdout) == (bool(line), not line)
 
 
 def test_a_name_that_is_no_utf8_is_one_line(tmp_path, monkeypatch, capsys):

@@ -147,11 +147,8 @@ def _import(path: Path) -> ModuleType:
         return loaded
     if str(path.parent) in sys.path:
         sys.path.remove(str(path.parent))
-    # First, a name that something else already answers to: workers would import that instead.
-    found = importlib.util.find_spec(name) if loaded is None else loaded.__spec__
-    # A folder of that name does not, where it is no package: a file comes first.
-    if found is not None and found.origin is not None and Path(found.origin).resolve() != path:
-        raise ScenarioError(f"{name!r} is also the name of {found.origin}: rename the file")
+    if other := _namesake(path):
+        raise ScenarioError(f"{name!r} is also the name of {other}: rename one of the two")
     sys.path.insert(0, str(path.parent))
     importlib.invalidate_caches()
     spec = importlib.util.spec_from_file_location(name, path)
@@ -167,6 +164,19 @@ def _import(path: Path) -> ModuleType:
             raise
         raise ScenarioError(f"it does not import: {one_line(error)}") from error
     return module
+
+
+def _namesake(path: Path) -> Path | None:
+    """What already answers to the name of a file, so that workers would import that instead; a copy is as good."""
+    loaded = sys.modules.get(path.stem)
+    found = importlib.util.find_spec(path.stem) if loaded is None else loaded.__spec__
+    # A folder of that name does not, where it is no package: a file comes first.
+    if found is None or found.origin is None:
+        return None
+    other = Path(found.origin)
+    # Of what is loaded no copy is taken: two recipes of one name would have the same cells.
+    same = other.resolve() == path or (loaded is None and other.is_file() and other.read_bytes() == path.read_bytes())
+    return None if same else other
 
 
 def _run_file(run: Callable[[], object], file: str) -> None:

@@ -108,6 +108,8 @@ def _start(
         "PYSPARK_DRIVER_PYTHON": python,
         "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, [own.get("PYTHONPATH")])]),
         "PYTHONUNBUFFERED": "1",
+        # Both sides are called from a folder that may hold the files of one of them.
+        **({"PYTHONSAFEPATH": "1"} if assignment.compared else {}),
         "SPARK_LOCAL_DIRS": str(scope.folder),
         **variables,
     }

@@ -60,7 +60,10 @@ def run(recipes, out, *words):
     return verdict
 
 
-def test_a_changed_answer_between_two_revisions(recipes, tmp_path, capsys):
+def test_a_changed_answer_between_two_revisions(recipes, tmp_path, monkeypatch, capsys):
+    # There a file of head has the name of one of base; a `.` on the path of who runs the tests would lead to it.
+    monkeypatch.chdir(recipes)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
     (recipes / "gated.py").write_text(RECIPE.replace("return sum(numbers)", "return sum(numbers) + 1"))
     verdict = run(recipes, tmp_path / "out", "main", ".")
     assert verdict["verdict"] == "regression"
