@@ -347,18 +347,20 @@ def lines_over(
     """Lines of a workload's variants over a factor, the other factors at their centre, and the points on the lines."""
     free = PARALLEL if factor == "parallelism" else (factor, *run.crossed(points[0].workload)) if points else ()
 
-    def place(point: Point) -> float:
+    def place(point: Point) -> float | None:
+        value: float | None = point.factors.get(factor)
         # A base case that does one thing at a time is what parallelism 1 means.
-        return point.factors.get(factor) or int(point.base and factor == "parallelism")
+        return 1 if value is None and point.base and factor == "parallelism" else value
 
-    shown = sorted((point for point in points if place(point) and run.is_central(point, *free)), key=place)
+    placed = [(x, p) for p in points if (x := place(p)) is not None and run.is_central(p, *free)]
+    placed.sort(key=lambda pair: pair[0])
     lines = []
     for variant, style in numbers.items():
-        own = [point for point in shown if (point.scenario, point.variant) == variant]
-        marks = [Mark(place(p), value(p), run.bound(p), run.least_bound(p), p.oversubscribed, p.unstable) for p in own]
+        own = [(x, p) for x, p in placed if (p.scenario, p.variant) == variant]
+        marks = [Mark(x, value(p), run.bound(p), run.least_bound(p), p.oversubscribed, p.unstable) for x, p in own]
         if own:
-            lines.append(Line(own[0].label, style, marks))
-    return lines, shown
+            lines.append(Line(own[0][1].label, style, marks))
+    return lines, [point for _, point in placed]
 
 
 def have_two_places(lines: Iterable[Line]) -> bool:
@@ -367,9 +369,9 @@ def have_two_places(lines: Iterable[Line]) -> bool:
 
 
 def need_log_axis(lines: Iterable[Line]) -> bool:
-    """Whether the places lie too far apart for a linear axis."""
+    """Whether the places lie too far apart for a linear axis, and a logarithmic one has all of them."""
     places = [mark.x for line in lines for mark in line.marks]
-    return max(places) > 6 * min(places)
+    return 0 < 6 * min(places) < max(places)
 
 
 def single_node_level(run: MeasuredRun, points: Sequence[Point]) -> tuple[float, str] | None:

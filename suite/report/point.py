@@ -18,6 +18,12 @@ from suite.stats import Interval
 PARALLEL = ("slots", "parallelism")  # the factors that say how a job is spread, not what it is
 
 
+def count_in(answer: Any, what: str) -> int | None:
+    """Return the number of "rows" or "fits" in an answer; None where it has none, or something else by that name."""
+    count = answer.get(what) if isinstance(answer, dict) else None
+    return int(count) if isinstance(count, (int, float)) and not isinstance(count, bool) and count >= 1 else None
+
+
 def _interval(values: Mapping[int, float]) -> Interval | None:
     return stats.median_interval(list(values.values())) if values else None
 
@@ -147,10 +153,7 @@ class Point:
         return "rows" if self.rows else "fits"
 
     def _count(self, what: str) -> int | None:
-        for cell in self._timed:
-            if isinstance(cell.answer, dict) and cell.answer.get(what):
-                return int(cell.answer[what])
-        return None
+        return next((count for cell in self._timed if (count := count_in(cell.answer, what))), None)
 
     @cached_property
     def rate(self) -> Interval | None:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from suite.records import Record
+from suite.report.point import count_in
 from suite.report.points import MeasuredRun
 
 SOURCES = ("size", "variant", "place", "block")
@@ -88,9 +89,7 @@ def timed_calls(cells: Sequence[Record], warm_up: int = 1) -> dict[str, list[Tim
         visited[process] = max(visited.get(process, 0), position + 1)
     found: dict[str, list[TimedCall]] = {}
     for cell in ran:
-        work = 1
-        if isinstance(cell.answer, dict):
-            work = cell.answer.get("rows") or cell.answer.get("fits") or 1
+        work = count_in(cell.answer, "rows") or count_in(cell.answer, "fits") or 1
         shaping = {name: value for name, value in cell.factors.items() if name not in ("slots", "parallelism")}
         spread = [cell.name, cell.factors.get("slots"), cell.factors.get("parallelism")]
         process, position = _place(cell)

@@ -30,6 +30,7 @@ from suite.report.plotting import (
     ticks,
 )
 from suite.report.points import read_run
+from suite.report.variance import timed_calls
 from suite.stats import Interval
 
 
@@ -183,6 +184,28 @@ def test_sizes_chart_has_seconds_over_numbers_that_were_swept_and_shows_a_part_a
     for point in shown:
         share = 10 if point.variant == "row_udf" else 1  # which scored a tenth of the rows
         assert by_label[point.label][point.factors["rows"]] == pytest.approx(share * point.seconds.median)
+
+
+@pytest.mark.parametrize("values", [(1, -1), (0, 7, 14), (0.0, 0.5)], ids=str)
+def test_a_factor_that_is_swept_to_zero_or_below_has_all_its_values_on_a_linear_axis(tmp_path, monkeypatch, values):
+    title, workload, mode, _, _, variants = synthetic.SCENARIOS["grid_search_single_node"]
+    about = (title, workload, mode, {"gap": values[0]}, {"gap": values[1:]}, variants)
+    monkeypatch.setattr(synthetic, "SCENARIOS", {"grid_search_single_node": about})
+    run = read_run(synthetic.write(tmp_path, blocks=1))
+    assert charts.sizes_chart(run) is not None
+    panel, _ = charts.time_panel(run, "", run.workloads[workload], "gap")
+    assert [[mark.x for mark in line.marks] for line in panel.lines] == [sorted(values)] * 2
+    draw_lines(Figure().add_axes((0.2, 0.2, 0.6, 0.6)), panel)
+    assert not panel.log_x
+
+
+@pytest.mark.parametrize("name", ["rows", "fits"])
+@pytest.mark.parametrize("value", [[[1, 2], [3, 4]], {"alpha": 1.0}, "all", True, 0.5, -3])
+def test_what_is_called_rows_or_fits_in_an_answer_and_is_no_number_of_them_counts_nothing(tmp_path, name, value):
+    change = {"blocks": 1, "only": ["svc grid search"], "change": lambda cell: {**cell, "answer": {name: value}}}
+    run = read_run(synthetic.write(tmp_path, **change))
+    assert {point.work for point in run.points} == {None}
+    assert timed_calls(run.cells)
 
 
 def test_cells_without_a_time_are_seen(tmp_path):
@@ -405,7 +428,10 @@ def test_numbers_have_three_digits(value, text):
     assert number(value) == text
 
 
-@pytest.mark.parametrize(("value", "text"), [(0.5, "0.5"), (999, "999"), (20000, "20k"), (1.5e6, "1.5M"), (2e9, "2G")])
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0.5, "0.5"), (-20000, "-20k"), (999, "999"), (20000, "20k"), (1.5e6, "1.5M"), (2e9, "2G")],
+)
 def test_ticks_are_written_short(value, text):
     assert short(value) == text
 
