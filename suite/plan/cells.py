@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import itertools
 import json
+import math
 import random
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -24,6 +26,8 @@ def factor_words(values: Mapping[str, Any]) -> str:
 
 Factors = dict[str, Any]
 
+# The kinds of values that a factor may have; of each value the first that fits.
+KINDS = {bool: "True or False", int: "a whole number", float: "a finite number", str: "a text"}
 NO_SHAPE = ("slots", "parallelism", "calls")  # what a size may hold besides factors that shape the data
 # Timed calls of a recipe in a process, for `compare` and where its size does not say: an even number, so that each
 # side goes first as often.
@@ -279,7 +283,7 @@ def _spec(scenario: Scenario, request: Request) -> Factors:
     if request.folds is not None and "folds" in spec:
         spec["folds"] = request.folds
     for name in request.factors.keys() & spec.keys() - {*NO_SHAPE}:
-        kinds = {type(value) for value in _tuple(spec[name])}
+        kinds = {next(kind for kind in KINDS if isinstance(value, kind)) for value in _tuple(spec[name])}
         try:
             spec[name] = tuple(_read_value(text, kinds) for text in request.factors[name])
         except ValueError as error:
@@ -291,11 +295,13 @@ def _read_value(text: str, kinds: set[type]) -> Any:
     """Read a value as one of the kinds that a recipe's own values are of; a whole number stays one among floats."""
     if bool in kinds and text.lower() in ("true", "false"):
         return text.lower() == "true"
-    if kinds == {bool}:
-        raise ValueError(f"{text!r} is neither True nor False")
-    if float in kinds and not (int in kinds and text.isdecimal()):
-        return float(text)
-    return int(text) if int in kinds else text
+    for number in (int, float):
+        with contextlib.suppress(ValueError):
+            if number in kinds and math.isfinite(value := number(text)):
+                return value
+    if str in kinds:
+        return text
+    raise ValueError(f"{text!r} is not {' or '.join(said for kind, said in KINDS.items() if kind in kinds)}")
 
 
 def _templates(scenario: Scenario, request: Request, base: tuple[str, str]) -> list[Cell]:

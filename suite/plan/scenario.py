@@ -12,6 +12,7 @@ import hashlib
 import importlib.machinery
 import importlib.util
 import inspect
+import math
 import sys
 import threading
 from collections.abc import Callable, Iterable, Mapping, Set
@@ -300,6 +301,11 @@ def _is_count(name: str, value: Any) -> bool:
     return all(isinstance(each, int) and not isinstance(each, bool) and each >= 1 for each in values)
 
 
+def _is_value(value: object) -> bool:
+    # Records are JSON, which has no infinity.
+    return isinstance(value, (str, int)) or (isinstance(value, float) and math.isfinite(value))
+
+
 def _sizes(module: ModuleType) -> dict[str, dict[str, Any]]:
     sizes: dict[str, dict[str, Any]] = _want(
         module, "SIZES", dict, "SIZES: {'smoke': {...}, 'ci': {...}, 'full': {...}}"
@@ -311,11 +317,11 @@ def _sizes(module: ModuleType) -> dict[str, dict[str, Any]]:
             values = value if isinstance(value, (tuple, list)) else (value,)
             if not values:
                 raise ScenarioError(f"SIZES has nothing to sweep at {size}.{name}")
-            if not str(name).isidentifier() or not all(isinstance(each, (str, int, float)) for each in values):
+            if not str(name).isidentifier() or not all(map(_is_value, values)):
                 shown = " ".join(repr(value).split())[:100]  # that of an array has many lines
                 raise ScenarioError(
-                    f"SIZES[{size!r}] has {name!r}: {shown}: a factor is a name, its value a text, a number, or a "
-                    "tuple of them"
+                    f"SIZES[{size!r}] has {name!r}: {shown}: a factor is a name, its value a text, a number "
+                    "that is finite, or a tuple of them"
                 )
             if name in COUNTS and not _is_count(name, value):
                 number = "a whole number of at least 1"

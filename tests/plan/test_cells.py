@@ -287,27 +287,32 @@ def test_a_factor_takes_the_values_that_are_asked_for_in_the_kind_of_its_own():
     assert {c.factors["rows"] for c in cells if c.scenario == "two"} == {30, 40}
 
 
-def test_a_factor_that_is_true_or_false_is_read_as_that():
-    sizes = {"ci": {**SIZE, "quick": True, "way": ("full", False)}}
+def test_a_factor_that_is_true_or_false_or_a_name_or_a_number_is_read_as_that():
+    sizes = {"ci": {**SIZE, "quick": True, "way": ("full", False), "gamma": ("scale", 0.1), "most": ("sqrt", 5, 0.5)}}
     asked = {"quick": ("False", "true"), "way": ("False", "Falsehood")}
+    asked |= {"gamma": ("auto", "2"), "most": ("log2", "0.1", "-3", "nan")}
     cells = plan_cells([scenario(sizes=sizes)], replace(REQUEST, blocks=1, factors=asked))
     assert {name: {c.factors[name] for c in cells} for name in asked} == {
         "quick": {False, True},
         "way": {False, "Falsehood"},
+        "gamma": {"auto", 2.0},
+        "most": {"log2", 0.1, -3, "nan"},
     }
 
 
 @pytest.mark.parametrize(
     ("asked", "message"),
     [
-        ({"dates": ("1",)}, "no recipe asked for has a factor 'dates': they have candidates, quick, rows"),
-        ({"rows": ("1.5",)}, "one.py: rows=1.5: invalid literal"),
-        ({"quick": ("maybe",)}, "one.py: quick=maybe: 'maybe' is neither True nor False"),
+        ({"dates": ("1",)}, "no recipe asked for has a factor 'dates': they have candidates, quick, rows, share"),
+        ({"rows": ("1.5",)}, "one.py: rows=1.5: '1.5' is not a whole number"),
+        ({"quick": ("maybe",)}, "one.py: quick=maybe: 'maybe' is not True or False"),
+        ({"share": ("nan",)}, "one.py: share=nan: 'nan' is not a finite number"),
+        ({"share": ("-inf",)}, "one.py: share=-inf: '-inf' is not a finite number"),
     ],
 )
 def test_a_factor_that_is_none_or_a_value_of_another_kind_is_refused(asked, message):
     with pytest.raises(UsageError, match=message):
-        plan_cells([scenario(sizes={"ci": {**SIZE, "quick": True}})], replace(REQUEST, factors=asked))
+        plan_cells([scenario(sizes={"ci": {**SIZE, "quick": True, "share": 0.5}})], replace(REQUEST, factors=asked))
 
 
 def test_a_gate_runs_what_is_under_test_at_the_centre():

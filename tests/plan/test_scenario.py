@@ -80,6 +80,7 @@ def test_who_needs_a_session(written):
         (f"{MARKER} ---", f"{MARKER}\nSCHEDULE = {{'first': 'pool'}}", "no 'candidates' in each of SIZES"),
         (f"{MARKER} ---", f"{MARKER}\nSCHEDULE = 'pool'", "SCHEDULE is 'pool': it maps a variant to"),
         ('"rows": 3', '"rows": {3}', "SIZES['ci'] has 'rows': {3}: a factor is a name, its value a text, a number"),
+        ('"rows": 3', '"rows": float("nan")', "SIZES['ci'] has 'rows': nan: a factor is a name, its value a text, a number"),
         (
             "make_data(*, rows",
             "make_data(*, rows, columns",
