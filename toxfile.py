@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""tox reads this first: it refuses what would end in pages of messages, and notes where tox was called."""
+"""tox reads this first: it refuses what would end in pages of messages, and notes what tox.ini cannot find out."""
 
 import os
 import sys
@@ -20,3 +20,11 @@ if ":" in CLONE or "\n" in CLONE:
     sys.exit(2)
 # For `change_dir` in tox.ini: the paths in a command are those of the folder in which it was typed.
 os.environ["FOLDOUT_CALLED_FROM"] = str(Path.cwd())
+# For `set_env`: what leads to packages of the user's own. Not to those of a Spark, which would come before the one that is
+# locked. An empty entry would stand for the folder in which the command was typed.
+OWN = [
+    entry
+    for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    if entry and not any((folder / "pyspark" / "__init__.py").exists() for folder in (Path(entry), *Path(entry).parents))
+]
+os.environ["FOLDOUT_PYTHONPATH"] = os.pathsep.join([CLONE, *OWN])

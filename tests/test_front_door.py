@@ -11,16 +11,13 @@ import subprocess
 import sys
 import tomllib
 from configparser import ConfigParser, RawConfigParser
-from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
 from ruamel.yaml import YAML
 
 from suite.cli import main, parse
-from suite.cluster.authorities import VARIABLES
 from suite.gate.side_process import ask
-from suite.machine.processes import WELCOME
 
 ROOT = Path(__file__).resolve().parent.parent
 LINES = re.findall(r"^    ([^ #].*)$", (ROOT / "README.md").read_text(), re.MULTILINE)[:2]
@@ -137,7 +134,7 @@ def test_the_action_compares_the_recipes_of_its_caller_with_the_base(tmp_path):
 
 def tox_config(folder: Path, names: list[str], *words: str) -> RawConfigParser:
     """What tox makes of words that are typed behind `--` in a folder, without making an environment."""
-    keys = ["change_dir", "pass_env", "commands"]
+    keys = ["change_dir", "pass_env", "set_env", "commands"]
     # tox-uv makes environments, which is not looked at.
     command = [sys.executable, "-m", "tox", "config", "-c", str(ROOT), "--override", "tox.requires="]
     done = subprocess.run(
@@ -181,17 +178,20 @@ def test_tox_hands_on_what_was_typed_in_another_projects_folder(tmp_path):
         assert for_users == ("python -P" in made["commands"]), name
 
 
-def test_tox_hands_on_the_variables_that_the_pages_name(tmp_path):
-    pages = "".join((ROOT / page).read_text() for page in ("README.md", "docker/README.md"))
-    named = set(re.findall(r"\b[A-Z]+(?:_[A-Z]+)+\b", pages))
-    assert {"SPARK_CONF_DIR", "REQUESTS_CA_BUNDLE", "FOLDOUT_ENCRYPT"} <= named
-    read = {*named, *VARIABLES, *(name for name in WELCOME if name.startswith("SPARK_"))}
-    read |= {"HADOOP_CONF_DIR", "YARN_CONF_DIR", "KUBECONFIG", "XDG_CACHE_HOME", "JAVA_HOME", "TMPDIR", "https_proxy"}
-    names = ["bench", "suite", "bench-cluster", "regress", "peers", "prove"]
-    config = tox_config(tmp_path, names)
-    for name in names:
-        handed = config[f"testenv:{name}"]["pass_env"].split()
-        assert [one for one in sorted(read) if not any(fnmatch(one, pattern) for pattern in handed)] == [], name
+def test_through_tox_a_recipe_has_the_variables_and_the_packages_of_the_user(tmp_path, monkeypatch):
+    """But for a Spark, which would be measured in place of the one that is locked, and the folder itself."""
+    (tmp_path / "spark" / "python" / "pyspark").mkdir(parents=True)
+    (tmp_path / "spark" / "python" / "pyspark" / "__init__.py").touch()
+    given = ["", str(tmp_path / "src"), str(tmp_path / "spark" / "python"), str(tmp_path / "spark/python/lib/py4j.zip")]
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(given))
+    config = tox_config(tmp_path, environments_with_words())
+    for_users = {name for name in config.sections() if "-m suite" in config[name]["commands"]}
+    assert {"testenv:bench", "testenv:suite"} <= for_users
+    for name in {*for_users, "testenv:tests"}:
+        found, users = config[name], name in for_users
+        assert ("*" in found["pass_env"].split()) == users, name
+        leads = os.pathsep.join([str(ROOT), *given[1:2]] if users else [str(ROOT)])
+        assert {f"PYTHONPATH={leads}", "MPLBACKEND=agg"} <= set(found["set_env"].split("\n")), name
 
 
 def test_every_environment_that_is_named_is_in_tox_ini():
