@@ -11,6 +11,7 @@ import pytest
 from suite import records
 from suite.cli import main
 from suite.plan.scenario import SCENARIOS
+from suite.run.new_recipe import TEMPLATE
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -49,6 +50,21 @@ def test_the_template_runs_alone_and_in_the_suite_and_with_data_of_ones_own(tmp_
     assert {record.status for record in found} == {"ok"}
     assert {record.workload for record in found} == {"my_search"}
     assert {record.variant for record in found} == {"serial", "loky", "spark_pool", "joblib_spark"}
+
+
+@pytest.mark.parametrize("name", ["t.parquet", "no_ending", "t.csv", "T.CSV", "t.csv.gz", "t.xlsx", "t.tsv"])
+def test_the_template_reads_parquet_and_csv_and_says_what_to_change_for_another_file(name, tmp_path):
+    table, file = pd.DataFrame({"x": [1, 2]}), tmp_path / name
+    write = table.to_csv if ".csv" in name.lower() else table.to_parquet
+    write(file, index=False)
+    template = {"__name__": "template"}
+    exec(TEMPLATE.read_text(), template)
+    template["FILE"] = str(file)
+    if name in ("t.xlsx", "t.tsv"):
+        with pytest.raises(ValueError, match=r"is neither \.csv nor \.parquet: read it here, in load\(\)"):
+            template["load"]()
+    else:
+        pd.testing.assert_frame_equal(template["load"](), table)
 
 
 @pytest.mark.parametrize("like", ["grid_search_single_node", "time_series_cv_waiting"])
