@@ -2,6 +2,7 @@
 """tox reads this first: it refuses what would end in pages of messages, and notes what tox.ini cannot find out."""
 
 import os
+import shlex
 import sys
 from pathlib import Path
 
@@ -19,12 +20,18 @@ if ":" in CLONE or "\n" in CLONE:
     sys.stderr.write("error: no ':' and no line break may be in the path of a clone, " + repr(CLONE) + ": move it\n")
     sys.exit(2)
 # For `change_dir` in tox.ini: the paths in a command are those of the folder in which it was typed.
-os.environ["FOLDOUT_CALLED_FROM"] = str(Path.cwd())
-# For `set_env`: what leads to packages of the user's own. Not to those of a Spark, which would come before the one that is
-# locked. An empty entry would stand for the folder in which the command was typed.
+HERE = Path.cwd()
+os.environ["FOLDOUT_CALLED_FROM"] = str(HERE)
+# For messages: what to type there to call this tox again, with its Python, since `python` may have no tox. One that tox
+# starts, to have what `requires` names, leaves what the first one has said.
+PYTHON = os.path.relpath(sys.executable) if HERE in Path(sys.executable).parents else sys.executable
+WORDS = [PYTHON, "-m", "tox"] + ([] if Path(CLONE) in (HERE, *HERE.parents) else ["-c", CLONE])
+os.environ.setdefault("FOLDOUT_TOX", " ".join(map(shlex.quote, WORDS)))
+# For `set_env`: what leads to packages of the user's own, but not to a Spark, which would come before the locked one.
+# An empty entry would stand for the folder in which the command was typed.
 OWN = [
     entry
-    for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep)
-    if entry and not any((folder / "pyspark" / "__init__.py").exists() for folder in (Path(entry), *Path(entry).parents))
+    for entry in filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
+    if not any((folder / "pyspark" / "__init__.py").exists() for folder in (Path(entry), *Path(entry).parents))
 ]
 os.environ["FOLDOUT_PYTHONPATH"] = os.pathsep.join([CLONE, *OWN])

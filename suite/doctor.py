@@ -127,7 +127,7 @@ def _packages() -> Iterator[Check]:
         for name, version in installed.items()
         if version is not None and name in pins and version not in pins[name]
     )
-    remedy = "run it through tox, which installs the lock: python -m tox -e bench"
+    remedy = f"run it through tox, which installs the lock: {environment.tox_command()} -e bench"
     yield Check("ok" if installed["pyspark"] else "wrong", "Spark", f"pyspark {installed['pyspark']}", remedy)
     if shadow := foreign_pyspark():
         yield Check("wrong", "Spark", shadow, REMEDY)
@@ -193,5 +193,5 @@ def doctor(master: str | None = None) -> int:
         if finding.mark != "ok" and finding.remedy:
             print(f"{'':<16} -> {finding.remedy}")
     wrong = sum(finding.mark == "wrong" for finding in found)
-    print("ready: python -m tox -e bench" if not wrong else f"{wrong} to put right first")
+    print(f"ready: {environment.tox_command()} -e bench" if not wrong else f"{wrong} to put right first")
     return int(wrong > 0)

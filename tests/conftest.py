@@ -32,6 +32,9 @@ for number in SIGNALS:
     if signal.getsignal(number) is signal.SIG_IGN:
         signal.signal(number, lambda *_: None)
 
+# What a test reads is what the suite says to who came by `python -m suite`, though we may have come through tox.
+os.environ.pop("FOLDOUT_TOX", None)
+
 # Spark would start whatever `python3` is first on the PATH, which may have other packages or none.
 os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
 # Workers inherit this; tests need answers, not speed, and two cores are soon oversubscribed.

@@ -194,6 +194,20 @@ def test_through_tox_a_recipe_has_the_variables_and_the_packages_of_the_user(tmp
         assert {f"PYTHONPATH={leads}", "MPLBACKEND=agg"} <= set(found["set_env"].split("\n")), name
 
 
+@pytest.mark.parametrize("inside", [True, False], ids=["in the clone", "elsewhere"])
+def test_what_is_printed_to_be_typed_calls_the_same_tox_from_the_same_folder(inside, tmp_path):
+    folder = ROOT / "tests" if inside else tmp_path
+    asks = "from suite.machine.environment import suite_command as say; print(say('bench'), say('doctor'), sep='\\n')"
+    code = f"import runpy; runpy.run_path({str(ROOT / 'toxfile.py')!r}); {asks}"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", code], cwd=folder, env=environment, capture_output=True, text=True)
+    bench, doctor = map(shlex.split, done.stdout.splitlines())
+    assert os.path.join(folder, bench[0]) == sys.executable
+    tox = [bench[0], "-m", "tox", *([] if inside else ["-c", str(ROOT)])]
+    assert bench == [*tox, "-e", "bench", "--"]
+    assert doctor == [*tox, "-e", "suite", "--", "doctor"]
+
+
 def test_every_environment_that_is_named_is_in_tox_ini():
     tox = ConfigParser(interpolation=None)
     tox.read(ROOT / "tox.ini")

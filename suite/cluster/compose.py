@@ -50,7 +50,7 @@ from suite.cluster.ownership import (
     state_folder,
     this_owner,
 )
-from suite.machine.environment import ROOT
+from suite.machine.environment import ROOT, suite_command
 from suite.machine.signals import InterruptError, defer_signals
 
 OWNER_LABEL = "foldout.owner"
@@ -388,7 +388,7 @@ def cluster_up(plan: ClusterSpec | None = None) -> int:
             raise
     shutil.rmtree(logs, ignore_errors=True)
     cluster_status()
-    print("\nnow: python -m suite bench --master compose; in the end: python -m suite cluster down")
+    print(f"\nnow: {suite_command('bench')} --master compose; in the end: {suite_command('cluster down')}")
     return 0
 
 
@@ -399,7 +399,7 @@ def cluster_status() -> int:
     for name in _others(engine):
         print(f"{name} is a cluster of a bench, of this user or another; `cluster down` removes those that were killed")
     if not containers:
-        print("no cluster: start one by `python -m suite cluster up`")
+        print(f"no cluster: start one by `{suite_command('cluster up')}`")
         return 1
     well = True
     for container in sorted(containers, key=lambda one: container_state(one)[0]):
@@ -437,5 +437,6 @@ def kept_cluster(engine: Engine) -> ClusterSpec | None:
     states = map(container_state, containers)
     # The driver of another bench is no part of it: who else wants the cluster is told so by the lock.
     if unwell := [f"{who} {what}" for who, what in states if who != "bench" and what not in ("healthy", "created")]:
-        raise ClusterError(f"the cluster that is up is not well ({', '.join(unwell)}): python -m suite cluster up")
+        said = f"the cluster that is up is not well ({', '.join(unwell)})"
+        raise ClusterError(f"{said}: {suite_command('cluster up')}")
     return ClusterSpec(**json.loads(file.read_text()))

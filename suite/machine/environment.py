@@ -175,6 +175,18 @@ def process_state() -> dict[str, Any]:
     }
 
 
+def tox_command() -> str:
+    """What the user types for our tox: as he has called it, or else as the pages say."""
+    return os.environ.get("FOLDOUT_TOX") or "python -m tox"
+
+
+def suite_command(command: str) -> str:
+    """What the user types for a command of the suite, in the folder where he is: through tox, if he came through it."""
+    if not os.environ.get("FOLDOUT_TOX"):
+        return f"python -m suite {command}"
+    return f"{tox_command()} -e {'bench --' if command == 'bench' else f'suite -- {command}'}"
+
+
 class GitError(UsageError):
     """Git is not here, or does not say what it is asked for; the text is one line, in its own words."""
 

@@ -51,7 +51,6 @@ RESULTS = environment.ROOT / "results"
 MINUTES_OF_SIZE = {"ci": 9.5}  # the charts and the report take some seconds more
 WARM_SECONDS_OF_SIZE = {"smoke": 0.0, "ci": 1.0, "full": 10.0}
 TIMEOUT_OF_SIZE = {"smoke": 120.0, "ci": 300.0, "full": 3600.0}
-BENCH_COMMAND = "python -m suite bench"
 
 
 def bench(options: BenchOptions, command_line: str) -> int:
@@ -216,7 +215,7 @@ def shown_folder(directory: Path) -> Path:
 def resume_command(directory: Path) -> str:
     """What the user types to go on with a run."""
     master = " --master compose" if os.environ.get("FOLDOUT_RUN_FOLDER") else ""
-    return f"{BENCH_COMMAND} --resume{master} --out {shlex.quote(str(shown_folder(directory)))}"
+    return f"{environment.suite_command('bench')} --resume{master} --out {shlex.quote(str(shown_folder(directory)))}"
 
 
 def write_results(directory: Path) -> int:

@@ -41,7 +41,7 @@ from suite.cluster.docker_engine import (
 )
 from suite.cluster.ownership import new_log_folder, one_shot_name, only_user_of_kept_cluster, this_owner
 from suite.errors import UsageError
-from suite.machine.environment import revision
+from suite.machine.environment import revision, suite_command
 from suite.machine.pipes import write_all
 from suite.machine.processes import open_scope
 from suite.machine.signals import InterruptError, defer_signals
@@ -135,7 +135,7 @@ def _check_kept(kept: ClusterSpec, wanted: ClusterSpec, options: BenchOptions) -
         if getattr(options, name) and asked != has:
             raise UsageError(
                 f"--{name} {asked}: the cluster that is up has {has or 'none'}. Leave the option out, or end that "
-                "cluster first: python -m suite cluster down"
+                f"cluster first: {suite_command('cluster down')}"
             )
 
 

@@ -11,6 +11,7 @@ from importlib.machinery import PathFinder
 from pathlib import Path
 
 from suite.errors import UsageError
+from suite.machine.environment import tox_command
 from suite.plan.scenario import SCENARIOS
 
 TEMPLATE = Path(__file__).with_name("recipe_template.txt")
@@ -50,7 +51,7 @@ def new_recipe(file: Path, like: str | None) -> int:
         path.write_text(text, encoding="utf-8")
         print(f"written: {path}")
     given = shlex.quote(str(file) if file.is_absolute() else f"./{file}")
-    print(f"change what is yours in it, then: python -m tox -e bench -- {given} --size smoke")
+    print(f"change what is yours in it, then: {tox_command()} -e bench -- {given} --size smoke")
     return 0
 
 

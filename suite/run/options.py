@@ -10,7 +10,8 @@ from typing import Any
 
 from suite.errors import UsageError
 
-# What makes a plan; given beside --resume, they must ask for the plan that the folder holds.
+# What makes a plan, and how it is run; a resume takes it from there. Given beside --resume, they must ask for the plan that
+# the folder holds.
 PLAN_OPTIONS = (
     "scenario",
     "size",
@@ -21,6 +22,7 @@ PLAN_OPTIONS = (
     "blocks",
     "seed",
     "warm_up",
+    "timeout",
     "scenarios",
     "workers",
     "memory",
@@ -160,7 +162,7 @@ class BenchOptions:
                 self.scenario, self.out = [], folder
 
     def of_plan(self) -> dict[str, Any]:
-        """What makes the plan, as JSON."""
+        """What a resume needs to know, as JSON."""
         values = {name: getattr(self, name) for name in PLAN_OPTIONS}
         return {name: str(value) if isinstance(value, Path) else value for name, value in values.items()}
 

@@ -120,6 +120,7 @@ def test_the_compose_file_asks_for_nothing_that_the_suite_does_not_give(engine_o
         "FOLDOUT_RUN_FOLDER",
         "FOLDOUT_OUTSIDE",
         "FOLDOUT_REVISION",
+        "FOLDOUT_TOX",
         "FOLDOUT_DRIVER",
         "FOLDOUT_ADDRESS",
         "FOLDOUT_DRIVER_LIMIT",
@@ -539,6 +540,9 @@ def test_inside_a_container_the_user_reads_the_paths_of_outside(monkeypatch):
     assert command.shown_folder(inside) == Path("results/my run")
     assert as_outside(f"see {inside}/logs/preflight.log") == "see results/my run/logs/preflight.log"
     assert command.resume_command(inside) == "python -m suite bench --resume --master compose --out 'results/my run'"
+    monkeypatch.setenv("FOLDOUT_TOX", ".venv/bin/python -m tox")
+    through_tox = ".venv/bin/python -m tox -e bench -- --resume --master compose --out 'results/my run'"
+    assert command.resume_command(inside) == through_tox
 
 
 @pytest.mark.parametrize(
@@ -599,7 +603,12 @@ def test_a_resume_on_containers_has_the_recipes_data_image_and_workers_of_the_ru
     recipe = tmp_path / "mine.py"
     shutil.copy(ROOT / "scenarios" / "machine_limit.py", recipe)
     asked = BenchOptions(
-        *([str(recipe)], None, "smoke", "compose"), workers=3, memory="2g", data=tmp_path, image="mine:1"
+        *([str(recipe)], None, "smoke", "compose"),
+        workers=3,
+        memory="2g",
+        timeout=3000.0,
+        data=tmp_path,
+        image="mine:1",
     )
     parcel = in_container.Parcel(asked, "typed", tmp_path / "run")
     told = parcel.variables(asked)
@@ -614,6 +623,7 @@ def test_a_resume_on_containers_has_the_recipes_data_image_and_workers_of_the_ru
     ((options, _, out, workers, named),) = seen
     assert out == tmp_path / "run"
     assert (workers, named) == (3, {"memory": "2g"})
+    assert options.timeout == 3000.0
     assert (list(options.scenario), options.data, options.image) == ([str(recipe)], tmp_path, "mine:1")
     # A first run keeps where its recipes lie, so that a resume from another folder finds them.
     monkeypatch.chdir(tmp_path)
