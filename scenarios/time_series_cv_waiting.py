@@ -102,6 +102,7 @@ import sys
 from pyspark.sql import SparkSession
 
 WORKLOAD = "waiting"
+WAITS = True
 PARALLELISM = "threads"
 SIZES = {
     "smoke": {

@@ -73,7 +73,8 @@ class Scenario:
 
     `keeps_workers` tells whether it has a `release`: what it starts outlives a call, until then. `local_files` tells
     whether its executors have to see files that the driver writes, `needs_data` whether `make_data` cannot do without
-    a folder of the user's, `on_request` whether it only runs where it is named, but for smoke tests.
+    a folder of the user's, `on_request` whether it only runs where it is named, but for smoke tests, `waits` whether its
+    jobs wait instead of computing.
     """
 
     name: str
@@ -99,6 +100,7 @@ class Scenario:
     local_files: bool = False
     needs_data: bool = False
     on_request: bool = False
+    waits: bool = False
     module: ModuleType | None = field(default=None, repr=False, compare=False)
 
 
@@ -273,6 +275,7 @@ def _read(module: ModuleType, path: Path) -> Scenario:
         local_files=bool(getattr(module, "LOCAL_FILES", False)),
         needs_data=_is_required(make_data, DATA_FOLDER),
         on_request=bool(getattr(module, "ON_REQUEST", False)),
+        waits=bool(getattr(module, "WAITS", False)),
         module=module,
     )
 

@@ -45,11 +45,6 @@ def setting_words(run: MeasuredRun, point: Point) -> str:
 # --- groups of points
 
 
-def waits(workload: str) -> bool:
-    """Whether the jobs of a workload wait instead of computing; such workloads have the word in their name."""
-    return "waiting" in workload.lower()
-
-
 def group_by_job(run: MeasuredRun, points: Iterable[Point]) -> dict[str, list[Point]]:
     """Points by the words for their job, which are empty at the centre; that comes first.
 

@@ -15,7 +15,6 @@ from suite.report.captions import (
     point_label,
     shared_setting,
     shown_of_job,
-    waits,
 )
 from suite.report.findings import break_evens, by_setting
 from suite.report.formatting import number, ratio_words, short
@@ -74,7 +73,7 @@ def seconds_chart(run: MeasuredRun) -> tuple[Sheet, str] | None:
     for workload, points in run.workloads.items():
         if run.crossed(workload):  # too many jobs, and they have a chart of their own
             continue
-        title = f"{workload} (jobs wait instead of computing)" if waits(workload) else workload
+        title = f"{workload} (jobs wait instead of computing)" if run.waits(workload) else workload
         for job, of_job in group_by_job(run, points).items():
             kept = shown_of_job(run, of_job)
             below = shared_setting(kept, job)
@@ -125,7 +124,7 @@ def speedup_chart(run: MeasuredRun) -> tuple[Sheet, str] | None:
     """Speedup against parallelism: a panel for each workload, with the variants of all its recipes."""
     panels, shown = [], []
     for workload, points in run.workloads.items():
-        if not waits(workload) and (made := speedup_panel(run, workload, points, "parallelism")):
+        if not run.waits(workload) and (made := speedup_panel(run, workload, points, "parallelism")):
             panels.append(made[0])
             shown += made[1]
     if not panels:
@@ -181,7 +180,7 @@ def _over_factors(
     panels: list[LinePanel | None] = []
     shown: list[Point] = []
     for workload, points in run.workloads.items():
-        for factor in factors(points) if points and not waits(workload) else ():
+        for factor in factors(points) if points and not run.waits(workload) else ():
             if times := time_panel(run, f"time: {workload}", points, factor):
                 speedups = speedup_panel(run, f"speedup: {workload}", points, factor)
                 panels += [times[0], speedups[0] if speedups else None]
@@ -232,7 +231,7 @@ def waiting_chart(run: MeasuredRun) -> tuple[Sheet, str] | None:
     made = [
         speedup_panel(run, f"{workload}: against {factor}", points, factor)
         for workload, points in run.workloads.items()
-        if waits(workload)
+        if run.waits(workload)
         for factor in ("parallelism", "folds")
     ]
     panels = [panel[0] if panel else None for panel in made]

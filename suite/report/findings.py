@@ -6,8 +6,11 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 from suite.machine.environment import ROOT
+from suite.plan.scenario import SCENARIOS
 from suite.report.formatting import NONE, factors_in_words, plural
 from suite.report.point import Point
 from suite.report.points import NOT_RUN, MeasuredRun
@@ -30,13 +33,18 @@ def cell_counts(run: MeasuredRun) -> str:
     return text
 
 
+def file_here(about: Mapping[str, Any]) -> Path | None:
+    """Return where a recipe's file lies in this checkout, by what a plan says of it; None for one from elsewhere."""
+    return None if about.get("elsewhere") else ROOT / about.get("path", "")
+
+
 def changed_recipes(run: MeasuredRun) -> str | None:
     """Say which recipes of a run are other files by now, or gone; None where all are as they were, or are not known."""
     said = []
     for name, about in run.plan["scenarios"].items():
-        path = ROOT / about.get("path", "")
+        path = file_here(about)
         # A recipe from elsewhere may be anywhere.
-        if not str(about.get("path", "")).startswith("scenarios/"):
+        if path is None or path.parent != SCENARIOS:
             continue
         if not path.is_file():
             said.append(f"{name} (gone)")

@@ -20,7 +20,7 @@ from suite.machine.environment import ROOT
 from suite.report import captions, charts, tables
 from suite.report.charts import Chart
 from suite.report.fastest import fastest_ways, in_words
-from suite.report.findings import cell_counts, changed_recipes, losses
+from suite.report.findings import cell_counts, changed_recipes, file_here, losses
 from suite.report.point import PARALLEL, Point
 from suite.report.points import MeasuredRun, read_run
 from suite.report.tables import PageTable
@@ -108,8 +108,8 @@ def _recipe_links(run: MeasuredRun, directory: Path) -> dict[str, str]:
     """Where the files of recipes lie, as seen from a run folder of this checkout; elsewhere the page stands alone."""
     if not directory.resolve().is_relative_to(ROOT):
         return {}
-    paths = {f"{name}.py": ROOT / about.get("path", "") for name, about in run.plan["scenarios"].items()}
-    return {name: os.path.relpath(path, directory.resolve()) for name, path in paths.items() if path.is_file()}
+    paths = {f"{name}.py": file_here(about) for name, about in run.plan["scenarios"].items()}
+    return {name: os.path.relpath(path, directory.resolve()) for name, path in paths.items() if path and path.is_file()}
 
 
 def _losing(run: MeasuredRun) -> dict[str, Any]:
@@ -136,7 +136,7 @@ def _workload(run: MeasuredRun, name: str, points: Sequence[Point]) -> WorkloadP
         name=name,
         recipes=", ".join(f"{recipe}.py" for recipe in recipes),
         centre=captions.shared_setting(centre, ""),
-        waits=captions.waits(name),
+        waits=run.waits(name),
         settings=tables.settings_table(run, name, points),
         overhead=tables.overhead_table(run, name, points),
         memory=tables.memory_table(run, name, points),

@@ -114,8 +114,14 @@ class MeasuredRun:
 
     def crossed(self, workload: str) -> list[str]:
         """The factors of which the plan has every combination; none in older plans."""
-        abouts = [about for about in self.plan["scenarios"].values() if about["workload"] == workload]
-        return list(dict.fromkeys(name for about in abouts for name in about.get("crossed", ())))
+        return list(dict.fromkeys(name for about in self._recipes_of(workload) for name in about.get("crossed", ())))
+
+    def waits(self, workload: str) -> bool:
+        """Whether the jobs of a workload wait instead of computing; in older plans that is told by its name."""
+        return any(about.get("waits", workload == "waiting") for about in self._recipes_of(workload))
+
+    def _recipes_of(self, workload: str) -> list[dict[str, Any]]:
+        return [about for about in self.plan["scenarios"].values() if about["workload"] == workload]
 
     def _same_job(self, point: Point) -> list[Point]:
         return [

@@ -49,7 +49,9 @@ def describe_plan(
                 "parallelism": scenario.parallelism,
                 "centre": sweep_centre(scenario, request),
                 "crossed": list(scenario.crossed),
+                "waits": scenario.waits,
                 "path": _shown_path(scenario.path),
+                "elsewhere": not scenario.path.is_relative_to(environment.ROOT),
                 "sha256": scenario.sha256,
             }
             for scenario in scenarios

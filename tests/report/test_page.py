@@ -11,7 +11,7 @@ import pytest
 import synthetic
 
 from suite.machine.environment import ROOT
-from suite.report import charts
+from suite.report import charts, findings
 from suite.report import page as page_module
 from suite.report.captions import setting_words
 from suite.report.fastest import fastest_ways
@@ -94,6 +94,12 @@ def test_a_run_of_recipes_that_are_other_files_by_now_says_so(tmp_path):
             plan["scenarios"][name]["path"] = f"{name}.py"  # from elsewhere
     (tmp_path / "plan.json").write_text(json.dumps(plan))
     assert changed_recipes(read_run(tmp_path)) is None
+    # One that has changed, and lies in a folder of that name elsewhere.
+    assert f"{named[0]}.py" in page_module._recipe_links(read_run(tmp_path), ROOT / "results" / "some")
+    plan["scenarios"][named[0]] |= {"sha256": "0" * 64, "elsewhere": True}
+    (tmp_path / "plan.json").write_text(json.dumps(plan))
+    assert changed_recipes(read_run(tmp_path)) is None
+    assert f"{named[0]}.py" not in page_module._recipe_links(read_run(tmp_path), ROOT / "results" / "some")
 
 
 def fail(record, status="failed", reason="it broke"):
@@ -358,7 +364,8 @@ def test_what_was_not_seen_to_be_parallel_has_no_time_and_says_so(tmp_path):
 def test_each_row_of_a_run_of_this_checkout_leads_to_its_recipe(tmp_path, monkeypatch):
     (tmp_path / "scenarios").mkdir()
     (tmp_path / "scenarios" / "grid_search_single_node.py").touch()
-    monkeypatch.setattr(page_module, "ROOT", tmp_path)
+    for module in (page_module, findings):
+        monkeypatch.setattr(module, "ROOT", tmp_path)
     page = made(tmp_path / "results" / "mine", only=["svc grid search"])
     there = [link for link in page.links if not link.startswith("#")]
     assert set(there) == {"../../scenarios/grid_search_single_node.py"}

@@ -39,6 +39,16 @@ def test_every_planned_cell_is_in_one_point(run):
     assert run.strays == 0
 
 
+def test_that_jobs_wait_is_what_the_recipe_says_and_only_in_older_plans_what_the_workload_is_called(tmp_path):
+    folder = synthetic.write(tmp_path, blocks=1)
+    plan = json.loads((folder / "plan.json").read_text())
+    assert [name for name in read_run(folder).workloads if read_run(folder).waits(name)] == ["waiting"]
+    for about in plan["scenarios"].values():
+        about["waits"] = about["workload"] == "svc inference"
+    (folder / "plan.json").write_text(json.dumps(plan))
+    assert [name for name in read_run(folder).workloads if read_run(folder).waits(name)] == ["svc inference"]
+
+
 def test_cells_without_a_record_stay_and_strangers_do_not_come_in(tmp_path):
     def change(record):
         if record["block"] == 1:

@@ -837,6 +837,7 @@ def test_a_bench_from_another_projects_folder_keeps_to_its_own_modules_and_write
     tame.write_text(text)
     bench_from(project, ROOT, str(tame), "--out", "wine")
     assert {record.status for record in records.read(project / "wine" / "records.jsonl")} == {"ok"}
+    assert json.loads((project / "wine" / "plan.json").read_text())["scenarios"]["tame"]["elsewhere"] is True
     assert list((project / "elsewhere").iterdir()) == []
 
 
