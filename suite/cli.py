@@ -53,14 +53,21 @@ def positive_int(text: str) -> int:
 
 
 def positive_float(text: str) -> float:
-    """Read a number above zero."""
+    """Read a number above zero, of seconds or minutes."""
     try:
         value = float(text)
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
     if not 0 < value < 1e7:
-        raise argparse.ArgumentTypeError(f"{text} is not above zero")
+        raise argparse.ArgumentTypeError(f"{text} is not above zero and below ten million")
     return value
+
+
+def named_path(text: str) -> Path:
+    """Read the name of a file or folder; an empty one would be taken for the folder in which the command is typed."""
+    if not text:
+        raise argparse.ArgumentTypeError("the name is empty: is a variable not set?")
+    return Path(text)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -110,7 +117,7 @@ def _add_new(commands: Commands) -> None:
         "project's recipes and of the files that it needs.",
         epilog="Example: `new my_search.py`, change FILE, LABEL, MODEL and GRID in it, then `bench ./my_search.py`.",
     )
-    new.add_argument("file", type=Path, metavar="FILE", help="such as my_search.py; it must not be there yet")
+    new.add_argument("file", type=named_path, metavar="FILE", help="such as my_search.py; it must not be there yet")
     new.add_argument("--like", metavar="RECIPE", help="a name from `list`")
     new.set_defaults(run=_run_new)
 
@@ -165,7 +172,7 @@ def _add_bench(commands: Commands) -> None:
     )
     bench.add_argument(
         "--data",
-        type=Path,
+        type=named_path,
         metavar="DIR",
         help="a folder of yours: `make_data` gets it as `data_folder`, on containers as /data, read-only",
     )
@@ -202,7 +209,7 @@ def _add_bench(commands: Commands) -> None:
         action="store_true",
         help="go on with the newest run, or with the folder that is named: what has no good record runs again",
     )
-    bench.add_argument("--out", type=Path, metavar="DIR", help="run folder (default: results/run-DATE)")
+    bench.add_argument("--out", type=named_path, metavar="DIR", help="run folder (default: results/run-DATE)")
     bench.set_defaults(run=_run_bench)
 
 
@@ -226,7 +233,7 @@ def _add_compare(commands: Commands) -> None:
     for name in ("base", "head"):
         compare.add_argument(
             f"--{name}-lock",
-            type=Path,
+            type=named_path,
             metavar="FILE",
             help=f"packages of {name}, as pip installs them (default: the revision's requirements/run.txt, if any)",
         )
@@ -246,7 +253,7 @@ def _add_compare(commands: Commands) -> None:
         metavar="SECONDS",
         help="without news from a process: for data and warm-up call together, and for a timed call (default: 300)",
     )
-    compare.add_argument("--out", type=Path, metavar="DIR", help="(default: results/run-DATE)")
+    compare.add_argument("--out", type=named_path, metavar="DIR", help="(default: results/run-DATE)")
     compare.set_defaults(run=_run_compare)
 
 
@@ -270,13 +277,13 @@ def _add_prove(commands: Commands) -> None:
     prove.add_argument(
         "--resamples", type=positive_int, metavar="N", default=200, help="sets of blocks, for intervals (default: 200)"
     )
-    prove.add_argument("--out", type=Path, metavar="DIR", help="(default: results/gate)")
+    prove.add_argument("--out", type=named_path, metavar="DIR", help="(default: results/gate)")
     prove.set_defaults(run=_run_prove)
 
 
 def _add_report(commands: Commands) -> None:
     report = commands.add_parser("report", help="draw the charts and tables of a run folder again")
-    report.add_argument("directory", type=Path, metavar="DIR", help="a run folder")
+    report.add_argument("directory", type=named_path, metavar="DIR", help="a run folder")
     report.add_argument(
         "--against",
         metavar="VARIANT",
@@ -293,7 +300,7 @@ def _add_variance(commands: Commands) -> None:
         "and the variant should explain most, the place of a call in its process nearly nothing. Then, whether fewer "
         "timed calls in more blocks, or more in fewer, would have given narrower intervals in the same time.",
     )
-    variance.add_argument("directory", type=Path, metavar="DIR", help="a run folder")
+    variance.add_argument("directory", type=named_path, metavar="DIR", help="a run folder")
     variance.set_defaults(run=_run_variance)
 
 
@@ -305,7 +312,7 @@ def _add_cluster(commands: Commands) -> None:
     cluster.add_argument(
         "--memory", metavar="SIZE", default=DEFAULT_MEMORY, help="of each worker's executor (default: 1g)"
     )
-    cluster.add_argument("--data", type=Path, metavar="DIR", help="a folder of yours, for benches with --data")
+    cluster.add_argument("--data", type=named_path, metavar="DIR", help="a folder of yours, for benches with --data")
     cluster.add_argument("--image", metavar="NAME", default="", help="an image of yours, FROM foldout:local")
     cluster.add_argument("--encrypt", action="store_true", help="encrypt what its processes say to one another")
     cluster.add_argument("--pages", action="store_true", help="web pages and history server, on 127.0.0.1")
@@ -317,14 +324,14 @@ def _add_encryption(commands: Commands) -> None:
     encryption.add_argument(
         "--blocks", type=positive_int, metavar="N", default=6, help="of two minutes each (default: 6)"
     )
-    encryption.add_argument("--out", type=Path, metavar="DIR", help="(default: results/encryption)")
+    encryption.add_argument("--out", type=named_path, metavar="DIR", help="(default: results/encryption)")
     encryption.set_defaults(run=_run_encryption)
 
 
 def _add_scenarios(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--scenarios",
-        type=Path,
+        type=named_path,
         metavar="DIR",
         help="a folder of recipes in place of the project's own",
     )

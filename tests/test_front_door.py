@@ -335,6 +335,23 @@ def test_names_of_recipes_may_stand_anywhere(words, capsys):
         assert f"unrecognized arguments: {wrong[-1]}" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["bench", "--out", ""], "argument --out: the name is empty: is a variable not set?"),
+        (["list", "--scenarios", ""], "argument --scenarios: the name is empty"),
+        (["report", ""], "argument DIR: the name is empty"),
+        (["bench", "--timeout", "inf"], "argument --timeout: inf is not above zero and below ten million"),
+        (["bench", "--minutes", "1e8"], "argument --minutes: 1e8 is not above zero and below ten million"),
+    ],
+)
+def test_a_value_that_cannot_be_meant_is_refused_for_what_it_is(words, said, capsys):
+    with pytest.raises(SystemExit) as refused:
+        parse(words)
+    assert refused.value.code == 2
+    assert said in capsys.readouterr().err
+
+
 WITHOUT_PACKAGES = (("doctor",), ("list",), ("report", "results/local"), ("bench",), ("cluster", "status"))
 
 

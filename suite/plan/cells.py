@@ -341,7 +341,9 @@ def _is_parallel(scenario: Scenario, variant: Variant) -> bool:
 
 
 def _tuple(value: Any) -> tuple[Any, ...]:
-    return tuple(value) if isinstance(value, (tuple, list)) else (value,)
+    """The values of a factor, each once: a repeat would be a cell of the same id. 1 and 1.0 may mean two things."""
+    values = value if isinstance(value, (tuple, list)) else (value,)
+    return tuple({(type(each), each): each for each in values}.values())
 
 
 def _parallel_values(spec: Factors, scenario: Scenario, request: Request) -> tuple[int, tuple[int, ...]]:

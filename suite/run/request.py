@@ -21,7 +21,9 @@ BLOCKS_OF_SIZE = {"smoke": 1, "ci": 6, "full": 6}
 OUR_MASTERS = ("standalone", "compose")
 # Settings that the workers of such a cluster have, and the option that says them.
 OF_WORKERS = {"spark.executor.memory": "--memory", "spark.executor.cores": "--workers, of one core each"}
-MASTER_PATTERN = re.compile(r"local|local\[(\*|\d+)\]|local-cluster\[\d+,\d+,\d+\]|standalone|(spark|k8s)://\S+|yarn")
+MASTER_PATTERN = re.compile(
+    r"local|local\[(\*|\d+)(,[1-9]\d*)?\]|local-cluster\[\d+,\d+,\d+\]|standalone|(spark|k8s)://\S+|yarn"
+)
 PORT_PATTERN = re.compile(r"(?:[^\[\]]+|\[[^\[\]]+\]):(\d+)")  # an address of IPv6 stands in brackets
 
 
@@ -38,7 +40,7 @@ def check_master(master: str | None) -> str:
         raise UsageError(
             f"--master {master}: Spark Connect shows neither executors nor what they did: give the master behind it"
         )
-    if master.startswith("local-cluster["):
+    if master.startswith(("local[", "local-cluster[")):
         master = master.replace(" ", "")  # Spark allows blanks between the numbers
     if not MASTER_PATTERN.fullmatch(master):
         known = "local[N], standalone, compose, spark://HOST:PORT, yarn, k8s://..."
@@ -47,9 +49,9 @@ def check_master(master: str | None) -> str:
         port = PORT_PATTERN.fullmatch(address)
         if not port or not 0 < int(port[1]) < 2**16:
             raise UsageError(f"--master {master}: {address!r} is not HOST:PORT, such as my-server:7077")
-    if master in ("local", "local[0]"):
+    if master == "local" or master.startswith(("local[0]", "local[0,")):
         raise UsageError(f"--master {master}: say how many slots, such as local[{environment.cores()}]")
-    return f"local[{environment.cores()}]" if master == "local[*]" else master
+    return master.replace("local[*", f"local[{environment.cores()}")
 
 
 def workers_wanted(options: BenchOptions) -> int:
@@ -149,7 +151,7 @@ def make_request(options: BenchOptions, master: str) -> Request:
 
 
 def _cores_of(options: BenchOptions, master: str) -> int:
-    if numbered := re.fullmatch(r"local\[(\d+)\]", master):
+    if numbered := re.match(r"local\[(\d+)", master):
         return int(numbered[1])
     if is_local(master):
         return environment.cores()

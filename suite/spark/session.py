@@ -60,15 +60,16 @@ def spark_conf(master: str, slots: int, events: Path, extra: Mapping[str, str]) 
     Parameters
     ----------
     master : str
-        Any master that Spark knows; the number in `local[N]` is replaced by `slots`.
+        Any master that Spark knows; the number in `local[N]` or `local[N,failures]` is replaced by `slots`.
     slots : int
     events : Path
         Folder for the event log.
     extra : mapping
         Settings of the cluster, which win.
     """
+    _, comma, failures = master.removesuffix("]").partition(",")
     conf = {
-        "spark.master": f"local[{slots}]" if is_local(master) else master,
+        "spark.master": f"local[{slots}{comma}{failures}]" if is_local(master) else master,
         "spark.app.name": "foldout",
         "spark.ui.enabled": "false",
         "spark.ui.showConsoleProgress": "false",

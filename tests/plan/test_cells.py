@@ -287,6 +287,17 @@ def test_a_factor_takes_the_values_that_are_asked_for_in_the_kind_of_its_own():
     assert {c.factors["rows"] for c in cells if c.scenario == "two"} == {30, 40}
 
 
+def test_a_value_that_is_given_twice_is_planned_once():
+    def run_serial(data, *, rows): ...
+
+    sizes = {"ci": {"rows": (10, 20, 10), "leaf": (1, 1.0, 1)}}
+    for asked, rows in (({}, {10, 20}), ({"rows": ("3", "03", "4")}, {3, 4})):
+        request = replace(REQUEST, blocks=1, factors=asked)
+        cells = plan_cells([scenario(sizes=sizes, variants=(run_serial,))], request)
+        assert len({cell.id for cell in cells}) == len(cells) == 3
+        assert {cell.factors["rows"] for cell in cells} == rows
+
+
 def test_a_factor_that_is_true_or_false_or_a_name_or_a_number_is_read_as_that():
     sizes = {"ci": {**SIZE, "quick": True, "way": ("full", False), "gamma": ("scale", 0.1), "most": ("sqrt", 5, 0.5)}}
     asked = {"quick": ("False", "true"), "way": ("False", "Falsehood")}

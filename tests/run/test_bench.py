@@ -29,7 +29,7 @@ from suite.run import command
 from suite.run.loop import PlannedRun, lock_run_folder
 from suite.run.options import BenchOptions
 from suite.run.plan_file import check_same_plan
-from suite.run.request import check_data, check_master, check_settings, note_on_data
+from suite.run.request import check_data, check_master, check_settings, make_request, note_on_data
 
 ROOT = Path(__file__).resolve().parents[2]
 RECIPES = ROOT / "tests" / "recipes"
@@ -481,6 +481,7 @@ REFUSED = {
     "master": (["--master", "lokal[2]"], "--master 'lokal[2]' is none that Spark knows"),
     "connect": (["--master", "sc://host:15002"], "Spark Connect shows neither executors nor what they did: give the"),
     "no slots": (["--master", "local[0]"], "say how many slots"),
+    "no failures": (["--master", "local[2,0]"], "is none that Spark knows"),
     "parallelism": (["--parallelism", "0"], "0 is less than 1"),
     "folds": (["--folds", "two"], "'two' is not a list of whole numbers"),
     "folds of the data": (
@@ -758,8 +759,19 @@ def test_a_link_that_leads_nowhere_is_no_reason_to_refuse_data(tmp_path):
     assert "'link' in that folder" in note_on_data(tmp_path)
 
 
-def test_blanks_between_the_numbers_of_a_local_cluster_are_allowed():
-    assert check_master("local-cluster[2, 1, 1024]") == "local-cluster[2,1,1024]"
+@pytest.mark.parametrize(
+    ("given", "master", "cores"),
+    [
+        ("local-cluster[2, 1, 1024]", "local-cluster[2,1,1024]", 2),
+        ("local[2,4]", "local[2,4]", 2),
+        ("local[*, 3]", "local[7,3]", 7),
+        ("local[*]", "local[7]", 7),
+    ],
+)
+def test_a_master_is_taken_as_spark_takes_it(given, master, cores, monkeypatch):
+    monkeypatch.setattr(command.environment, "cores", lambda: 7)
+    assert check_master(given) == master
+    assert make_request(BenchOptions(), master).cores == cores
 
 
 def test_files_of_recipes_are_named_for_a_resume_from_any_folder(tmp_path, monkeypatch):

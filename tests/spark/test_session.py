@@ -69,3 +69,16 @@ def test_workers_run_the_python_that_a_setting_names(start):
     assert os.environ["PYSPARK_PYTHON"] == os.environ["PYSPARK_DRIVER_PYTHON"] == sys.executable
     start(**{"spark.pyspark.python": "/workers/python"})
     assert (os.environ["PYSPARK_PYTHON"], os.environ["PYSPARK_DRIVER_PYTHON"]) == ("/workers/python", sys.executable)
+
+
+@pytest.mark.parametrize(
+    ("master", "asked"),
+    [
+        ("local", "local[3]"),
+        ("local[*]", "local[3]"),
+        ("local[2,4]", "local[3,4]"),
+        ("spark://a:1,b:1", "spark://a:1,b:1"),
+    ],
+)
+def test_of_a_local_master_the_slots_are_replaced_and_how_often_a_task_may_fail_stays(master, asked, tmp_path):
+    assert session.spark_conf(master, 3, tmp_path, {})["spark.master"] == asked
