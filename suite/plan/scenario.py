@@ -13,6 +13,7 @@ import importlib.machinery
 import importlib.util
 import inspect
 import math
+import re
 import sys
 import threading
 from collections.abc import Callable, Iterable, Mapping, Set
@@ -27,6 +28,8 @@ from suite.machine.signals import InterruptError
 
 SCENARIOS = Path(__file__).resolve().parents[2] / "scenarios"
 MARKER = "# --- benchmark: delete from here on when copying"
+# Of `from a.b import c` the name `a`, of `import a, b.c as d` all that follows.
+IMPORTS = re.compile(r"^[ \t]*(?:from[ \t]+(\w+)|import[ \t]+(\w.*))", re.MULTILINE)
 NO_MARKER = f"it has no line that begins with {MARKER!r}"
 BENCH_SIZES = ("smoke", "ci", "full")
 SIZE_NAMES = (*BENCH_SIZES, "gate")
@@ -73,8 +76,8 @@ class Scenario:
 
     `keeps_workers` tells whether it has a `release`: what it starts outlives a call, until then. `local_files` tells
     whether its executors have to see files that the driver writes, `needs_data` whether `make_data` cannot do without
-    a folder of the user's, `on_request` whether it only runs where it is named, but for smoke tests, `waits` whether its
-    jobs wait instead of computing.
+    a folder of the user's, `on_request` whether it only runs where it is named, but for smoke tests, `waits` whether
+    its jobs wait instead of computing.
     """
 
     name: str
@@ -150,8 +153,13 @@ def _import(path: Path) -> ModuleType:
         return loaded
     if str(path.parent) in sys.path:
         sys.path.remove(str(path.parent))
-    if other := _namesake(path):
+    # First, a name that something else already answers to: workers would import that instead.
+    # Of what is loaded a copy is no better: two recipes of one name would have the same cells.
+    if (other := _namesake(name, path)) and (loaded is not None or not _is_copy(other, path)):
         raise ScenarioError(f"{name!r} is also the name of {other}: rename one of the two")
+    for name_beside, file in _imported_beside(path).items():
+        if (other := _namesake(name_beside, file)) and not _is_copy(other, file):
+            raise ScenarioError(f"it imports {name_beside!r}, also the name of {other}: rename the one beside it")
     sys.path.insert(0, str(path.parent))
     importlib.invalidate_caches()
     spec = importlib.util.spec_from_file_location(name, path)
@@ -169,17 +177,41 @@ def _import(path: Path) -> ModuleType:
     return module
 
 
-def _namesake(path: Path) -> Path | None:
-    """What already answers to the name of a file, so that workers would import that instead; a copy is as good."""
-    loaded = sys.modules.get(path.stem)
-    found = importlib.util.find_spec(path.stem) if loaded is None else loaded.__spec__
+def _namesake(name: str, path: Path) -> Path | None:
+    """What else already answers to the name of a file; None where nothing does."""
+    loaded = sys.modules.get(name)
+    found = importlib.util.find_spec(name) if loaded is None else loaded.__spec__
     # A folder of that name does not, where it is no package: a file comes first.
-    if found is None or found.origin is None:
+    if found is None or found.origin is None or Path(found.origin).resolve() == path.resolve():
         return None
-    other = Path(found.origin)
-    # Of what is loaded no copy is taken: two recipes of one name would have the same cells.
-    same = other.resolve() == path or (loaded is None and other.is_file() and other.read_bytes() == path.read_bytes())
-    return None if same else other
+    return Path(found.origin)
+
+
+def _is_copy(one: Path, other: Path) -> bool:
+    """Whether it is all the same which of two files is imported. Into packages nobody looks."""
+    return one.name != "__init__.py" and one.is_file() and _text_of(one) == _text_of(other)
+
+
+def _imported_beside(path: Path) -> dict[str, Path]:
+    """The files and packages beside a file that it imports, also within functions, and those that they import."""
+    found: dict[str, Path] = {}
+    left = [path]
+    while left:
+        for whole, several in IMPORTS.findall(_text_of(left.pop())):
+            for name in [whole] if whole else re.findall(r"(?:^|,)\s*(\w+)", several):
+                files = (path.parent / name / "__init__.py", path.with_name(f"{name}.py"))
+                file = next(filter(Path.is_file, files), path)
+                if file not in (path, *found.values()):
+                    found[name] = file
+                    left.append(file)
+    return found
+
+
+def _text_of(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8", errors="surrogateescape")
+    except OSError:  # why it cannot be read is said when it is imported
+        return ""
 
 
 def _run_file(run: Callable[[], object], file: str) -> None:

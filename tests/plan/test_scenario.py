@@ -7,7 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from suite.plan.scenario import MARKER, SCENARIOS, ScenarioError, discover, files_for_workers, helpers, load_scenario
+from suite.plan.scenario import (
+    MARKER,
+    SCENARIOS,
+    ScenarioError,
+    discover,
+    files_for_workers,
+    helpers,
+    load_scenario,
+    load_scenarios,
+)
 from suite.plan.workloads import doubtful_workloads
 from suite.spark.session import zip_package
 
@@ -80,7 +89,7 @@ def test_who_needs_a_session(written):
         (f"{MARKER} ---", f"{MARKER}\nSCHEDULE = {{'first': 'pool'}}", "no 'candidates' in each of SIZES"),
         (f"{MARKER} ---", f"{MARKER}\nSCHEDULE = 'pool'", "SCHEDULE is 'pool': it maps a variant to"),
         ('"rows": 3', '"rows": {3}', "SIZES['ci'] has 'rows': {3}: a factor is a name, its value a text, a number"),
-        ('"rows": 3', '"rows": float("nan")', "SIZES['ci'] has 'rows': nan: a factor is a name, its value a text, a number"),
+        ('"rows": 3', '"rows": float("nan")', "its value a text, a number that is finite, or a tuple of them"),
         (
             "make_data(*, rows",
             "make_data(*, rows, columns",
@@ -148,6 +157,19 @@ def test_two_files_of_one_name_are_refused(written, tmp_path):
     (tmp_path / "other").mkdir()
     with pytest.raises(ScenarioError, match="is also the name of"):
         load_scenario(written(GOOD, "other/recipe_under_test.py"))
+
+
+@pytest.mark.parametrize("line", ["from a_sibling import VALUE", "def later():\n    import json, a_sibling as it"])
+@pytest.mark.parametrize(("other", "refused"), [("VALUE = 2", True), ("VALUE = 1", False)], ids=["another", "a copy"])
+def test_files_of_one_name_beside_two_recipes_have_to_be_the_same(written, tmp_path, line, other, refused):
+    for folder, value in (("one", "VALUE = 1"), ("two", other)):
+        (tmp_path / folder).mkdir()
+        written(value, f"{folder}/a_sibling.py")
+        written(GOOD.replace(MARKER, f"{line}\n{MARKER}"), f"{folder}/recipe_{folder}.py")
+    scenarios, broken = load_scenarios([tmp_path / "one" / "recipe_one.py", tmp_path / "two" / "recipe_two.py"])
+    said = f"it imports 'a_sibling', also the name of {tmp_path}/one/a_sibling.py: rename the one beside it"
+    assert broken == ({"recipe_two.py": said} if refused else {})
+    assert len(scenarios) == 2 - refused
 
 
 def test_broken_files_do_not_stop_the_others(written, tmp_path):
