@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
+import os
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -107,9 +109,12 @@ class CellRunner:
     def __init__(self, assignment: Assignment):
         self.assignment = assignment
         self.directory = Path(assignment.directory)
-        self.scenarios = {
-            scenario.name: scenario for scenario in (load_scenario(Path(path)) for path in assignment.files)
-        }
+        self.scenarios: dict[str, Scenario] = {}
+        self._folders: dict[str, Path] = {}
+        for path in assignment.files:
+            with contextlib.chdir("."):  # a file that goes to another folder goes there alone
+                scenario = load_scenario(Path(path))
+                self.scenarios[scenario.name], self._folders[scenario.name] = scenario, Path.cwd()
         self.references = References(records.read(self.directory / "records.jsonl"), own=assignment.compared)
         self.spark: Any = None
         self.events: EventLog | None = None
@@ -174,6 +179,7 @@ class CellRunner:
             Whatever the variant raises.
         """
         begin = time.perf_counter()
+        os.chdir(self._folders[cell.scenario])
         scenario = self.scenarios[cell.scenario]
         variant = next(variant for variant in scenario.variants if variant.name == cell.variant)
         arguments = matching_kwargs(variant.function, {"spark": self.spark, **cell.factors})

@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """How often a cell is called in each of its visits."""
 
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from suite.plan.cells import Request, plan_cells
-from suite.plan.scenario import load_scenario
+from suite.plan.scenario import load_scenario, load_scenarios
 from suite.records import Record
 from suite.run import measure
 from suite.run.assignment import Assignment
@@ -140,6 +141,25 @@ def test_a_call_that_wants_other_processes_than_the_one_before_is_made_once_unti
     first, second = (cell.factors["parallelism"] for cell in cells)
     # There and back: the second cell comes twice in a row, and is called untimed the first time only.
     assert made[-7:] == [first, first, second, second, second, first, first]
+
+
+def test_a_recipe_that_goes_to_another_folder_when_it_is_imported_is_called_there_and_others_are_not(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "there").mkdir()
+    text = RECIPE.replace("PAUSE", "0").replace('return {"data": data}', "return os.getcwd()")
+    paths = [tmp_path / "goes_away.py", tmp_path / "stays_here.py"]
+    for path, line in zip(paths, ("os.chdir('there')", ""), strict=True):
+        path.write_text(text.replace("import time\n", f"import os, time\n{line}\n"))
+    request = Request(size="ci", slots=None, parallelism=None, folds=None, blocks=1, cores=1)
+    cells = plan_cells(load_scenarios(paths)[0], request)
+    for path in paths:
+        del sys.modules[path.stem]  # of the parent; the child imports them anew
+    assignment = Assignment("b0", "run", ".", "local[1]", {}, [str(path) for path in paths], cells, 0, warm_seconds=0.0)
+    runner = measure.CellRunner(assignment)
+    places = [(cells[v.position], v) for v in assignment.visits()]
+    made = [runner.visit(cell, visit, Pedantic(), lambda: None, lambda: None) for cell, visit in places]
+    answers = {record.scenario: record.answer for record in made if record}
+    assert answers == {"goes_away": str(tmp_path / "there"), "stays_here": str(tmp_path)}
 
 
 def called(tmp_path: Path, pause: float, warm_seconds: float) -> tuple[list[int], Record]:
