@@ -117,7 +117,7 @@ def test_the_action_compares_the_recipes_of_its_caller_with_the_base(tmp_path):
         "GITHUB_ACTION_PATH": str(ROOT / ".github" / "actions" / "regress"),
         "BASE": "origin/my; branch",
         "RECIPES": "my recipes",
-        "MORE": "--head-conf spark.x=1",
+        "MORE": "\n--head-conf spark.x=1\n--size  ci\n",
     }
     (tmp_path / ".venv").mkdir()
     for _ in range(2):  # a job may compare two folders of recipes
@@ -127,7 +127,7 @@ def test_the_action_compares_the_recipes_of_its_caller_with_the_base(tmp_path):
     assert len(set(folders)) == 2
     called = (tmp_path / "log").read_text().splitlines()[-1]
     words = f"-e regress -- origin/my; branch . --scenarios my recipes --out {folders[1]}"
-    assert called.endswith(f"{words} --head-conf spark.x=1")
+    assert called.endswith(f"{words} --head-conf spark.x=1 --size ci")
     tox = Path(called.split(" -c ")[1].split(" -e ")[0]) / "tox.ini"
     assert tox.samefile(ROOT / "tox.ini")
 
@@ -202,7 +202,7 @@ def test_what_is_printed_to_be_typed_calls_the_same_tox_from_the_same_folder(ins
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run([sys.executable, "-c", code], cwd=folder, env=environment, capture_output=True, text=True)
     bench, doctor = map(shlex.split, done.stdout.splitlines())
-    assert os.path.join(folder, bench[0]) == sys.executable
+    assert folder / bench[0] == Path(sys.executable)
     tox = [bench[0], "-m", "tox", *([] if inside else ["-c", str(ROOT)])]
     assert bench == [*tox, "-e", "bench", "--"]
     assert doctor == [*tox, "-e", "suite", "--", "doctor"]
