@@ -10,8 +10,8 @@ from typing import Any
 
 from suite.errors import UsageError
 
-# What makes a plan, and how it is run; a resume takes it from there. Given beside --resume, they must ask for the plan that
-# the folder holds.
+# What a resume takes from the plan: what made it, and how it is run. Given beside --resume, they must ask for the plan
+# that the folder holds.
 PLAN_OPTIONS = (
     "scenario",
     "size",
@@ -33,8 +33,14 @@ PLAN_OPTIONS = (
 )
 REPEATED = ("conf", "factor")  # those that may be given more than once
 PATHS = ("scenarios", "data")
-# The suite reads what ran from the event log, and master and slots are options of their own.
-OWN_SETTINGS = ("spark.master", "spark.cores.max", "spark.eventLog.")
+# Settings of the suite itself, by how they begin, and what to use instead. What ran is read from the event log; the
+# local folders are those that go with a child, and Spark takes these before the setting.
+OWN_SETTINGS = {
+    "spark.master": "--master",
+    "spark.cores.max": "--slots",
+    "spark.eventLog.": "logs/events of the run folder",
+    "spark.local.dir": "the variable TMPDIR, below which they lie",
+}
 
 
 def is_file_name(name: str) -> bool:
@@ -53,8 +59,9 @@ def parse_setting(text: str) -> tuple[str, str]:
     key, equals, value = text.partition("=")
     if not equals or not key.startswith("spark."):
         raise UsageError(f"{text!r} is not a setting such as spark.sql.shuffle.partitions=8")
-    if key.startswith(OWN_SETTINGS):
-        raise UsageError(f"{key} is set by the suite itself: see --master and --slots")
+    for own, instead in OWN_SETTINGS.items():
+        if key.startswith(own):
+            raise UsageError(f"{key} is set by the suite itself: see {instead}")
     if key == "spark.executor.cores" and not (value.isdecimal() and int(value)):
         raise UsageError(f"{text!r}: {key} is a whole number of at least 1")
     return key, value

@@ -10,7 +10,7 @@ from typing import Any
 # What Spark says, and what it means to people. The first that fits wins.
 MEANINGS = (
     (r"OutOfMemoryError|exit code 52\b|code 52\b", "an executor ran out of memory (its heap)"),
-    (r"No space left on device", "the disk of spark.local.dir is full on a worker"),
+    (r"No space left on device", "the disk of Spark's local folders is full on a worker; here see TMPDIR"),
     (r"File too large", "Spark's local folders are full on a worker (FOLDOUT_LOCAL_DISK gives more)"),
     (r"exited with code 137|exit code 137|code 137\b", "a worker's process was killed, often for lack of memory"),
     (r"Python worker exited unexpectedly", "a Python worker was killed, often for lack of memory"),

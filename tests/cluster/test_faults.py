@@ -64,7 +64,10 @@ ZeroDivisionError: division by zero
             "ExecutorLostFailure (executor 3 exited) Reason: Command exited with code 52",
             "an executor ran out of memory",
         ),
-        ("java.io.IOException: No space left on device", "the disk of spark.local.dir is full on a worker"),
+        (
+            "java.io.IOException: No space left on device",
+            "the disk of Spark's local folders is full on a worker; here see TMPDIR",
+        ),
         ("org.apache.spark.SparkException: Python worker exited unexpectedly (crashed)", "a Python worker was killed"),
         (PYTHON, "ZeroDivisionError: division by zero"),
         ("something new", "Task 0 in stage 1.0 failed 4 times"),

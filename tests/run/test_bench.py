@@ -500,6 +500,7 @@ REFUSED = {
     "no cores": (["--conf", "spark.executor.cores=0"], "spark.executor.cores is a whole number of at least 1"),
     "no port": (["--master", "spark://host:port", "--slots", "2"], "'host:port' is not HOST:PORT"),
     "setting of the suite": (["--conf", "spark.eventLog.dir=x"], "spark.eventLog.dir is set by the suite itself"),
+    "local folders": (["--conf", "spark.local.dir=/x"], "spark.local.dir is set by the suite itself: see the variable TMPDIR"),
     "no factor": (["--factor", "dataset"], "'dataset' is not a factor such as dataset=digits"),
     "folds as a factor": (["--factor", "folds=3"], "folds is an option of its own: --folds 3"),
     "no data": (["--data", "/nonexistent"], "--data /nonexistent: there is no such folder"),
