@@ -7,6 +7,7 @@ cells (`test_cell`, `measure`). It may import everything but `gate` and the comm
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import secrets
@@ -14,6 +15,7 @@ import shlex
 import sys
 from dataclasses import replace
 from datetime import datetime
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -275,19 +277,30 @@ def _default_run_folder() -> Path:
 
 
 def new_run_folder(directory: Path | None) -> Path:
-    """Make a folder for a new run, and make sure that it can be written to."""
-    directory = directory or _default_run_folder()
-    if (directory / "screen").exists():
+    """Make a folder for a new run, by default one that no other run has, and make sure that it can be written to."""
+    if directory and (directory / "screen").exists():
         raise UsageError(f"{directory} holds a comparison already: name another --out")
-    if (directory / "plan.json").exists():
+    if directory and (directory / "plan.json").exists():
         raise UsageError(f"{directory} holds a run already: go on with it by --resume, or name another --out")
     try:
+        directory = directory or _free_run_folder()
         directory.mkdir(parents=True, exist_ok=True)
         probe = directory / ".lock"
         probe.touch()
     except OSError as error:
-        raise UsageError(f"cannot write to {directory}: {error.strerror}") from error
+        raise UsageError(f"cannot write to {directory or RESULTS}: {error.strerror}") from error
     return directory
+
+
+def _free_run_folder() -> Path:
+    """Make the default run folder; another run may begin in the same second."""
+    first = _default_run_folder()
+    first.parent.mkdir(parents=True, exist_ok=True)
+    for name in chain([first.name], (f"{first.name}-{number}" for number in count(2))):
+        with contextlib.suppress(FileExistsError):
+            first.with_name(name).mkdir()
+            break
+    return first.with_name(name)
 
 
 def _newest_run() -> Path:

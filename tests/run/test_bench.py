@@ -500,7 +500,7 @@ REFUSED = {
     "no cores": (["--conf", "spark.executor.cores=0"], "spark.executor.cores is a whole number of at least 1"),
     "no port": (["--master", "spark://host:port", "--slots", "2"], "'host:port' is not HOST:PORT"),
     "setting of the suite": (["--conf", "spark.eventLog.dir=x"], "spark.eventLog.dir is set by the suite itself"),
-    "local folders": (["--conf", "spark.local.dir=/x"], "spark.local.dir is set by the suite itself: see the variable TMPDIR"),
+    "local folders": (["--conf", "spark.local.dir=/x"], "is set by the suite itself: see the variable TMPDIR"),
     "no factor": (["--factor", "dataset"], "'dataset' is not a factor such as dataset=digits"),
     "folds as a factor": (["--factor", "folds=3"], "folds is an option of its own: --folds 3"),
     "no data": (["--data", "/nonexistent"], "--data /nonexistent: there is no such folder"),
@@ -799,6 +799,13 @@ def test_the_newest_run_is_the_one_that_was_begun_last(tmp_path, monkeypatch):
         (tmp_path / name).mkdir()
         (tmp_path / name / "plan.json").write_text(text)
     assert command._newest_run().name == "run-20260301-000000"
+
+
+def test_runs_that_begin_in_the_same_second_have_folders_of_their_own(tmp_path, monkeypatch):
+    monkeypatch.setattr(command, "_default_run_folder", lambda: tmp_path / "results" / "run-1")
+    made = [command.new_run_folder(None) for _ in range(3)]
+    assert [folder.name for folder in made] == ["run-1", "run-1-2", "run-1-3"]
+    assert all(folder.is_dir() for folder in made)
 
 
 def test_a_run_folder_behind_resume_is_no_recipe(tmp_path):
