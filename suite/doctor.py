@@ -54,6 +54,7 @@ def checks(master: str | None = None) -> Iterator[Check]:
     yield from _packages()
     yield _machine()
     yield _disk()
+    yield from _processes()
     yield _docker(needed=master == "compose")
     if master is not None and master.startswith("spark://"):
         yield _reach(master)
@@ -158,6 +159,12 @@ def _disk() -> Check:
     if free < NEEDED_DISK_GIB:
         return Check("wrong", "disk", found, f"Spark spills there: free {NEEDED_DISK_GIB:g} GiB or set TMPDIR")
     return Check("ok", "disk", found)
+
+
+def _processes() -> Iterator[Check]:
+    if why := environment.why_no_processes():
+        remedy = "joblib starts no processes then: /dev/shm has to be there, and this user be able to write to it"
+        yield Check("wrong", "processes", why, remedy)
 
 
 def _docker(needed: bool) -> Check:

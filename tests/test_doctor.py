@@ -60,6 +60,17 @@ def test_other_packages_than_the_lock_has_are_a_note(monkeypatch):
     assert "tox" in finding.remedy
 
 
+def test_a_machine_without_semaphores_is_not_ready(monkeypatch):
+    def refuse():
+        raise PermissionError(13, "Permission denied")
+
+    context = SimpleNamespace(Semaphore=refuse)
+    monkeypatch.setattr(module.environment.multiprocessing, "get_context", lambda kind: context)
+    finding = found("processes")
+    assert (finding.mark, finding.found) == ("wrong", "no semaphore can be made (Permission denied)")
+    assert "/dev/shm has to be there" in finding.remedy
+
+
 def test_a_missing_package_is_wrong_and_decides_the_exit_code(monkeypatch, capsys):
     installed = module.environment.versions()
     monkeypatch.setattr(module.environment, "versions", lambda: {**installed, "numpy": None})

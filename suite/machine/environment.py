@@ -8,6 +8,7 @@ The package knows the machine and its processes, and nothing of Spark or of reci
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import platform
 import subprocess
@@ -104,6 +105,15 @@ def _memory_limits() -> list[int]:
         except (OSError, ValueError):
             continue
     return found
+
+
+def why_no_processes() -> str | None:
+    """Say why joblib would run one thing after the other in this process; None where it can start others."""
+    try:
+        multiprocessing.get_context("fork").Semaphore()  # of this kind nothing is left to be tidied up
+    except (ImportError, OSError) as error:
+        return f"no semaphore can be made ({error.strerror if isinstance(error, OSError) else error})"
+    return None
 
 
 def cpu_name() -> str:

@@ -18,6 +18,7 @@ from suite import records
 from suite.cluster import preflight
 from suite.cluster.description import executor_conf
 from suite.errors import InvalidCellError
+from suite.machine.environment import why_no_processes
 from suite.plan.cells import Cell
 from suite.plan.engagement import why_not_parallel
 from suite.plan.scenario import DATA_FOLDER, Scenario, files_for_workers, load_scenario, matching_kwargs, one_line
@@ -174,10 +175,13 @@ class CellRunner:
         Raises
         ------
         InvalidCellError
-            Where the answer is wrong, too few or too many slots were busy, or the cluster lost a part of itself.
+            Where the answer is wrong, too few or too many slots were busy, the cluster lost a part of itself, or no
+            process can be started.
         Exception
             Whatever the variant raises.
         """
+        if cell.session is None and (cell.factors["parallelism"] or 1) > 1 and (why := why_no_processes()):
+            raise InvalidCellError(f"not parallel: joblib starts no processes, since {why}: see `doctor`")
         begin = time.perf_counter()
         os.chdir(self._folders[cell.scenario])
         scenario = self.scenarios[cell.scenario]

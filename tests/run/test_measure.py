@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from suite.errors import InvalidCellError
 from suite.plan.cells import Request, plan_cells
 from suite.plan.scenario import load_scenario, load_scenarios
 from suite.records import Record
@@ -143,7 +144,24 @@ def test_a_call_that_wants_other_processes_than_the_one_before_is_made_once_unti
     assert made[-7:] == [first, first, second, second, second, first, first]
 
 
-def test_a_recipe_that_goes_to_another_folder_when_it_is_imported_is_called_there_and_others_are_not(tmp_path, monkeypatch):
+def test_where_joblib_starts_no_processes_nothing_without_spark_has_a_time_as_parallel(tmp_path, monkeypatch):
+    path = tmp_path / "no_processes.py"
+    path.write_text(RECIPE.replace("PAUSE", "0").replace("*, pause", "*, pause, parallelism=1"))
+    request = Request(size="ci", slots=None, parallelism=(2, 1), folds=None, blocks=1, cores=2)
+    cells = plan_cells([load_scenario(path)], request)
+    assignment = Assignment("b0", "run", str(tmp_path), "local[1]", {}, [str(path)], cells, 0, warm_seconds=0.0)
+    runner = measure.CellRunner(assignment)
+    monkeypatch.setattr(measure, "why_no_processes", lambda: "there is no /dev/shm")
+    for visit in assignment.visits():
+        cell = cells[visit.position]
+        if cell.factors["parallelism"] == 1:
+            runner.visit(cell, visit, Pedantic(), lambda: None, lambda: None)
+        else:
+            with pytest.raises(InvalidCellError, match="no processes, since there is no /dev/shm"):
+                runner.visit(cell, visit, Pedantic(), lambda: None, lambda: None)
+
+
+def test_a_recipe_that_goes_to_another_folder_at_its_import_is_called_there_and_others_are_not(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "there").mkdir()
     text = RECIPE.replace("PAUSE", "0").replace('return {"data": data}', "return os.getcwd()")
