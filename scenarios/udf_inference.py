@@ -98,9 +98,9 @@ def score(
         A path is that of a file that `joblib.dump` wrote.
     features : sequence of str, optional
         Columns to give to the model. By default those that it was fitted on by name; where it has names, they also
-        decide the order. Those that its ColumnTransformer drops need not be there, and are never read. An array or ML
-        vector column stands for as many features as it has elements, in the model's order, unless the model knows it
-        by its name.
+        decide the order. Where only a step inside has some, the columns have to stand in its order. Those that its
+        ColumnTransformer drops need not be there, and are never read. An array or ML vector column stands for as many
+        features as it has elements, in the model's order, unless the model knows it by its name.
     method : str
         `predict`, `predict_proba`, `decision_function`, `transform`, or any other that takes rows.
     output : str or StructField
@@ -463,13 +463,14 @@ def quoted(name: str) -> str:
 
 
 def known_features(model: Any, method: str) -> tuple[list[str], int | None]:
-    """Return the names and the number of the columns that a method takes, where the model knows them.
+    """Return the names and the number of the columns that a method takes, where the model or its first step does know.
 
     `inverse_transform` takes what the model answers, of which it keeps neither.
     """
     if method == "inverse_transform":
         return [], None
-    return list(getattr(model, "feature_names_in_", ())), getattr(model, "n_features_in_", None)
+    step = model if hasattr(model, "n_features_in_") else front(model)
+    return list(getattr(step, "feature_names_in_", ())), getattr(step, "n_features_in_", None)
 
 
 def feature_columns(frame: DataFrame, model: Any, features: Features, method: str) -> tuple[str, ...]:
@@ -516,12 +517,9 @@ def places_of(names: Sequence[str], fitted_on: Sequence[str]) -> list[int]:
     return [known.get(name, place) for place, name in enumerate(names)]
 
 
-def dropped(step: Any) -> set[int]:
+def dropped(model: Any) -> set[int]:
     """Return the places of columns, known by name, that the ColumnTransformer at the front of a model leaves out."""
-    if isinstance(step, Pipeline):
-        return dropped(first_step(step))
-    if hasattr(step, "best_estimator_"):
-        return dropped(step.best_estimator_)
+    step = front(model)
     if not isinstance(step, ColumnTransformer) or not hasattr(step, "feature_names_in_"):
         return set()
     read = {name for name, part, _ in step.transformers_ if not isinstance(part, str) or part != "drop"}
@@ -553,18 +551,19 @@ INSIDE = ("estimators_", "calibrated_classifiers_", "estimator_", "regressor_", 
 AROUND = {"estimator", "estimators", "regressor"}  # parameters of models around other models
 
 
-def first_step(model: Pipeline) -> Any:
-    """Return the first step of a pipeline that does anything, or None."""
-    return next((part for _, part in model.steps if part not in (None, "passthrough")), None)
+def front(model: Any) -> Any:
+    """Return what takes a model's columns: of a search the best, of a pipeline the first step that does anything."""
+    if hasattr(model, "best_estimator_"):  # a search, also one of your own
+        return front(model.best_estimator_)
+    if isinstance(model, Pipeline):
+        return front(next((part for _, part in model.steps if part not in (None, "passthrough")), None))
+    return model
 
 
 def takers(step: Any, place: int) -> Iterator[tuple[Any, int]]:
     """Yield the fitted steps inside a model that are the first to take a column of its input, and its place there."""
-    if isinstance(step, Pipeline):
-        yield from takers(first_step(step), place)
-    elif hasattr(step, "best_estimator_"):  # a search, also one of your own
-        yield from takers(step.best_estimator_, place)
-    elif isinstance(step, FeatureUnion):
+    step = front(step)
+    if isinstance(step, FeatureUnion):
         for _, part in step.transformer_list:
             yield from takers(part, place)
     elif isinstance(step, ColumnTransformer):
@@ -633,7 +632,7 @@ def kind_of(step: Any, place: int) -> str:
 
 def may_take_a_series(model: Any, names: Sequence[str]) -> bool:
     """Say whether a model may take a column by itself, such as texts, and not in a table; that has features."""
-    return len(names) == 1 and not hasattr(model, "n_features_in_") and not hasattr(model, "feature_names_in_")
+    return len(names) == 1 and known_features(model, "predict") == ([], None)
 
 
 def takes_documents(model: Any) -> bool:
@@ -736,8 +735,9 @@ def as_classes(model: Any) -> pa.Array | None:
 def answer_to_zeros(scorer: Scorer, names: Sequence[str]) -> tuple[Any, Exception | None]:
     """Return what the model answers to rows of zeros, or else of ones, or what the zeros raise.
 
-    How it takes rows is tried too, and noted in the scorer. Where it was fitted without names and fails on a matrix, it
-    may want the caller's names, to take a column by one. One column that is no number may be wanted as a series.
+    How it takes rows is tried too, and noted in the scorer. Where it was fitted without names, it may want those of the
+    caller: it fails on a matrix, or warns that a later step was fitted on names, whose order that step can check in a
+    table alone. One column that is no number may be wanted as a series.
     """
     given = scorer.shape, scorer.labels
     shapes = [given]
@@ -750,14 +750,21 @@ def answer_to_zeros(scorer: Scorer, names: Sequence[str]) -> tuple[Any, Exceptio
     for value in (0, 1):
         for shape, labels in shapes:
             scorer.shape, scorer.labels = shape, labels
-            try:
-                columns = [
-                    trial_column(kind, scorer, place, value) for place, kind in zip(places, scorer.inputs, strict=True)
-                ]
-                tried.append((getattr(scorer.model.value, scorer.method)(scorer.rows(columns)), None))
-            except Exception as error:  # noqa: BLE001 - a row of zeros may mean anything to a model
-                tried.append((None, error))
-            if tried[-1][1] is None and has_one_for_each(tried[-1][0]):
+            with warnings.catch_warnings(record=True, action="always") as caught:
+                try:
+                    sent = zip(places, scorer.inputs, strict=True)
+                    columns = [trial_column(kind, scorer, place, value) for place, kind in sent]
+                    tried.append((getattr(scorer.model.value, scorer.method)(scorer.rows(columns)), None))
+                except Exception as error:  # noqa: BLE001 - a row of zeros may mean anything to a model
+                    tried.append((None, error))
+            answer, failed = tried[-1]
+            if "feature names should match" in str(failed):
+                said = " ".join(str(failed).split())
+                raise ValueError(
+                    f"a step of {type(scorer.model.value).__name__} refuses {list(labels)}: {said}"
+                ) from failed
+            nameless = not labels and any("valid feature names" in str(one.message) for one in caught)
+            if failed is None and has_one_for_each(answer) and not (nameless and len(shapes) > 1):
                 return tried[-1]
         if tried[0][1] is None:  # it does answer zeros, if not as it should: ones would hide that
             break

@@ -369,6 +369,34 @@ class ByName(TransformerMixin, BaseEstimator):
         return np.c_[X["a"] - X["b"]]
 
 
+class Clips(ByName):
+    """Gives a table on, and knows no names of its own."""
+
+    def transform(self, X: Any) -> Any:
+        return X.clip(-1, 1)
+
+
+BEHIND = {
+    "passthrough": GridSearchCV(Pipeline([("scale", "passthrough"), ("model", Ridge())]), {"model__alpha": [1]}, cv=2),
+    "a step of your own": make_pipeline(Clips(), Ridge()),
+}
+
+
+@pytest.mark.parametrize("what", BEHIND)
+def test_names_that_only_a_later_step_knows_are_held_to(what: str, frame: DataFrame) -> None:
+    given = TABLE[["a", "b"]]
+    model = sklearn.clone(BEHIND[what]).fit(given, X[:, 0] - 10 * X[:, 1])
+    for features in (["a", "b"], *([None, ["b", "a"]] if what == "passthrough" else [])):
+        found = answers(recipe.score(frame, model, features=features))
+        np.testing.assert_allclose(found, model.predict(given), rtol=1e-9)
+    if what != "passthrough":
+        with pytest.raises(
+            ValueError, match=r"Pipeline refuses \[.b., .a.\]: The feature names should match"
+        ) as caught:
+            recipe.plan_scoring(frame, model, ["b", "a"])
+        assert "\n" not in str(caught.value)
+
+
 class Duck:
     """A model that is none of scikit-learn's."""
 
