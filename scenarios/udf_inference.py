@@ -462,15 +462,20 @@ def quoted(name: str) -> str:
     return "`" + name.replace("`", "``") + "`"
 
 
+MADE_UP = ("Column_{}", "feature_{:04}")  # by LightGBM and by InterpretML, for columns of an array
+
+
 def known_features(model: Any, method: str) -> tuple[list[str], int | None]:
     """Return the names and the number of the columns that a method takes, where the model or its first step does know.
 
-    `inverse_transform` takes what the model answers, of which it keeps neither.
+    `inverse_transform` takes what the model answers, of which it keeps neither. Names that were made up are none.
     """
     if method == "inverse_transform":
         return [], None
     step = model if hasattr(model, "n_features_in_") else front(model)
-    return list(getattr(step, "feature_names_in_", ())), getattr(step, "n_features_in_", None)
+    names = list(getattr(step, "feature_names_in_", ()))
+    made_up = any(names == [form.format(place) for place in range(len(names))] for form in MADE_UP)
+    return [] if made_up else names, getattr(step, "n_features_in_", None)
 
 
 def feature_columns(frame: DataFrame, model: Any, features: Features, method: str) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 
 import pickle
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -395,6 +396,37 @@ def test_names_that_only_a_later_step_knows_are_held_to(what: str, frame: DataFr
         ) as caught:
             recipe.plan_scoring(frame, model, ["b", "a"])
         assert "\n" not in str(caught.value)
+
+
+class Boosted(BaseEstimator):
+    """Makes up names for the columns of an array, and warns of arrays itself, as LightGBM 4.5 and 4.6 do."""
+
+    def fit(self, X: Any, y: Any = None) -> Any:
+        self.n_features_in_ = X.shape[1]
+        return self
+
+    @property
+    def feature_names_in_(self) -> np.ndarray:
+        return np.array([f"Column_{place}" for place in range(self.n_features_in_)])
+
+    def predict(self, X: Any) -> Any:
+        if isinstance(X, np.ndarray):
+            warnings.warn(
+                "X does not have valid feature names, but Boosted was fitted with feature names", stacklevel=2
+            )
+        return np.asarray(X) @ [1.0, -10.0]
+
+
+@pytest.mark.parametrize(
+    "step", ["passthrough", FunctionTransformer(lambda X: X[:, :2])], ids=["alone", "behind an array"]
+)
+@pytest.mark.filterwarnings("ignore:X does not have valid feature names")
+def test_names_that_a_model_made_up_for_an_array_are_none(step: Any, frame: DataFrame) -> None:
+    model = make_pipeline(step, Boosted()).fit(X)
+    found = answers(recipe.score(frame, model, features=["a", "b"]))
+    np.testing.assert_allclose(found, model.predict(X), rtol=1e-9)
+    with pytest.raises(ValueError, match=r"Pipeline.predict knows no column names: say features"):
+        recipe.score(frame, model)
 
 
 class Duck:
