@@ -17,10 +17,11 @@ the driver, before any job. It picks a way; each way is also a small function of
   slower, and this file has it only to show that.
 
 The model travels once to each executor and is loaded once by each Python worker. It computes in one thread there, since
-Spark has a worker for each slot. A null reaches the model as NaN, a text null as None, as `toPandas` gives them: a
-model that takes no NaN says so itself, in the error of the job. A model that was fitted where a missing text is NaN, as
-in tables that pandas read, takes None for another value: fill such nulls in the frame before. Where a step of your own
-takes integers by name, a null makes fractions of all of them in its batch, as in pandas.
+Spark has a worker for each slot, and under the configuration of scikit-learn that `score` was called under. A null
+reaches the model as NaN, a text null as None, as `toPandas` gives them: a model that takes no NaN says so itself, in
+the error of the job. A model that was fitted where a missing text is NaN, as in tables that pandas read, takes None for
+another value: fill such nulls in the frame before. Where a step of your own takes integers by name, a null makes
+fractions of all of them in its batch, as in pandas.
 
 Run it alone:  python udf_inference.py
 """
@@ -160,6 +161,8 @@ class Scorer:
     labels : tuple of str
         The names that the model knows its columns by, if any.
     answers : pyarrow.DataType
+    config : dict
+        scikit-learn's, of the thread that asks for the answers: such as `transform_output`.
     """
 
     model: Any
@@ -170,6 +173,7 @@ class Scorer:
     answers: pa.DataType
     trained: str
     driver: str = sklearn.__version__
+    config: dict[str, Any] = field(default_factory=sklearn.get_config)
     libraries: Any = None
 
     def __call__(self, *columns: pa.Array | pd.Series) -> pa.Array:
@@ -180,7 +184,7 @@ class Scorer:
             same_versions(self.trained, self.driver, sklearn.__version__)
             self.model.value  # noqa: B018 - it brings the libraries with it that are to be limited
             self.libraries = ThreadpoolController()
-        with self.libraries.limit(limits=1), parallel_config("sequential"):
+        with self.libraries.limit(limits=1), parallel_config("sequential"), sklearn.config_context(**self.config):
             answers = getattr(self.model.value, self.method)(self.rows(columns))
         return self.checked(answers, len(columns[0]), self.answers)
 

@@ -429,6 +429,14 @@ def test_names_that_a_model_made_up_for_an_array_are_none(step: Any, frame: Data
         recipe.score(frame, model)
 
 
+def test_the_configuration_of_scikit_learn_goes_with_the_model(frame: DataFrame) -> None:
+    columns = ColumnTransformer([("a", StandardScaler(), ["a"])], remainder="passthrough")
+    with sklearn.config_context(transform_output="pandas"):
+        model = make_pipeline(SimpleImputer(), columns, Ridge()).fit(TABLE[["a", "b"]], X[:, 1])
+        expected, scored = model.predict(TABLE[["a", "b"]]), recipe.score(frame, model)
+    np.testing.assert_allclose(answers(scored), expected, rtol=1e-9)
+
+
 class Duck:
     """A model that is none of scikit-learn's."""
 
