@@ -21,13 +21,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import sklearn
 from joblib import Parallel, delayed, parallel_config
-from udf_inference import batches_of, deal
+from udf_inference import (
+    Scorer,
+    answer_to_zeros,
+    batches_of,
+    deal,
+    in_models_order,
+    known_features,
+    may_take_a_series,
+    takes_documents,
+)
 
 
 def score_files(
@@ -42,8 +53,9 @@ def score_files(
     files : sequence of Path
     model : fitted classifier or regressor
     features : sequence of str
-        Columns. Where the model was fitted on columns by name, these have to be the same, in any order, and it gets a
-        table. Else they stand in the model's order, and it gets a matrix.
+        Columns, as `udf_inference.score` takes them. Where the model was fitted on columns by name, it gets a table of
+        them, in its order. Else they stand in the model's order, and it gets a matrix, in which an array column is as
+        many features as it has elements, or texts, where it takes documents.
     keep : str
         A column, such as a key, to return beside the answers.
     processes : int
@@ -58,10 +70,7 @@ def score_files(
     ValueError
         Where the model was fitted on other columns.
     """
-    fitted_on = list(getattr(model, "feature_names_in_", ()))
-    missing, surplus = [n for n in fitted_on if n not in features], [n for n in features if n not in fitted_on]
-    if fitted_on and (missing or surplus):
-        raise ValueError(f"the model was fitted on other columns: missing {missing}, surplus {surplus}")
+    scorer, names = _scorer(model, features, files[0])
     groups = []
     for file in files:
         about = pq.read_metadata(file)
@@ -69,22 +78,32 @@ def score_files(
         groups += [(rows, str(Path(file).absolute()), number) for number, rows in enumerate(sizes) if rows]
     with parallel_config("loky", n_jobs=processes, inner_max_num_threads=1):
         found: list[tuple[np.ndarray, np.ndarray]] = Parallel()(
-            delayed(_score_groups)(mine, model, fitted_on or list(features), keep) for mine in deal(groups, processes)
+            delayed(_score_groups)(mine, scorer, names, keep) for mine in deal(groups, processes)
         )
     return found
 
 
+def _scorer(model: Any, features: Sequence[str], file: str | Path) -> tuple[Scorer, tuple[str, ...]]:
+    """Return what gives rows to a model as it takes them, and the columns to read, in the model's order."""
+    names = in_models_order(features, model, "predict")
+    kinds = [pq.read_schema(file).field(name).type for name in names]
+    inputs = tuple(pa.float64() if pa.types.is_primitive(kind) else kind for kind in kinds)
+    documents = may_take_a_series(model, names) and takes_documents(model)
+    shape = "frame" if known_features(model, "predict")[0] else "documents" if documents else "matrix"
+    labels = () if shape == "matrix" else names
+    scorer = Scorer(SimpleNamespace(value=model), "predict", inputs, shape, labels, pa.null(), sklearn.__version__)
+    answer_to_zeros(scorer, names)  # it notes how the model takes rows, where only a trial can tell
+    return scorer, names
+
+
 def _score_groups(
-    groups: Sequence[tuple[str, int]], model: Any, features: list[str], keep: str
+    groups: Sequence[tuple[str, int]], scorer: Scorer, names: Sequence[str], keep: str
 ) -> tuple[np.ndarray, np.ndarray]:
     kept, answers = [], []
-    for batch in batches_of(groups, [keep, *features]):
-        kept.append(_as_kept(batch.column(keep)))
-        if hasattr(model, "feature_names_in_"):
-            rows = batch.select(features).to_pandas(coerce_temporal_nanoseconds=True)
-        else:
-            rows = np.column_stack([batch.column(name).to_numpy(zero_copy_only=False) for name in features])
-        answers.append(model.predict(rows))
+    with sklearn.config_context(**scorer.config):
+        for batch in batches_of(groups, [keep, *names]):
+            kept.append(_as_kept(batch.column(keep)))
+            answers.append(scorer.model.value.predict(scorer.rows([batch.column(name) for name in names])))
     return np.concatenate(kept), np.concatenate(answers)
 
 

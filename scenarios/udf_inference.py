@@ -231,8 +231,9 @@ def as_floats(column: pa.Array | pd.Series) -> np.ndarray:
         if column.dtype != object:
             return column.to_numpy()
         column = pa.array(column.to_list(), pa.list_(pa.float64()))
-    if not pa.types.is_list(column.type):
+    if not pa.types.is_nested(column.type):
         return column.to_numpy(zero_copy_only=False)
+    column = column.cast(pa.list_(pa.float64()))  # files also have larger lists, and some of one length
     if column.null_count:
         raise ValueError("an array of features is null: fill it, or drop the row")
     ends = pc.min_max(pc.list_value_length(column))
@@ -488,9 +489,7 @@ def feature_columns(frame: DataFrame, model: Any, features: Features, method: st
     if features is None and not fitted_on:
         raise ValueError(f"{type(model).__name__}.{method} knows no column names: say features=[...] in its order")
     one = isinstance(features, (str, Column))
-    unread = dropped(model) if fitted_on else set()
-    needed = [name for place, name in enumerate(fitted_on) if place not in unread]
-    asked: list[Any] = [features] if one else list(needed if features is None else features)
+    asked: list[Any] = [features] if one else list(needed_features(model, method) if features is None else features)
     if wrong := [name for name in asked if not isinstance(name, str)]:
         raise TypeError(f"features={wrong[:5]}: give the names of columns, and compute others in the frame before")
     names = [unquoted(name) if name not in frame.columns else name for name in asked]
@@ -512,11 +511,24 @@ def feature_columns(frame: DataFrame, model: Any, features: Features, method: st
                 f"side by side in place of some, and the others have to be the same in that order, got {names[:50]}"
             )
         return tuple(names)
+    if width is not None and not fitted_on and len(names) != width:
+        raise ValueError(f"{type(model).__name__} takes {width} features, got {len(names)}: {names[:50]}")
+    return in_models_order(names, model, method)
+
+
+def needed_features(model: Any, method: str) -> list[str]:
+    """Return the names of the columns that a method reads, where the model knows its columns by name."""
+    fitted_on, _ = known_features(model, method)
+    unread = dropped(model) if fitted_on else set()
+    return [name for place, name in enumerate(fitted_on) if place not in unread]
+
+
+def in_models_order(names: Sequence[str], model: Any, method: str) -> tuple[str, ...]:
+    """Return columns in the order of those that the model was fitted on by name, or as they are where it has none."""
+    fitted_on, needed = known_features(model, method)[0], needed_features(model, method)
     missing, surplus = [n for n in needed if n not in names], [n for n in names if n not in fitted_on]
     if fitted_on and (missing or surplus):
         raise ValueError(f"the model was fitted on other columns: missing {missing}, surplus {surplus}")
-    if width is not None and not fitted_on and len(names) != width:
-        raise ValueError(f"{type(model).__name__} takes {width} features, got {len(names)}: {names[:50]}")
     return tuple(needed or names)
 
 

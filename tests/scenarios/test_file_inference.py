@@ -9,12 +9,14 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import sklearn
 from sklearn.compose import ColumnTransformer
 from sklearn.ensemble import HistGradientBoostingRegressor
+from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.impute import SimpleImputer
-from sklearn.linear_model import LinearRegression, Ridge
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import OneHotEncoder
+from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 
 @pytest.fixture
@@ -64,6 +66,44 @@ def test_names_decide_the_order_and_bring_text(tmp_path):
         np.testing.assert_allclose(answers, model.predict(given), rtol=1e-12)
         with pytest.raises(ValueError, match=r"fitted on other columns: missing \['b'\], surplus \['id'\]"):
             recipe.score_files([file], model, [name if name != "b" else "id" for name in order], keep="id", processes=1)
+
+
+def test_arrays_texts_and_an_index_of_pandas(tmp_path):
+    X = np.random.default_rng(0).normal(size=(40, 3))
+    sign, said = X[:, 0] > 0, np.where(X[:, 0] > 0, "good day", "bad day")
+    rows = pd.DataFrame({"x": X[:, 0], "hour": range(40), "id": range(40), "said": said}).set_index("hour")
+    emb = pa.array(X.tolist(), pa.list_(pa.float64(), 3))  # of one length, as those that write embeddings have them
+    pq.write_table(pa.Table.from_pandas(rows).append_column("emb", emb), tmp_path / "rows.parquet")
+    for model, given, names in (
+        (LogisticRegression(), X, ["emb"]),
+        (make_pipeline(TfidfVectorizer(), LogisticRegression()), said, ["said"]),
+        (LogisticRegression(), rows.reset_index()[["hour", "x"]], ["x", "hour"]),
+    ):
+        model.fit(given, sign)
+        ((ids, answers),) = recipe.score_files([tmp_path / "rows.parquet"], model, names, keep="id", processes=1)
+        assert ids.tolist() == list(range(40))
+        assert answers.tolist() == model.predict(given).tolist()
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_what_score_knows_of_models_score_files_knows_too(table, processes):
+    """Columns that are dropped, names behind a passthrough, a configuration of the caller's."""
+    X, _, files = table
+    names = ["x0", "x1", "x2"]
+    given = pd.DataFrame(X, columns=names).assign(gone=0)
+    by_name = ColumnTransformer([("n", StandardScaler(), ["x1"])], remainder="passthrough")
+    dropping = ColumnTransformer([("n", StandardScaler(), names), ("d", "drop", ["gone"])])
+    for model, columns in (
+        (Pipeline([("s", "passthrough"), ("m", Ridge())]), names),
+        (make_pipeline(SimpleImputer(), by_name, Ridge()), names),
+        (make_pipeline(dropping, Ridge()), [*names, "gone"]),
+    ):
+        with sklearn.config_context(transform_output="pandas"):
+            model.fit(given[columns], X[:, 0] - 10 * X[:, 1])
+            expected = model.predict(given[columns])
+            parts = recipe.score_files(files, model, names[::-1], keep="id", processes=processes)
+        ids, answers = (np.concatenate(column) for column in zip(*parts, strict=True))
+        np.testing.assert_allclose(answers[np.argsort(ids)], expected, rtol=1e-9)
 
 
 def test_the_rows_of_the_benchmark_are_those_of_the_recipe_that_has_them_in_memory():
