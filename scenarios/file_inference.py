@@ -28,7 +28,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import sklearn
-from joblib import Parallel, delayed, parallel_config
+from joblib import Parallel, delayed, effective_n_jobs, parallel_config
 from udf_inference import (
     Scorer,
     answer_to_zeros,
@@ -42,7 +42,7 @@ from udf_inference import (
 
 
 def score_files(
-    files: Sequence[Path], model: Any, features: Sequence[str], *, keep: str, processes: int
+    files: Sequence[Path], model: Any, features: Sequence[str], *, keep: str, processes: int | None
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     """Score Parquet files without Spark, in so many processes.
 
@@ -58,7 +58,8 @@ def score_files(
         many features as it has elements, or texts, where it takes documents.
     keep : str
         A column, such as a key, to return beside the answers.
-    processes : int
+    processes : int or None
+        As `n_jobs` of joblib: -1 for as many as there are cores, None for one.
 
     Returns
     -------
@@ -68,7 +69,7 @@ def score_files(
     Raises
     ------
     ValueError
-        Where the model was fitted on other columns.
+        Where the model was fitted on other columns, or `processes` is 0.
     """
     scorer, names = _scorer(model, features, files[0])
     groups = []
@@ -77,8 +78,9 @@ def score_files(
         sizes = [about.row_group(number).num_rows for number in range(about.num_row_groups)]
         groups += [(rows, str(Path(file).absolute()), number) for number, rows in enumerate(sizes) if rows]
     with parallel_config("loky", n_jobs=processes, inner_max_num_threads=1):
+        tasks = deal(groups, effective_n_jobs(processes))
         found: list[tuple[np.ndarray, np.ndarray]] = Parallel()(
-            delayed(_score_groups)(mine, scorer, names, keep) for mine in deal(groups, processes)
+            delayed(_score_groups)(mine, scorer, names, keep) for mine in tasks
         )
     return found
 

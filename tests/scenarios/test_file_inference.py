@@ -30,7 +30,7 @@ def table(tmp_path):
     return X, LinearRegression().fit(X, X @ [1, 2, 3] + 4), sorted(tmp_path.glob("*.parquet"))
 
 
-@pytest.mark.parametrize("processes", [1, 2, 7])
+@pytest.mark.parametrize("processes", [1, 2, 7, -1, None])
 def test_every_row_is_scored_once_whatever_the_number_of_processes(table, processes):
     X, model, files = table
     parts = recipe.score_files(files, model, ["x0", "x1", "x2"], keep="id", processes=processes)
@@ -38,6 +38,8 @@ def test_every_row_is_scored_once_whatever_the_number_of_processes(table, proces
     order = np.argsort(ids)
     np.testing.assert_array_equal(ids[order], np.arange(1000))
     np.testing.assert_allclose(answers[order], model.predict(X), rtol=1e-12)
+    with pytest.raises(ValueError, match="n_jobs == 0"):
+        recipe.score_files(files, model, ["x0", "x1", "x2"], keep="id", processes=0)
 
 
 def test_relative_paths_truth_and_nulls(tmp_path, monkeypatch):
