@@ -10,7 +10,7 @@ cores: that is the limit for every way on that machine, and `score_files` is the
 are those of udf_inference.py. There, rows that Spark reads pass from the JVM to Python and back; with the way "files"
 the workers read the files themselves, and only answers pass through the JVM.
 
-    labels = score_files(sorted(Path("table").glob("*.parquet")), model, features, keep="id", processes=2)
+    parts = score_files("table", model, features, keep="id", processes=2)
 
 Copy its sibling udf_inference.py with it.
 
@@ -32,6 +32,7 @@ from joblib import Parallel, delayed, effective_n_jobs, parallel_config
 from udf_inference import (
     Scorer,
     answer_to_zeros,
+    as_address,
     batches_of,
     deal,
     in_models_order,
@@ -42,7 +43,12 @@ from udf_inference import (
 
 
 def score_files(
-    files: Sequence[Path], model: Any, features: Sequence[str], *, keep: str, processes: int | None
+    files: str | Path | Sequence[str | Path],
+    model: Any,
+    features: Sequence[str],
+    *,
+    keep: str,
+    processes: int | None,
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     """Score Parquet files without Spark, in so many processes.
 
@@ -50,7 +56,8 @@ def score_files(
 
     Parameters
     ----------
-    files : sequence of Path
+    files : path, or sequence of them
+        Also addresses, such as `frame.inputFiles()` gives. A folder stands for its files `*.parquet`.
     model : fitted classifier or regressor
     features : sequence of str
         Columns, as `udf_inference.score` takes them. Where the model was fitted on columns by name, it gets a table of
@@ -69,14 +76,18 @@ def score_files(
     Raises
     ------
     ValueError
-        Where the model was fitted on other columns, or `processes` is 0.
+        Where the model was fitted on other columns, there are no files, or `processes` is 0.
     """
-    scorer, names = _scorer(model, features, files[0])
+    paths = [files] if isinstance(files, (str, Path)) else files
+    addresses = [as_address(f) for path in paths for f in sorted(map(str, Path(path).glob("*.parquet"))) or [str(path)]]
+    if not addresses:
+        raise ValueError(f"files={files!r}: there are none")
+    scorer, names = _scorer(model, features, addresses[0])
     groups = []
-    for file in files:
-        about = pq.read_metadata(file)
+    for address in addresses:
+        about = pq.read_metadata(address)
         sizes = [about.row_group(number).num_rows for number in range(about.num_row_groups)]
-        groups += [(rows, str(Path(file).absolute()), number) for number, rows in enumerate(sizes) if rows]
+        groups += [(rows, address, number) for number, rows in enumerate(sizes) if rows]
     with parallel_config("loky", n_jobs=processes, inner_max_num_threads=1):
         tasks = deal(groups, effective_n_jobs(processes))
         found: list[tuple[np.ndarray, np.ndarray]] = Parallel()(
@@ -85,7 +96,7 @@ def score_files(
     return found
 
 
-def _scorer(model: Any, features: Sequence[str], file: str | Path) -> tuple[Scorer, tuple[str, ...]]:
+def _scorer(model: Any, features: Sequence[str], file: str) -> tuple[Scorer, tuple[str, ...]]:
     """Return what gives rows to a model as it takes them, and the columns to read, in the model's order."""
     names = in_models_order(features, model, "predict")
     kinds = [pq.read_schema(file).field(name).type for name in names]

@@ -1224,6 +1224,11 @@ def groups_as_in_frame(frame: DataFrame) -> list[tuple[int, str, int]] | None:
         return None
 
 
+def as_address(file: str | Path) -> str:
+    """Return what Arrow opens a file by: an absolute path, or its address as it is."""
+    return str(file) if "://" in str(file) else str(Path(file).absolute())
+
+
 def deal(groups: Sequence[tuple[int, str, int]], slots: int) -> list[list[tuple[str, int]]]:
     """Deal row groups to tasks so that each gets about as many rows: the largest first, to whom has the least."""
     tasks: list[list[tuple[str, int]]] = [[] for _ in range(min(slots, len(groups)))]

@@ -42,6 +42,16 @@ def test_every_row_is_scored_once_whatever_the_number_of_processes(table, proces
         recipe.score_files(files, model, ["x0", "x1", "x2"], keep="id", processes=0)
 
 
+def test_files_are_named_by_a_path_a_folder_or_addresses(table):
+    _, model, files = table
+    folder = files[0].parent
+    for given, rows in ((folder, 1000), ([str(folder)], 1000), ([f.as_uri() for f in files], 1000), (files[0], 10)):
+        parts = recipe.score_files(given, model, ["x0", "x1", "x2"], keep="id", processes=1)
+        assert sum(len(answers) for _, answers in parts) == rows
+    with pytest.raises(ValueError, match=r"files=\[\]: there are none"):
+        recipe.score_files([], model, ["x0", "x1", "x2"], keep="id", processes=1)
+
+
 def test_relative_paths_truth_and_nulls(tmp_path, monkeypatch):
     columns = {"key": [2**60 + 1, None, 3], "yes": [True, False, True], "x": pa.array([1.0, None, 3.0])}
     pq.write_table(pa.table(columns), tmp_path / "a b.parquet")
