@@ -32,6 +32,7 @@ import itertools
 import pickle
 import re
 import socket
+import string
 import sys
 import warnings
 from collections import Counter
@@ -43,6 +44,7 @@ from inspect import Parameter, Signature, signature
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from urllib.parse import quote
 
 import joblib
 import numpy as np
@@ -1157,7 +1159,7 @@ def row_groups(frame: DataFrame, columns: set[str], *, same: bool = False) -> li
         raise ValueError("files: the frame has to be spark.read.parquet(...), without a filter or a select")
     found = []
     # A file whose path is given twice is here twice, as Spark reads it; `frame.inputFiles` has it once.
-    for address in sorted(relation.inputFiles()):
+    for address in map(as_address, sorted(relation.inputFiles())):
         filesystem, path = fs.FileSystem.from_uri(address)
         with pq.ParquetFile(path, filesystem=filesystem) as file:
             if lacking := sorted(columns - set(file.schema_arrow.names)):
@@ -1224,9 +1226,10 @@ def groups_as_in_frame(frame: DataFrame) -> list[tuple[int, str, int]] | None:
         return None
 
 
-def as_address(file: str | Path) -> str:
-    """Return what Arrow opens a file by: an absolute path, or its address as it is."""
-    return str(file) if "://" in str(file) else str(Path(file).absolute())
+def as_address(file: str) -> str:
+    """Return what Arrow opens a file by: an absolute path, or an address of ASCII alone; Java leaves other letters."""
+    is_address = re.match(r"\w\w+:/", file)
+    return quote(file, safe=string.printable) if is_address else str(Path(file).absolute())
 
 
 def deal(groups: Sequence[tuple[int, str, int]], slots: int) -> list[list[tuple[str, int]]]:

@@ -50,6 +50,10 @@ def test_files_are_named_by_a_path_a_folder_or_addresses(table):
         assert sum(len(answers) for _, answers in parts) == rows
     with pytest.raises(ValueError, match=r"files=\[\]: there are none"):
         recipe.score_files([], model, ["x0", "x1", "x2"], keep="id", processes=1)
+    # Java leaves letters beyond ASCII as they are in addresses.
+    (folder / "Müller").mkdir()
+    moved = files[0].rename(folder / "Müller" / "données 1.parquet").as_posix().replace(" ", "%20")
+    assert len(recipe.score_files(f"file://{moved}", model, ["x0", "x1", "x2"], keep="id", processes=1)[0][0]) == 10
 
 
 def test_relative_paths_truth_and_nulls(tmp_path, monkeypatch):
