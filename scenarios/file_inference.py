@@ -71,7 +71,7 @@ def score_files(
     Returns
     -------
     list of (ndarray, ndarray)
-        For each process the kept values and the answers, row by row.
+        For each process the kept values and the answers, row by row; without any row a pair of empty arrays.
 
     Raises
     ------
@@ -93,6 +93,9 @@ def score_files(
         found: list[tuple[np.ndarray, np.ndarray]] = Parallel()(
             delayed(_score_groups)(mine, scorer, names, keep) for mine in tasks
         )
+    if not found:  # not one row
+        key = pa.array([], pq.read_schema(addresses[0]).field(keep).type)
+        return [(_as_kept(key), np.array(getattr(model, "classes_", ())[:0]))]
     return found
 
 

@@ -56,6 +56,14 @@ def test_files_are_named_by_a_path_a_folder_or_addresses(table):
     assert len(recipe.score_files(f"file://{moved}", model, ["x0", "x1", "x2"], keep="id", processes=1)[0][0]) == 10
 
 
+def test_no_rows_are_empty_arrays_that_can_be_joined(tmp_path):
+    pq.write_table(pa.table({"id": pa.array([], "int32"), "x": pa.array([], "float64")}), tmp_path / "a.parquet")
+    for model, kind in ((Ridge(), "f"), (LogisticRegression(), "U")):
+        model.fit([[0.0], [1.0]], [0, 1] if kind == "f" else ["no", "yes"])
+        ((ids, answers),) = recipe.score_files(tmp_path, model, ["x"], keep="id", processes=2)
+        assert (ids.dtype, answers.dtype.kind, len(ids), len(answers)) == (np.int32, kind, 0, 0)
+
+
 def test_relative_paths_truth_and_nulls(tmp_path, monkeypatch):
     columns = {"key": [2**60 + 1, None, 3], "yes": [True, False, True], "x": pa.array([1.0, None, 3.0])}
     pq.write_table(pa.table(columns), tmp_path / "a b.parquet")
