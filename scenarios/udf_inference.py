@@ -28,6 +28,7 @@ Run it alone:  python udf_inference.py
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import pickle
 import re
@@ -55,7 +56,7 @@ import pyarrow.parquet as pq
 import sklearn
 from joblib import parallel_config
 from pyarrow import fs
-from pyspark import Broadcast, cloudpickle
+from pyspark import Broadcast, SparkContext, cloudpickle
 from pyspark.ml.functions import predict_batch_udf, vector_to_array
 from pyspark.ml.linalg import VectorUDT
 from pyspark.sql import Column, DataFrame, SparkSession, functions
@@ -98,11 +99,13 @@ def score(
     frame : DataFrame
         Any columns, with any names and in any order. All of them are kept.
     model : fitted estimator, Broadcast of one, or path
-        A path is that of a file that `joblib.dump` wrote.
+        A path is that of a file that `joblib.dump` wrote. Spark keeps what it sends until it stops, in a file on the
+        driver too. The same model is not sent again; to end even that, give
+        `spark.sparkContext.broadcast(Shipped(model))`, and call its `destroy()` when all is scored.
     features : sequence of str, optional
         Columns to give to the model. By default those that it was fitted on by name; where it has names, they also
-        decide the order. Where only a step inside has some, the columns have to stand in its order. Those that its
-        ColumnTransformer drops need not be there, and are never read. An array or ML vector column stands for as many
+        decide the order. Those that its ColumnTransformer drops need not be there, and are never read. Where only a
+        later step has names, the columns have to be in its order. An array or ML vector column stands for as many
         features as it has elements, in the model's order, unless the model knows it by its name.
     method : str
         `predict`, `predict_proba`, `decision_function`, `transform`, or any other that takes rows.
@@ -140,12 +143,27 @@ class Shipped:
     """
 
     def __init__(self, model: Any) -> None:
-        self.model = model
+        self.arrays: list[pickle.PickleBuffer] = []
+        self.rest = cloudpickle.dumps(model, protocol=5, buffer_callback=self.arrays.append)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        arrays: list[pickle.PickleBuffer] = []
-        rest = cloudpickle.dumps(self.model, protocol=5, buffer_callback=arrays.append)
-        return partial(pickle.loads, buffers=arrays), (rest,)
+        return partial(pickle.loads, buffers=self.arrays), (self.rest,)
+
+    def broadcast(self, context: SparkContext) -> Broadcast[Any]:
+        """Return a broadcast of the model, of an earlier call where there was one: Spark keeps each until it stops."""
+        digest = hashlib.blake2b(self.rest)
+        for array in self.arrays:
+            digest.update(array.raw())
+        key = str(context.applicationId), digest.hexdigest()
+        if key not in BROADCASTS:
+            BROADCASTS[key] = context.broadcast(self)
+            for old in list(BROADCASTS)[:-MOST_BROADCASTS]:  # Java may forget it once no query needs it
+                del BROADCASTS[old]
+        return BROADCASTS[key]
+
+
+BROADCASTS: dict[tuple[str, str], Broadcast[Any]] = {}
+MOST_BROADCASTS = 8
 
 
 @dataclass
@@ -421,7 +439,7 @@ def plan_scoring(
         kind, scorer.answers = from_arrow_type(own), own
 
     def broadcast() -> Any:
-        return model if isinstance(model, Broadcast) else session.sparkContext.broadcast(Shipped(fitted))
+        return model if isinstance(model, Broadcast) else Shipped(fitted).broadcast(session.sparkContext)
 
     return Plan(fitted, names, [cast for cast, _ in sent], name, kind, own, method, scorer, broadcast)
 
@@ -1079,18 +1097,18 @@ PREDICT_BATCH_TYPES = (spark_types.IntegralType, spark_types.FractionalType, spa
 def score_by_predict_batch_udf(frame: DataFrame, model: Any, features: Features = None, **options: Any) -> DataFrame:
     """Call the model through Spark's own frame for inference, `pyspark.ml.functions.predict_batch_udf`."""
     plan = plan_scoring(frame, model, features, **options)
-    scorer = plan.scorer
     lists, truth = isinstance(plan.type, spark_types.ArrayType), isinstance(plan.type, spark_types.BooleanType)
     if not isinstance(getattr(plan.type, "elementType", plan.type), (*PREDICT_BATCH_TYPES, spark_types.BooleanType)):
         raise ValueError(f"predict_batch_udf takes no {plan.type.simpleString()}: choose another way")
     kind = spark_types.ByteType() if truth else plan.type
     # It counts the parameters of the function that it gets, and wants to know how long arrays are.
     parameters = [Parameter(f"x{i}", Parameter.POSITIONAL_ONLY) for i in range(len(plan.columns))]
-    arrays = [pa.types.is_list(kind) for kind in scorer.inputs]
+    arrays = [pa.types.is_list(kind) for kind in plan.unshipped.inputs]
     _, width = known_features(plan.fitted, plan.method)
-    if any(arrays) and (sum(arrays) > 1 or width is None or scorer.shape != "matrix"):
+    if any(arrays) and (sum(arrays) > 1 or width is None or plan.unshipped.shape != "matrix"):
         raise ValueError("predict_batch_udf has to know how long each array of features is: choose another way")
     shapes = [[(width or 1) - len(arrays) + 1] if array else None for array in arrays] if any(arrays) else None
+    scorer = plan.scorer
 
     def load() -> Any:
         def predict(*columns: np.ndarray) -> np.ndarray:
@@ -1120,8 +1138,9 @@ def score_by_files(
     kept, schema = kept_columns(frame, plan, keep)
     if "array" in plan.casts:
         raise ValueError("files: an ML vector has no array in its file: choose another way")
-    scorer, names, inputs = plan.scorer, schema.names, plan.names
+    names, inputs = schema.names, plan.names
     groups = plan.groups or row_groups(frame, {*names[: len(kept)], *inputs})
+    scorer = plan.scorer
     tasks = deal(groups, frame.sparkSession.sparkContext.defaultParallelism)
     zone = str(frame.sparkSession.conf.get("spark.sql.session.timeZone"))
     kinds = [arrow_type(one.dataType, zone) for one in schema][: len(kept)]

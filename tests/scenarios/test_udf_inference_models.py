@@ -15,7 +15,7 @@ import sklearn.base
 import udf_inference as recipe
 from pyspark.ml.functions import array_to_vector
 from pyspark.sql import DataFrame, SparkSession, functions
-from pyspark.sql.types import DoubleType, IntegerType, StructField
+from pyspark.sql.types import DateType, DoubleType, IntegerType, StructField
 from sklearn.cluster import KMeans
 from sklearn.compose import ColumnTransformer
 from sklearn.decomposition import PCA
@@ -413,6 +413,15 @@ def test_a_model_is_shipped_once_loaded_once_by_each_worker_and_has_one_thread(
     assert len(loads) == len(set(loads))  # sixteen tasks, and each worker loaded it once
     recipe.score(frame, LinearRegression().fit(X[:, :1], SIGN), features=["x"]).count()
     assert len(shipped) == 1  # an SQL expression ships nothing
+    recipe.score(frame, model, features=["x"], way="pandas_udf")
+    assert len(shipped) == 1  # Spark would keep each of them
+    model.limit = 1.0
+    for way, output in (("files", "y"), ("predict_batch_udf", StructField("y", DateType()))):
+        with pytest.raises(ValueError, match=r"files: the frame has to be|predict_batch_udf takes no date"):
+            recipe.score(frame, model, features=["x"], way=way, output=output)
+    assert len(shipped) == 1  # nor do refusals
+    recipe.score(frame, model, features=["x"], way="pandas_udf")
+    assert len(shipped) == 2  # it is another model by now
 
 
 @pytest.mark.parametrize("way", [*UDFS, "files"])
