@@ -121,7 +121,7 @@ def score(
         Where the file's scikit-learn is not the driver's. A worker's that differs stops the job.
     ValueError, TypeError
         Before any job: columns that are missing, surplus, ambiguous or of a wrong type, an output name that is taken, a
-        model without the method, one that was not fitted, a way that cannot apply it.
+        model without the method, one that was not fitted or cannot be loaded, a way that cannot apply it.
     """
     plan = plan_scoring(frame, model, features, method=method, output=output)
     way, why = (way, "named by the caller") if way else best_way(frame, plan)
@@ -451,6 +451,8 @@ def load_model(path: str | Path, session: SparkSession) -> tuple[Any, str]:
     ------
     RuntimeError
         Where that version is not the one that is here, with the versions of all.
+    ValueError
+        Where the file cannot be loaded for any other reason.
     """
     here, failed, model = sklearn.__version__, None, None
     with warnings.catch_warnings(record=True) as caught:
@@ -466,7 +468,12 @@ def load_model(path: str | Path, session: SparkSession) -> tuple[Any, str]:
         return model, here
     # Of a model that cannot be loaded, the file itself may tell: its parts end with their version.
     written = re.search(rb"_sklearn_version\W{1,8}?(\d+\.\d[\w.]*)", Path(path).read_bytes()) if failed else None
-    trained = str(versions[0]) if versions else written[1].decode() if written else "a version that cannot be told"
+    trained = str(versions[0]) if versions else written[1].decode() if written else here
+    if failed is not None and trained == here:
+        raise ValueError(
+            f"cannot load {path}: {failed!r}. It has to be a file that joblib.dump wrote, and all that is in it "
+            "has to be importable here, in the version that it had"
+        ) from failed
     worker = session.sparkContext.parallelize([0], 1).map(lambda _: sklearn.__version__).first()
     if failed is not None:
         raise RuntimeError(

@@ -672,6 +672,12 @@ def test_an_old_model_that_cannot_be_loaded_says_its_version(
     ) as caught:
         recipe.score(frame, tmp_path / "old.joblib", features=["a", "b"])
     assert "\n" not in str(caught.value)
+    joblib.dump(Gone(), tmp_path / "new.joblib")
+    (tmp_path / "pointer.joblib").write_text("version https://git-lfs.github.com/spec/v1\n")
+    for name, why in {"new": "is gone", "pointer": ""}.items():  # for which no version is to blame
+        with pytest.raises(ValueError, match=f"cannot load .*{name}.joblib: .*{why}.* has to be importable") as caught:
+            recipe.score(frame, tmp_path / f"{name}.joblib", features=["a", "b"])
+        assert "\n" not in str(caught.value)
     with pytest.raises(FileNotFoundError):
         recipe.score(frame, tmp_path / "none.joblib", features=["a", "b"])
 
