@@ -387,7 +387,10 @@ def plan_scoring(
     if isinstance(model, Plan):
         return model
     if not hasattr(frame, "_jdf"):
-        raise TypeError("score takes a DataFrame of a classic session: Spark Connect has no broadcast for the model")
+        raise TypeError(
+            f"frame is {type(frame).__module__}.{type(frame).__qualname__}: give a DataFrame of a classic session, as "
+            "spark.createDataFrame(frame) and frame.to_spark() make. Spark Connect has no broadcast for the model"
+        )
     session, trained = frame.sparkSession, sklearn.__version__
     if isinstance(model, (str, Path)):
         model, trained = load_model(model, session)

@@ -682,9 +682,10 @@ def test_an_old_model_that_cannot_be_loaded_says_its_version(
         recipe.score(frame, tmp_path / "none.joblib", features=["a", "b"])
 
 
-def test_spark_connect_is_refused_in_a_line() -> None:
-    with pytest.raises(TypeError, match="Spark Connect has no broadcast for the model") as caught:
-        recipe.score(object(), Ridge())  # type: ignore[arg-type]
+@pytest.mark.parametrize(("frame", "kind"), [(object(), "builtins.object"), (TABLE, "pandas.*.DataFrame")])
+def test_what_is_no_frame_of_a_classic_session_is_refused_in_a_line(frame: Any, kind: str) -> None:
+    with pytest.raises(TypeError, match=f"frame is {kind}: .* Spark Connect has no broadcast for the model") as caught:
+        recipe.score(frame, Ridge())
     assert "\n" not in str(caught.value)
 
 
