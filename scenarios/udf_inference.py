@@ -240,9 +240,11 @@ def same_versions(trained: str, driver: str, worker: str) -> None:
 
 def as_pandas(column: pa.Array | pd.Series) -> pd.Series:
     """Return a column as `toPandas` gives it."""
+    if isinstance(column, pd.DataFrame):  # a struct in a pandas UDF
+        return pd.Series(column.to_dict("records"))
     if isinstance(column, pd.Series):
         return column.reset_index(drop=True)
-    return column.to_pandas(coerce_temporal_nanoseconds=True)
+    return column.to_pandas(coerce_temporal_nanoseconds=True, maps_as_pydicts="strict")
 
 
 def as_floats(column: pa.Array | pd.Series) -> np.ndarray:
@@ -677,8 +679,8 @@ def kind_of(step: Any, place: int) -> str:
     tags = get_tags(step)
     if tags.input_tags.string and not tags.input_tags.two_d_array:
         return "documents"
-    known_to_check = not (tags.no_validation or tags.input_tags.string or hasattr(step, "statistics_"))
-    return "number" if known_to_check and not hasattr(step, "categories_") else "any"
+    takes_more = tags.input_tags.string or tags.input_tags.dict or hasattr(step, "statistics_")
+    return "any" if tags.no_validation or takes_more or hasattr(step, "categories_") else "number"
 
 
 def may_take_a_series(model: Any, names: Sequence[str]) -> bool:
@@ -846,6 +848,11 @@ def trial_column(kind: pa.DataType, scorer: Scorer, place: int, value: int) -> p
         return pa.array(known[:1] * TRIED).cast(kind)
     if pa.types.is_list(kind):
         return pa.array([trial_column(kind.value_type, scorer, place, value).to_pylist()[:1]] * TRIED, kind)
+    if pa.types.is_struct(kind):
+        parts = [trial_column(one.type, scorer, place, value) for one in kind]
+        return pa.StructArray.from_arrays(parts, fields=list(kind))
+    if pa.types.is_map(kind):
+        return pa.array([[]] * TRIED, kind)
     if pa.types.is_string(kind):
         return pa.array([str(value or "")] * TRIED)
     if pa.types.is_date32(kind):

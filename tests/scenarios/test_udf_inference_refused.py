@@ -28,6 +28,7 @@ from sklearn.ensemble import (
     StackingClassifier,
     VotingClassifier,
 )
+from sklearn.feature_extraction import DictVectorizer, FeatureHasher
 from sklearn.feature_extraction.text import CountVectorizer, HashingVectorizer
 from sklearn.feature_selection import RFE
 from sklearn.impute import KNNImputer, MissingIndicator, SimpleImputer
@@ -358,6 +359,19 @@ def test_texts_reach_a_step_of_your_own_as_it_was_fitted_on_them(what: str, fram
         assert answers(recipe.score(upper, model, features=["said"], way=way)) == red.tolist()
     search = GridSearchCV(model, {}, cv=2).fit(given, red)
     assert answers(recipe.score(upper, search, features=["said"], way="row_udf")) == red.tolist()
+
+
+@pytest.mark.parametrize("step", [DictVectorizer(), FeatureHasher(8)], ids=["known", "hashed"])
+def test_structs_and_maps_reach_a_step_that_takes_mappings(step: Any, frame: DataFrame) -> None:
+    structs, maps = TABLE[["said", "whole"]].to_dict("records"), [{said: 2.0} for said in TABLE["said"]]
+    for given, column in (
+        (structs, functions.struct("said", "whole")),
+        (maps, functions.create_map("said", functions.lit(2.0))),
+    ):
+        model = make_pipeline(sklearn.clone(step), LogisticRegression()).fit(given, TABLE["said"] == "red")
+        rows = frame.select("number", column.alias("row"))
+        for way in ("arrow_udf", "pandas_udf", "map_in_arrow"):
+            assert answers(recipe.score(rows, model, features=["row"], way=way)) == model.predict(given).tolist()
 
 
 class ByName(TransformerMixin, BaseEstimator):
