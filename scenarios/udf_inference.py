@@ -1345,8 +1345,9 @@ def is_linear(model: Any, method: str) -> bool:
         return False
     if len(model.classes_) < 2:  # a sum is no answer there
         return False
-    one_against_rest = getattr(model, "multi_class", "auto") == "ovr" or getattr(model, "solver", "") == "liblinear"
-    logistic = isinstance(model, LogisticRegression) and (len(model.classes_) == 2 or not one_against_rest)
+    several, kind = len(model.classes_) > 2, getattr(model, "multi_class", "auto")  # a parameter until scikit-learn 1.8
+    another = kind == "ovr" or getattr(model, "solver", "") == "liblinear" if several else kind == "multinomial"
+    logistic = isinstance(model, LogisticRegression) and not another
     return method in ("predict", "decision_function") or (method == "predict_proba" and logistic)
 
 

@@ -179,6 +179,10 @@ def test_sql_gives_the_same_labels_and_scores_without_python(what: str, frame: D
     assert scored.columns == [*frame.columns, "prediction"]
 
 
+MULTINOMIAL = LogisticRegression().fit(X, SIGN)
+MULTINOMIAL.multi_class = "multinomial"  # until scikit-learn 1.8: with two classes, another formula
+
+
 @pytest.mark.parametrize(
     ("model", "method", "reason"),
     [
@@ -187,6 +191,7 @@ def test_sql_gives_the_same_labels_and_scores_without_python(what: str, frame: D
         (make_pipeline(MinMaxScaler(clip=True), Ridge()).fit(X, X[:, 0]), "predict", "Pipeline has steps before"),
         (LinearRegression().fit(X, X[:, :2]), "predict", "LinearRegression.predict is no sum"),
         (LogisticRegression().fit(X, SIGN), "predict_log_proba", "predict_log_proba is no sum"),
+        (MULTINOMIAL, "predict_proba", "predict_proba is no sum"),
     ],
 )
 def test_sql_refuses_what_it_cannot_say(model: Any, method: str, reason: str, frame: DataFrame) -> None:
