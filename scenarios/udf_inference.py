@@ -283,6 +283,8 @@ def as_arrow(found: Any, kind: pa.DataType | None = None) -> pa.Array:
         if values.size and values.max() > np.iinfo(np.int64).max:
             raise ValueError(f"{values.max()} is larger than Spark's largest integer, {np.iinfo(np.int64).max}")
         values = values.astype(f"i{min(8, 2 * values.dtype.itemsize)}")
+    if values.dtype == np.float16:  # nor has it floats of half the precision
+        values = values.astype(np.float32)
     if values.ndim == 2 and kind is not None and not pa.types.is_list(kind):
         if values.shape[1] != 1:
             raise ValueError(f"{values.shape[1]} values for each row")

@@ -186,12 +186,13 @@ def test_labels_larger_than_sparks_integers_are_refused(frame: DataFrame) -> Non
         recipe.score(frame, model, features=["a", "b"])
 
 
-def test_plain_lists_and_masked_arrays_are_answers_too(frame: DataFrame) -> None:
+def test_plain_lists_masked_arrays_and_half_precision_are_answers_too(frame: DataFrame) -> None:
     for how, expected in (
         (lambda X: X[:, 0].tolist(), X[:, 0].tolist()),
         (lambda X: X.tolist(), X.tolist()),
         (lambda X: ["no" if x < 0 else "yes" for x in X[:, 0]], ["no" if x < 0 else "yes" for x in X[:, 0]]),
         (lambda X: np.ma.masked_less(X[:, 0], 0), [None if x < 0 else x for x in X[:, 0].tolist()]),
+        (lambda X: X[:, 0].astype("float16"), X[:, 0].astype("float16").tolist()),
     ):
         for way in ("arrow_udf", "map_in_pandas"):
             assert answers(recipe.score(frame, Says(how), features=["a", "b"], way=way)) == expected
