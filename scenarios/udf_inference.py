@@ -111,7 +111,7 @@ def score(
         `predict`, `predict_proba`, `decision_function`, `transform`, or any other that takes rows.
     output : str or StructField
         Name of the new column. Its type follows from the model; a field gives it a type of yours. Answers that have no
-        place in that type stop the job, but a decimal type rounds them to its digits.
+        place in that type stop the job, but a decimal type rounds them to its digits. Its metadata are kept.
     way : str, optional
         A key of `WAYS`. By default `best_way` picks one. The new column's metadata say which, and why.
 
@@ -127,7 +127,7 @@ def score(
     way, why = (way, "named by the caller") if way else best_way(frame, plan)
     if way not in WAYS:
         raise ValueError(f"way={way!r}: choose one of {', '.join(WAYS)}")
-    plan.metadata = {"way": way, "why": why}
+    plan.metadata |= {"way": way, "why": why}
     scored: DataFrame = WAYS[way](frame, plan)
     return scored
 
@@ -448,7 +448,9 @@ def plan_scoring(
     def broadcast() -> Any:
         return model if isinstance(model, Broadcast) else Shipped(fitted).broadcast(session.sparkContext)
 
-    return Plan(fitted, names, [cast for cast, _ in sent], name, kind, own, method, scorer, broadcast)
+    metadata = {} if isinstance(output, str) else dict(output.metadata)
+    casts = [cast for cast, _ in sent]
+    return Plan(fitted, names, casts, name, kind, own, method, scorer, broadcast, metadata=metadata)
 
 
 def load_model(path: str | Path, session: SparkSession) -> tuple[Any, str]:

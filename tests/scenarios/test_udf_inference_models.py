@@ -360,7 +360,8 @@ def test_a_type_of_yours_is_kept_to_or_the_job_fails(frame: DataFrame) -> None:
     with pytest.raises(Exception, match="truncated"):
         scored.collect()
     labels = SVC().fit(X, THREE)
-    scored = recipe.score(frame, labels, features=NAMES, output=StructField("wide", DoubleType()))
+    scored = recipe.score(frame, labels, features=NAMES, output=StructField("wide", DoubleType(), True, {"unit": "m"}))
+    assert {"unit", "way", "why"} == set(scored.schema["wide"].metadata)
     assert answers(scored, "wide") == labels.predict(X).astype(float).tolist()
 
 
