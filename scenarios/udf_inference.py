@@ -11,8 +11,8 @@ the driver, before any job. It picks a way; each way is also a small function of
 - A linear model, a scaled one or a small tree becomes an SQL expression: no row leaves the JVM.
 - `arrow_udf` and `pandas_udf` send the features alone to Python, and can stand wherever a column can.
 - `mapInArrow` and `mapInPandas` send whole rows there and back.
-- Of rows in Parquet files, workers can read the columns themselves: no row passes through the JVM on its way in. It is
-  picked where the frame is such files as they stand, of numbers and text, and Spark's workers read them from a folder.
+- Of rows in Parquet files, workers can read the columns themselves, `way="files"`: no row passes through the JVM on its
+  way in. It is never picked, since it has its price: see `score`.
 - A row-at-a-time UDF pays scikit-learn's fixed cost of a call for every single row. That makes it dozens of times
   slower, and this file has it only to show that.
 
@@ -113,7 +113,9 @@ def score(
         Name of the new column. Its type follows from the model; a field gives it a type of yours. Answers that have no
         place in that type stop the job, but a decimal type rounds them to its digits. Its metadata are kept.
     way : str, optional
-        A key of `WAYS`. By default `best_way` picks one. The new column's metadata say which, and why.
+        A key of `WAYS`. By default `best_way` picks one. The new column's metadata say which, and why. What is picked
+        keeps the frame's own columns: `frame["x"]` is one of the result. The maps and "files" give new ones, to be
+        called by their names, and score rows that a later filter drops; "files" has rows in another order.
 
     Raises
     ------
@@ -124,7 +126,7 @@ def score(
         model without the method, one that was not fitted or cannot be loaded, a way that cannot apply it.
     """
     plan = plan_scoring(frame, model, features, method=method, output=output)
-    way, why = (way, "named by the caller") if way else best_way(frame, plan)
+    way, why = (way, "named by the caller") if way else best_way(plan)
     if way not in WAYS:
         raise ValueError(f"way={way!r}: choose one of {', '.join(WAYS)}")
     plan.metadata |= {"way": way, "why": why}
@@ -335,8 +337,6 @@ class Plan:
         Of the new column.
     own : pyarrow.DataType or None
         What the model answers by itself, where that can be told.
-    groups : list or None
-        The row groups of the frame's files, where they were looked up already.
     metadata : dict
         Of the new column.
     """
@@ -350,7 +350,6 @@ class Plan:
     method: str
     unshipped: Scorer
     broadcast: Callable[[], Any]
-    groups: list[tuple[int, str, int]] | None = None
     metadata: dict[str, str] = field(default_factory=dict)
 
     @cached_property
@@ -1160,7 +1159,7 @@ def score_by_files(
     if "array" in plan.casts:
         raise ValueError("files: an ML vector has no array in its file: choose another way")
     names, inputs = schema.names, plan.names
-    groups = plan.groups or row_groups(frame, {*names[: len(kept)], *inputs})
+    groups = row_groups(frame, {*names[: len(kept)], *inputs})
     scorer = plan.scorer
     tasks = deal(groups, frame.sparkSession.sparkContext.defaultParallelism)
     zone = str(frame.sparkSession.conf.get("spark.sql.session.timeZone"))
@@ -1186,14 +1185,13 @@ def as_sent(column: pa.Array, kind: pa.DataType, zone: str | None) -> pa.Array:
     return column.cast(kind, safe=False)
 
 
-def row_groups(frame: DataFrame, columns: set[str], *, same: bool = False) -> list[tuple[int, str, int]]:
+def row_groups(frame: DataFrame, columns: set[str]) -> list[tuple[int, str, int]]:
     """Return (rows, address of the file, number of the row group) of all row groups of a frame.
 
     Raises
     ------
     ValueError
-        Where the frame is anything but Parquet files as they stand, or the files lack a column. With `same`, also where
-        a column is of another type in a file than in the frame.
+        Where the frame is anything but Parquet files as they stand, or the files lack a column.
     """
     if (relation := parquet_relation(frame)) is None:
         raise ValueError("files: the frame has to be spark.read.parquet(...), without a filter or a select")
@@ -1204,9 +1202,6 @@ def row_groups(frame: DataFrame, columns: set[str], *, same: bool = False) -> li
         with pq.ParquetFile(path, filesystem=filesystem) as file:
             if lacking := sorted(columns - set(file.schema_arrow.names)):
                 raise ValueError(f"files: {address} has no column {lacking}, such as those in the names of folders")
-            for name in columns if same else ():
-                if file.schema_arrow.field(name).type != arrow_type(frame.schema[name].dataType):
-                    raise ValueError(f"files: {address} has another type of {name!r} than the frame")
             found += [(file.metadata.row_group(i).num_rows, address, i) for i in range(file.num_row_groups)]
     return found
 
@@ -1223,47 +1218,6 @@ def parquet_relation(frame: DataFrame) -> Any:
     if relation.getClass().getSimpleName() != "LogicalRelation" or not hasattr(relation.relation(), "fileFormat"):
         return None
     return relation.relation() if relation.relation().fileFormat().getClass().getName() == PARQUET else None
-
-
-MOST_FILES = 1000  # whose row groups the driver looks up without being asked to
-PLAIN = (
-    spark_types.IntegralType,
-    spark_types.FloatType,
-    spark_types.DoubleType,
-    spark_types.BooleanType,
-    spark_types.StringType,
-)
-
-
-def are_plain_files(frame: DataFrame) -> bool:
-    """Say whether workers surely read from a frame's files what Spark reads from them.
-
-    They are Parquet and not many, in a folder that Spark's own workers read too, without columns in the names of
-    folders, and of types that Spark and Arrow mean the same by.
-    """
-    if (relation := parquet_relation(frame)) is None:
-        return False
-    kept = frame.storageLevel  # what is cached need not be what the files have by now
-    moving = frame.sparkSession.conf.get("spark.dynamicAllocation.enabled", "false") == "true"  # slots are not known
-    if moving or kept.useMemory or kept.useDisk or relation.partitionSchema().length():
-        return False
-    addresses = frame.inputFiles()
-    return (
-        all(isinstance(one.dataType, PLAIN) for one in frame.schema)
-        and 0 < len(addresses) <= MOST_FILES
-        and all(address.startswith("file:") for address in addresses)
-    )
-
-
-def groups_as_in_frame(frame: DataFrame) -> list[tuple[int, str, int]] | None:
-    """Return the row groups of files that have the frame's columns, by the same names and types, and else None.
-
-    Spark also reads older files that lack a column, have it in a narrower type, or in other letters.
-    """
-    try:
-        return row_groups(frame, set(frame.columns), same=True)
-    except ValueError:
-        return None
 
 
 def as_address(file: str) -> str:
@@ -1458,16 +1412,13 @@ WAYS: dict[str, Callable[..., DataFrame]] = {
 MOST_TERMS = 100  # of a sum, or leaves of a tree: Java compiles no method of more than 8,000 bytes, and interprets it
 
 
-def best_way(frame: DataFrame, plan: Plan) -> tuple[str, str]:
+def best_way(plan: Plan) -> tuple[str, str]:
     """Pick a way, and say why in a sentence."""
     if why_no_sql(plan) is None:
         last = plan.fitted.steps[-1][1] if isinstance(plan.fitted, Pipeline) else plan.fitted
         terms = last.get_n_leaves() if isinstance(last, TREES) else last.coef_.size
         if terms <= MOST_TERMS:
             return "sql", f"{type(last).__name__} is an expression of {terms} terms: no row leaves the JVM"
-    if are_plain_files(frame) and (groups := groups_as_in_frame(frame)):
-        plan.groups = groups
-        return "files", "the frame is Parquet files as they stand: workers read them, and no row comes from the JVM"
     if arrow_udf is not None:
         return "arrow_udf", "only the features go to Python, in Arrow batches; the other columns stay in the JVM"
     return "pandas_udf", "only the features go to Python; this Spark has no arrow_udf"

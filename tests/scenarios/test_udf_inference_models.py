@@ -198,35 +198,17 @@ def test_sql_refuses_what_it_cannot_say(model: Any, method: str, reason: str, fr
     with pytest.raises(ValueError, match=f"sql: .*{reason}.*choose another way"):
         recipe.score(frame, model, features=NAMES, method=method, way="sql")
     metadata = recipe.score(frame, model, features=NAMES, method=method).schema["prediction"].metadata
-    assert metadata["way"] == "files"
-    assert "the frame is Parquet files as they stand" in metadata["why"]
+    assert metadata["way"] == "arrow_udf"
+    assert "only the features go to Python" in metadata["why"]
 
 
-def test_workers_read_files_only_where_they_surely_find_what_spark_would(
-    spark: SparkSession, frame: DataFrame, folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    model = SVC().fit(X, SIGN)
-
-    def way(rows: DataFrame) -> str:
-        scored = recipe.score(rows, model, features=NAMES)
-        assert answers(scored) == model.predict(X).tolist()
-        return str(scored.schema["prediction"].metadata["way"])
-
-    def written(rows: DataFrame, name: str, **options: str) -> DataFrame:
-        rows.write.parquet(str(tmp_path / name), **options)
-        return spark.read.parquet(str(tmp_path / name))
-
-    assert way(frame) == "files"
-    assert way(frame.where("number > 0")) == "arrow_udf"
-    assert way(frame.withColumn("more", functions.lit(1))) == "arrow_udf"
-    timed = frame.withColumn("time", functions.lit("1500-01-01").cast("timestamp"))
-    assert way(written(timed, "timed")) == "arrow_udf"
-    assert way(written(frame.withColumn("part", functions.lit(1)), "parts", partitionBy="part")) == "arrow_udf"
-    cached = written(frame, "cached").cache()
-    assert way(cached) == "arrow_udf"
-    cached.unpersist(blocking=True)
-    monkeypatch.setattr(recipe, "MOST_FILES", 2)
-    assert way(frame) == "arrow_udf"
+def test_what_is_picked_keeps_the_columns_and_the_order_of_the_frame(frame: DataFrame) -> None:
+    numbers = [row["number"] for row in frame.collect()]
+    for model in (SVC().fit(X, SIGN), LogisticRegression().fit(X, SIGN)):
+        scored = recipe.score(frame, model, features=NAMES)
+        assert [row["number"] for row in scored.select(frame["number"], "prediction").collect()] == numbers
+        assert scored.where(frame["number"] < 2**60 + 10).count() == 10
+        assert scored.drop(frame["number"]).columns == [*NAMES, "key", "prediction"]
 
 
 def test_a_large_sum_goes_to_python_because_java_would_interpret_it(spark: SparkSession) -> None:
