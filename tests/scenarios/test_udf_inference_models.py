@@ -73,7 +73,7 @@ def test_columns_that_a_model_drops_are_not_read_and_need_not_be_there(frame: Da
     assert recipe.plan_scoring(frame, model, None).names == tuple(NAMES[:2])
     for way in ("files", *UDFS):
         np.testing.assert_allclose(answers(recipe.score(frame, model, way=way)), model.predict(TRAINED_ON), rtol=1e-9)
-    lacking = frame.drop(functions.col(f"`{NAMES[2]}`"))
+    lacking = frame.drop(recipe.named(NAMES[2]))
     for features in (None, NAMES[1::-1]):
         found = answers(recipe.score(lacking, model, features=features))
         np.testing.assert_allclose(found, model.predict(TRAINED_ON), rtol=1e-9)
