@@ -42,17 +42,18 @@ class ScaledRidge(RegressorMixin, BaseEstimator):
     def __init__(self, reg_param: float = 0.0) -> None:
         self.reg_param = reg_param
 
-    def fit(self, X: np.ndarray, y: np.ndarray) -> ScaledRidge:
-        """Fit X of shape (n_rows, n_features). A constant feature gets the coefficient 0, as Spark gives it."""
+    def fit(self, X: Any, y: Any) -> ScaledRidge:
+        """Fit an array-like X of shape (n_rows, n_features). A constant feature gets the coefficient 0, as of Spark."""
+        X, y = np.asarray(X, dtype=float), np.asarray(y, dtype=float)  # std of pandas divides by n - 1
         self.mean_, scale = X.mean(axis=0), X.std(axis=0)
         self.scale_ = np.where(scale == 0, 1.0, scale)
         self.model_ = Ridge(alpha=len(y) * self.reg_param / y.std(), solver="cholesky")
         self.model_.fit((X - self.mean_) / self.scale_, y)
         return self
 
-    def predict(self, X: np.ndarray) -> np.ndarray:
+    def predict(self, X: Any) -> np.ndarray:
         """Return predictions of shape (n_rows,)."""
-        found: np.ndarray = self.model_.predict((X - self.mean_) / self.scale_)
+        found: np.ndarray = self.model_.predict((np.asarray(X, dtype=float) - self.mean_) / self.scale_)
         return found
 
 

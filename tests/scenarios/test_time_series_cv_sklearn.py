@@ -2,6 +2,7 @@
 """Time-series cross-validation without Spark finds what Spark finds."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import time_series_cv
 import time_series_cv_sklearn as recipe
@@ -44,3 +45,13 @@ def test_the_best_candidate_is_fitted_to_all_rows():
     assert search.best_params_ == {"reg_param": 1e-3}
     fitted = recipe.ScaledRidge(1e-3).fit(data["X"], data["label"])
     np.testing.assert_array_equal(search.predict(data["X"]), fitted.predict(data["X"]))
+
+
+def test_rows_of_pandas_have_the_penalty_of_those_of_numpy():
+    """To pandas a deviation divides by n - 1."""
+    X = pd.DataFrame({"near": [1.0, 2.0, 4.0], "far": [100.0, -50.0, 3.0]})
+    y = pd.Series([3.0, 1.0, 2.0], index=[7, 8, 9])
+    expected = recipe.ScaledRidge(0.5).fit(X.to_numpy(), y.to_numpy())
+    found = recipe.ScaledRidge(0.5).fit(X, y)
+    assert found.model_.alpha == expected.model_.alpha
+    np.testing.assert_array_equal(found.predict(X), expected.predict(X.to_numpy()))
