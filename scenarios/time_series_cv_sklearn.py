@@ -47,7 +47,8 @@ class ScaledRidge(RegressorMixin, BaseEstimator):
         X, y = np.asarray(X, dtype=float), np.asarray(y, dtype=float)  # std of pandas divides by n - 1
         self.mean_, scale = X.mean(axis=0), X.std(axis=0)
         self.scale_ = np.where(scale == 0, 1.0, scale)
-        self.model_ = Ridge(alpha=len(y) * self.reg_param / y.std(), solver="cholesky")
+        # A constant y has no deviation: the mean is fitted, whatever the penalty, as Spark fits it.
+        self.model_ = Ridge(alpha=len(y) * self.reg_param / (y.std() or 1.0), solver="cholesky")
         self.model_.fit((X - self.mean_) / self.scale_, y)
         return self
 

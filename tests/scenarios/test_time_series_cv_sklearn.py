@@ -55,3 +55,9 @@ def test_rows_of_pandas_have_the_penalty_of_those_of_numpy():
     found = recipe.ScaledRidge(0.5).fit(X, y)
     assert found.model_.alpha == expected.model_.alpha
     np.testing.assert_array_equal(found.predict(X), expected.predict(X.to_numpy()))
+
+
+@pytest.mark.parametrize("reg_param", [0.0, 0.3])
+def test_of_a_constant_label_the_mean_is_fitted(reg_param):
+    X = np.random.default_rng(0).normal(size=(20, 2))
+    np.testing.assert_allclose(recipe.ScaledRidge(reg_param).fit(X, np.full(20, 5)).predict(X), 5.0)
