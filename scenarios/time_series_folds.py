@@ -117,8 +117,9 @@ def count_units(start: Time, end: Time, unit: str | Number) -> int:
 
 
 def is_number(value: Any) -> bool:
-    """Whether a value is a real number of Python, numpy or decimal, and no truth value."""
-    return isinstance(value, (Real, Decimal)) and not isinstance(value, (bool, np.bool_))
+    """Whether a value is a real number of Python, numpy or decimal, and no truth value or duration."""
+    # To numpy a duration is a whole number, of units that it does not tell.
+    return isinstance(value, (Real, Decimal)) and not isinstance(value, (bool, np.bool_, np.timedelta64))
 
 
 def check_count(name: str, value: Any) -> int:

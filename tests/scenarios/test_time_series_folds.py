@@ -455,6 +455,8 @@ def test_times_that_are_none_are_refused_in_the_users_words(times, reason):
         ({"horizon": 0}, "horizon must be a whole number of at least 1, not 0"),
         ({"horizon": "7 days"}, "horizon must be a whole number of at least 1, not '7 days'"),
         ({"horizon": pd.Timedelta(days=7)}, "horizon must be a whole number"),
+        ({"horizon": np.timedelta64(1, "M")}, "horizon must be a whole number"),
+        ({"timeUnit": np.timedelta64(1, "D")}, "timeUnit must be one of .*, or a number above 0"),
         ({"gap": 1.5}, "gap must be a whole number of at least 0, not 1.5"),
         ({"numFolds": True}, "numFolds must be a whole number"),
         ({"cutoffs": ["2024-01-01"]}, "cutoffs need a horizon"),
