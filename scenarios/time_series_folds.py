@@ -282,6 +282,7 @@ def fold_windows(
         {"numFolds": numFolds, "horizon": horizon, "gap": gap, "stride": stride, "anchor": anchor}
         | {"initialTrain": initialTrain, "maxTrain": maxTrain, "cutoffs": cutoffs}
     )
+    start, end = _start_of_unit("start", start, unit), _start_of_unit("end", end, unit)
     gap, first_train, most_train = rules.get("gap", 0), rules.get("initialTrain", 1), rules.get("maxTrain")
     horizon, begins = _validation_starts(start, end, unit, rules)
     windows = []
@@ -301,6 +302,20 @@ def fold_windows(
             raise ValueError(f"fold {number} ({window}): validation ends after the data, which end at {end}")
         windows.append(window)
     return windows
+
+
+def _start_of_unit(name: str, given: Any, unit: str | Number) -> Time:
+    """Return an end of the data as a time that can be moved; refuse what is no start of a unit."""
+    when = one_time(given)
+    kind = "timestamp" if isinstance(when, datetime) else "date" if isinstance(when, date) else "number"
+    unit = unit_for(kind, check_unit(unit))
+    # An instant with a zone begins an hour where some clock does, which may be half an hour off.
+    if when is None or (getattr(when, "tzinfo", None) is None and floor_time(when, unit) != when):
+        raise ValueError(
+            f"{name}={when} is no start of a unit ({unit}): start is floor_time(first, unit) of the first time, and end"
+            " is shift(floor_time(last, unit), 1, unit) of the last"
+        )
+    return when
 
 
 def _validation_starts(

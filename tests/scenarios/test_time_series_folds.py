@@ -198,6 +198,31 @@ def test_contradictions_and_short_data_are_refused(rules, reason):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("start", "end", "unit", "reason"),
+    [
+        (date(2024, 1, 1), date(2024, 1, 3), "hour", "timeUnit='hour' does not suit times of kind date"),
+        (datetime(2024, 1, 1), datetime(2024, 2, 1), 7, "timeUnit=7 does not suit times of kind timestamp"),
+        (
+            datetime(2024, 1, 1),
+            datetime(2024, 6, 20),
+            "month",
+            r"end=2024-06-20 00:00:00 is no start of a unit \(month\)",
+        ),
+        (0.5, 10, 1, r"start=0.5 is no start of a unit \(1\): start is floor_time\(first, unit\)"),
+    ],
+)
+def test_ends_that_do_not_suit_the_unit_are_refused(start, end, unit, reason):
+    with pytest.raises(ValueError, match=reason):
+        fold_windows(start, end, unit, horizon=1, numFolds=1)
+
+
+def test_ends_may_be_times_of_numpy():
+    ends = np.array(["2024-01-01", "2024-04-01"], "M8[D]")
+    (window,) = fold_windows(*ends, "month", horizon=1, numFolds=1)
+    assert window[2:] == (datetime(2024, 3, 1), datetime(2024, 4, 1))
+
+
 @given(MOMENTS, UNITS, st.integers(1, 80), LENGTHS)
 @settings(max_examples=300)
 def test_windows_never_leak_and_keep_their_lengths(moment, unit, length, rules):
