@@ -172,7 +172,7 @@ class OnePassCrossValidator(CrossValidator):
         """Let the evaluator tell the metrics of all folds that have one, in `parallelism` threads."""
         evaluator: Any = self.getEvaluator()
         drawn, shape = f"{self.uid}_rand", (self.getNumFolds(), len(candidates))
-        one_class: dict[int, str] = {}  # folds to their label, where it is the only one
+        one_class: dict[int, str] = {}  # folds to their labels, where these are of one class
 
         def evaluate(fold: int, candidate: int) -> float:
             rows = predictions.of(fold, candidate).drop(drawn)
@@ -197,7 +197,7 @@ class OnePassCrossValidator(CrossValidator):
             finally:
                 pool.shutdown(wait=True, cancel_futures=True)
         if one_class:
-            folds = ", ".join(f"fold {fold} (label {one_class[fold]})" for fold in sorted(one_class))
+            folds = ", ".join(f"fold {fold} ({one_class[fold]})" for fold in sorted(one_class))
             message = f"{evaluator.getMetricName()} is not defined where all rows of a fold have one class: {folds}"
             if len(one_class) == len(metrics):
                 raise ValueError(f"{message}. There is no other fold: take fewer folds, or rows of both classes")

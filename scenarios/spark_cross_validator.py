@@ -93,8 +93,8 @@ def cross_validate(
     -----
     UserWarning
         Folds have rows of one class only, where a `BinaryClassificationEvaluator` has no metric but returns 0.0 or 1.0.
-        They are left out of the averages, or get the `error_score`. What a subclass returns from an `_evaluate` of its
-        own counts as it is.
+        To Spark all labels above 0.5 are one class. Such folds are left out of the averages, or get the `error_score`.
+        What a subclass returns from an `_evaluate` of its own counts as it is.
     """
     if not grid:
         raise ValueError("grid is empty: give one candidate or more; [{}] is the estimator as it is")
@@ -182,6 +182,15 @@ def has_area(evaluator: Evaluator) -> TypeGuard[BinaryClassificationEvaluator]:
     return isinstance(evaluator, own) and type(evaluator)._evaluate is own._evaluate
 
 
+def labels_of_one_class(low: Any, high: Any) -> str | None:
+    """Return labels from low to high as text where they are one class to Spark, to which above 0.5 is positive."""
+    if low == high:
+        return f"label {low}"
+    if (low > 0.5) == (high > 0.5):
+        return f"labels {low} to {high}, {'all' if low > 0.5 else 'none'} above 0.5: recode them as 0 and 1"
+    return None
+
+
 def _add_folds(model: CrossValidatorModel, folds: int, more: int, score: float) -> None:
     """Let each candidate have the same score in some more folds, which changes averages but no choice."""
     averages, deviations = np.array(model.avgMetrics), np.array(model.stdMetrics)
@@ -204,10 +213,10 @@ class _RefusesOneClass(Evaluator):
         label = named(dataset, self.evaluator.getLabelCol())
         fold = functions.min(fold_of(dataset, self.key, self.folds))
         low, high, number = dataset.agg(functions.min(label), functions.max(label), fold).collect()[0]
-        if low == high:
+        if labels := labels_of_one_class(low, high):
             raise ValueError(
                 f"{self.evaluator.getMetricName()} is not defined where all rows of a fold have one class: fold"
-                f" {number} (label {low}). The estimator makes the label: add it to the frame before, so that such"
+                f" {number} ({labels}). The estimator makes the label: add it to the frame before, so that such"
                 " folds can be left out"
             )
         return metric
@@ -302,7 +311,7 @@ def usable_folds(
     """Return the folds that have a metric; refuse folds without rows. It takes one pass over the data."""
     classes, metric = [functions.lit(0), functions.lit(1)], ""
     if has_area(evaluator) and has_column(frame, evaluator.getLabelCol()):
-        label, metric = named(frame, evaluator.getLabelCol()), evaluator.getMetricName()
+        label, metric = named(frame, evaluator.getLabelCol()).cast("double"), evaluator.getMetricName()
         classes = [functions.min(label), functions.max(label)]
     nulls = functions.count(functions.when(named(frame, key).isNull(), 1))
     found = frame.groupBy(fold_of(frame, key, folds)).agg(functions.count("*"), nulls, *classes).collect()
@@ -315,10 +324,10 @@ def usable_folds(
             f"fold {', '.join(map(str, empty))} of {folds} has no rows: the key column {key!r} has too few values;"
             " take fewer folds or another key"
         )
-    one_class = {row[0]: row[3] for row in found if row[3] == row[4]}
+    one_class = {row[0]: labels for row in found if (labels := labels_of_one_class(row[3], row[4]))}
     usable = [number for number in range(folds) if number not in one_class]
     if one_class:
-        named_folds = ", ".join(f"fold {number} (label {one_class[number]})" for number in sorted(one_class))
+        named_folds = ", ".join(f"fold {number} ({one_class[number]})" for number in sorted(one_class))
         message = f"{metric} is not defined where all rows of a fold have one class: {named_folds}"
         if not usable:
             raise ValueError(f"{message}. There is no other fold: take fewer folds, or rows of both classes")

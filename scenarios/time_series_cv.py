@@ -449,7 +449,8 @@ class TimeSeriesCrossValidator(
         What to do where a candidate fails on a fold. A number becomes its metric there, and a warning is given. Where
         the validation rows of a fold have one class only, a `BinaryClassificationEvaluator` has no metric, though it
         returns one: a warning names these folds, and they count with this number, or not at all where it is "raise".
-        What a subclass returns from an `_evaluate` of its own counts as it is.
+        To Spark all labels above 0.5 are one class. What a subclass returns from an `_evaluate` of its own counts as it
+        is.
     refit : {"all", "last", "none"}, default="all"
         What the best candidate is fitted on at the end: all rows, the last train window, or nothing.
     collectSubModels : bool, default=False
@@ -703,7 +704,7 @@ def has_area(evaluator: Evaluator) -> bool:
 
 
 def only_label(evaluator: Any, metric: float, predictions: DataFrame) -> str | None:
-    """Return the label of rows of one class, for which there is no area; None where the metric is one.
+    """Return the labels of rows of one class, for which there is no area; None where the metric is one.
 
     Spark gives 0 or 1 then, not NaN.
     """
@@ -712,7 +713,16 @@ def only_label(evaluator: Any, metric: float, predictions: DataFrame) -> str | N
         return None
     label = F.col(evaluator.getLabelCol())
     low, high = predictions.agg(F.min(label), F.max(label)).collect()[0]
-    return str(low) if low == high else None
+    return _labels_of_one_class(low, high)
+
+
+def _labels_of_one_class(low: Any, high: Any) -> str | None:
+    """Return labels from low to high as text where they are one class to Spark, to which above 0.5 is positive."""
+    if low == high:
+        return f"label {low}"
+    if (low > 0.5) == (high > 0.5):
+        return f"labels {low} to {high}, {'all' if low > 0.5 else 'none'} above 0.5: recode them as 0 and 1"
+    return None
 
 
 def named_candidate(number: int, params: dict[Param, Any]) -> str:
@@ -742,7 +752,7 @@ class _Search:
         self.data: dict[int, tuple[DataFrame, DataFrame]] = {}
         self.count = functools.partial(_counted_folds, dataset, windows, filters)
         self.counted: Future[list[Fold]] = Future()
-        self.one_class: dict[int, str] = {}  # folds to their label, where it is the only one
+        self.one_class: dict[int, str] = {}  # folds to their labels, where these are of one class
         self.failed: set[tuple[int, int]] = set()  # folds and candidates of fits that raised
         self.results: dict[tuple[int, int], FoldResult] = {}
         self.models: dict[tuple[int, int], Model | None] = {}
@@ -807,7 +817,8 @@ class _Search:
             return metric, None
         self.one_class[fold] = label
         score = math.nan if self.param("errorScore") == "raise" else self.param("errorScore")
-        return score, f"the label is {label} in all validation rows: {self.evaluator.getMetricName()} is not defined"
+        reason = f"{self.evaluator.getMetricName()} is not defined: all validation rows have one class ({label})"
+        return score, reason
 
     def named(self, candidate: int) -> str:
         """Return the number of a candidate and its values."""
@@ -903,7 +914,7 @@ def _reason(trace: str) -> str:
 
 def _one_class_message(labels: dict[int, str], windows: Sequence[Window], metric: str) -> str:
     """Say in one line which folds have validation rows of one class."""
-    named = [f"fold {fold} ({windows[fold]}, label {labels[fold]})" for fold in sorted(labels)]
+    named = [f"fold {fold} ({windows[fold]}, {labels[fold]})" for fold in sorted(labels)]
     return f"{metric} is not defined where all validation rows have one class: {'; '.join(named)}"
 
 

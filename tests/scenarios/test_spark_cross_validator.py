@@ -257,6 +257,9 @@ def test_folds_of_one_class_are_named_and_left_out(rows: DataFrame) -> None:
     assert found.avgMetrics == pytest.approx([np.mean(areas)], abs=1e-6)
     with pytest.raises(ValueError, match=r"fold 0 \(label 0.0\), fold 1 .*There is no other fold"):
         validate_rows(rows.withColumn("label", functions.lit(0.0)))
+    recode = r"fold 0 \(labels 1\.0 to 2\.0, all above 0\.5: recode them as 0 and 1\), fold 1 .*There is no other fold"
+    with pytest.raises(ValueError, match=recode):
+        validate_rows(rows.withColumn("label", functions.col("label") + 1))
     with pytest.warns(UserWarning, match=one_class + r"\. They count with 0.5"):
         scored = validate_rows(frame, error_score=0.5)
     assert scored.avgMetrics == pytest.approx([np.mean([*areas, 0.5])], abs=1e-6)

@@ -629,6 +629,10 @@ def test_no_fold_of_two_classes_is_a_failure(spark):
     with pytest.raises(ValueError, match=r"fold 0 .*fold 1 .* There is no other fold: choose folds with") as error:
         cv.setParams(timeCol="day", horizon=5, numFolds=2).fit(rare(spark, 3, 7, 20))
     assert "\n" not in str(error.value)
+    two = rare(spark, *range(0, 60, 2)).withColumn("label", F.col("label") + 1)  # to Spark both are positive
+    area = BinaryClassificationEvaluator(rawPredictionCol="prediction")  # three raw predictions Spark refuses itself
+    with pytest.raises(ValueError, match=r"fold 0 \(.*, labels 1\.0 to 2\.0, all above 0\.5: recode them as 0 and 1\)"):
+        cv.setParams(estimator=LinearRegression(), evaluator=area).fit(two)
 
 
 def test_the_reason_of_a_failure_in_java_is_its_cause():
