@@ -44,6 +44,7 @@ from one_pass_time_series_cv import (
     Search,
     UnsuitableError,
     _checked_candidates,
+    class_or_label,
     cross_validate,
     fit_one,
     kept,
@@ -80,7 +81,7 @@ class OnePassCrossValidator(CrossValidator):
     evaluators other than Spark's own `RegressionEvaluator`, subclasses of it too, and those with another labelCol or
     predictionCol than the estimator's: the predictions are cached, and the evaluator is called for each fold and
     candidate, in `parallelism` threads. Folds of one class, for which a `BinaryClassificationEvaluator` has no metric,
-    are left out of the averages, with a warning.
+    and those of one label, for which there is no r2, are left out of the averages, with a warning.
 
     CrossValidator draws its folds anew for each scan, and may see a row on both sides if the rows come in another
     order. One pass draws them once. Where another pass is certain beforehand, the rows are cached with their folds for
@@ -89,7 +90,7 @@ class OnePassCrossValidator(CrossValidator):
 
     CrossValidator does the work where the moments of the rows do not suffice or would take too much memory, where a
     condition number above MAX_CONDITION would cost digits, and over Spark Connect; `parallelism` matters then too. The
-    best model has no training summary. A candidate whose average is NaN never wins.
+    best model has no training summary. A candidate whose average is NaN, or infinitely bad, never wins.
 
     It is saved as a plain CrossValidator. `OnePassCrossValidator.load` gives this class back. Inside of a saved
     Pipeline it comes back as the plain one, which finds the same with more jobs.
@@ -159,20 +160,21 @@ class OnePassCrossValidator(CrossValidator):
                 f"a candidate has the condition number {worst:.1e}, more than MAX_CONDITION={MAX_CONDITION:.0e}."
                 " Columns that depend on one another do that: leave some out, or raise regParam",
             )
-        metrics = outcome.metrics
+        metrics, without = outcome.metrics, outcome.without_r2(search)
         ends = np.stack([blocks.keys, blocks.keys + 1], axis=1)
         if search.metric is None:
-            metrics = self._evaluate(scan.predictions(fold, FOLD_NUMBERS, ends, search, outcome), candidates)
+            metrics, without = self._evaluate(scan.predictions(fold, FOLD_NUMBERS, ends, search, outcome), candidates)
         elif not outcome.sure.all():
             errors = scan.errors(fold, FOLD_NUMBERS, ends, search, outcome)
             metrics = metrics_of(errors, outcome.weights, outcome.totals, search.metric)
+        metrics = self._left_out(metrics, without)
         return self._conclude(dataset, candidates, blocks, search, outcome, metrics)
 
-    def _evaluate(self, predictions: Predictions, candidates: list[dict]) -> np.ndarray:
-        """Let the evaluator tell the metrics of all folds that have one, in `parallelism` threads."""
+    def _evaluate(self, predictions: Predictions, candidates: list[dict]) -> tuple[np.ndarray, dict[int, str]]:
+        """Let the evaluator tell the metrics, in `parallelism` threads; return them, and labels that leave none."""
         evaluator: Any = self.getEvaluator()
         drawn, shape = f"{self.uid}_rand", (self.getNumFolds(), len(candidates))
-        one_class: dict[int, str] = {}  # folds to their labels, where these are of one class
+        without: dict[int, str] = {}
 
         def evaluate(fold: int, candidate: int) -> float:
             rows = predictions.of(fold, candidate).drop(drawn)
@@ -183,7 +185,7 @@ class OnePassCrossValidator(CrossValidator):
                 failure.add_note(f"in fold {fold}, {named_candidate(candidate, candidates[candidate])}")
                 raise
             if label is not None:
-                one_class[fold] = label
+                without[fold] = label
             return metric
 
         session = predictions.frame.sparkSession
@@ -196,13 +198,19 @@ class OnePassCrossValidator(CrossValidator):
                 metrics = np.reshape([call.result() for call in calls], shape)
             finally:
                 pool.shutdown(wait=True, cancel_futures=True)
-        if one_class:
-            folds = ", ".join(f"fold {fold} ({one_class[fold]})" for fold in sorted(one_class))
-            message = f"{evaluator.getMetricName()} is not defined where all rows of a fold have one class: {folds}"
-            if len(one_class) == len(metrics):
-                raise ValueError(f"{message}. There is no other fold: take fewer folds, or rows of both classes")
-            warnings.warn(f"{message}. The averages leave them out", stacklevel=6)
-        return np.delete(metrics, sorted(one_class), axis=0)
+        return metrics, without
+
+    def _left_out(self, metrics: np.ndarray, without: dict[int, str]) -> np.ndarray:
+        """Return the metrics of folds that have one, and warn of those that have none because of their labels."""
+        if not without:
+            return metrics
+        evaluator: Any = self.getEvaluator()
+        kind, folds = class_or_label(evaluator), ", ".join(f"fold {fold} ({without[fold]})" for fold in sorted(without))
+        message = f"{evaluator.getMetricName()} is not defined where all rows of a fold have one {kind}: {folds}"
+        if len(without) == len(metrics):
+            raise ValueError(f"{message}. There is no other fold: take fewer folds, or rows of more than one {kind}")
+        warnings.warn(f"{message}. The averages leave them out", stacklevel=6)
+        return np.delete(metrics, sorted(without), axis=0)
 
     def _kFold(self, dataset: DataFrame) -> list[tuple[DataFrame, DataFrame]]:
         """As CrossValidator, which leaves its random numbers in the data: RFormula("label ~ .") would fit to them."""
@@ -229,11 +237,15 @@ class OnePassCrossValidator(CrossValidator):
         outcome: Outcome,
         metrics: np.ndarray,
     ) -> CrossValidatorModel:
-        with np.errstate(invalid="ignore"):  # r2 of labels that are all the same is not finite
+        with np.errstate(invalid="ignore"):  # what an evaluator says need not be finite
             averages, deviations = metrics.mean(axis=0), metrics.std(axis=0)
-        if np.isnan(averages).all():
-            raise ValueError("no candidate has an average metric other than NaN: look at the label and the evaluator")
-        best = int((np.nanargmax if self.getEvaluator().isLargerBetter() else np.nanargmin)(averages))
+        larger = self.getEvaluator().isLargerBetter()
+        worst = -np.inf if larger else np.inf
+        if (np.isnan(averages) | (averages == worst)).all():
+            raise ValueError(
+                f"no candidate has an average metric other than NaN or {worst}: look at label and evaluator"
+            )
+        best = int((np.nanargmax if larger else np.nanargmin)(averages))
         estimators: list[Any] = [self.getEstimator().copy(params) for params in candidates]
         models: list[list[Model]] | None = None
         if self.getCollectSubModels():

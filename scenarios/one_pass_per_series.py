@@ -83,10 +83,10 @@ def fit_each_series(cv: OnePassTimeSeriesCrossValidator, data: DataFrame, by: st
     -------
     DataFrame
         The columns `by`, and for each series: `bestIndex`, the number of its best candidate; `avgMetrics`, the mean
-        metric of each candidate over the folds in which the series has rows to train on and to validate, NaN where a
-        matrix has a condition number above MAX_CONDITION; `folds`, how many these are; `rows`; `coefficients` and
-        `intercept` of the best candidate fitted as `refit` says; and `problem`, null or why there is no model. It is
-        computed when it is used: cache or write it to use it twice.
+        metric of each candidate over the folds in which the series has rows to train on and to validate (for r2, with
+        more than one label), NaN where a matrix has a condition number above MAX_CONDITION; `folds`, how many these
+        are; `rows`; `coefficients` and `intercept` of the best candidate fitted as `refit` says; and `problem`, null or
+        why there is no model. It is computed when it is used: cache or write it to use it twice.
 
     Raises
     ------
@@ -195,17 +195,22 @@ def fit_series(
     if not outcome.sure[:, safe].all():
         errors = errors_by_prediction(batches, keys, ends[usable, 2:], search, outcome)
         metrics = metrics_of(Errors(*errors), outcome.weights, outcome.totals, search.metric)
-    weights = counts[usable, 1] if fold_weights == "rows" else None
-    averages = np.where(safe, np.average(metrics, axis=0, weights=weights), np.nan)
-    result |= {"folds": len(usable), "avgMetrics": averages.tolist()}
+    kept = [place for place in range(len(usable)) if place not in outcome.without_r2(search)]
+    weights = counts[usable[kept], 1] if fold_weights == "rows" else None
+    averages = np.full(len(search.settings), np.nan)
+    if kept:
+        averages[safe] = np.average(metrics[kept], axis=0, weights=weights)[safe]
+    result |= {"folds": len(kept), "avgMetrics": averages.tolist()}
     if not safe.any():
         problem = f"condition numbers up to {outcome.condition.max():.1e}: raise regParam, or leave columns out"
         flat = np.array([side.scatter[0, -1, -1] == 0 for side in sides[0]])
         if np.isinf(outcome.condition[flat]).any():
             problem = "the label is constant in train rows: Spark fits no penalty then, unless there is an intercept"
         return {**result, "problem": problem}
-    if np.isnan(averages).all():
-        problem = f"the metric {search.metric} is NaN: r2 divides by the variance of the labels of a fold"
+    if not np.isfinite(averages).any():
+        problem = (
+            f"the metric {search.metric} is not defined in any fold: r2 divides by the variance of a fold's labels"
+        )
         return {**result, "problem": problem}
     result["bestIndex"] = best = _best(averages.tolist(), larger_better)
     if refit == "none":

@@ -66,18 +66,22 @@ from time_series_cv import (
     _Search,
     _tagged_jobs,
     _time_range,
+    averages_and_deviations,
     column_and_type,
     column_named,
     floor_time,
     fold_windows,
     folds_with_rows,
+    report_folds_without_metric,
     shift,
     time_column,
     unit_for,
     window_filters,
+    without_metric,
 )
 from time_series_cv import _best as _best  # siblings of this file take these from here
 from time_series_cv import _checked_candidates as _checked_candidates
+from time_series_cv import class_or_label as class_or_label
 from time_series_cv import named_candidate as named_candidate
 from time_series_cv import only_label as only_label
 
@@ -737,9 +741,15 @@ class Outcome(NamedTuple):
     sure: np.ndarray  # whether the metric has enough digits
     points: np.ndarray  # one of the train rows, of shape (folds, features + 1)
     shifts: np.ndarray  # their mean minus that point
-    label_means: np.ndarray  # of the validation rows minus that point, of shape (folds,) like the next two
+    label_means: np.ndarray  # of the validation rows minus that point, of shape (folds,) like the next three
     weights: np.ndarray  # sums over the validation rows
     totals: np.ndarray  # what r2 divides by
+    labels: np.ndarray  # of the validation rows where these have one only, else NaN
+
+    def without_r2(self, search: Search) -> dict[int, str]:
+        """Return the folds that r2 is asked of and that have one label only, as `only_label` does."""
+        flat = np.flatnonzero((self.totals == 0) & ~np.isnan(self.labels) & (search.metric == "r2"))
+        return {fold: f"label {self.labels[fold]}" for fold in flat.tolist()}
 
     def intercepts(self, settings: Sequence[Setting]) -> np.ndarray:
         """Return the intercepts, of shape (folds, settings)."""
@@ -765,14 +775,16 @@ def cross_validate(pairs: Iterable[tuple[Moments, Moments]], search: Search) -> 
         sure = (errors[which] >= MIN_SHARE * sizes[which]) & (search.metric != "mae")
         label_means = (validation.point - train.point + validation.shift)[:, -1]
         weight = validation.weight
+        scatter = validation.scatter[:, -1, -1]
         # Spark multiplies its unbiased variance by weight - 1, which is the scatter only where all weights are 1.
         with np.errstate(divide="ignore", invalid="ignore"):
             unbiased = (weight - 1) / (weight - validation.squares / weight)
-        totals = validation.scatter[:, -1, -1] * np.where(weight == validation.squares, 1.0, unbiased)
+            totals = scatter * np.where((weight == validation.squares) | (scatter == 0), 1.0, unbiased)
         if search.through_origin:
-            totals = validation.scatter[:, -1, -1] + weight * (validation.point + validation.shift)[:, -1] ** 2
+            totals = scatter + weight * (validation.point + validation.shift)[:, -1] ** 2
         metrics = metrics_of(errors, validation.weight, totals, search.metric)
-        found = metrics, coefficients, condition, sure, train.point, train.shift, label_means, validation.weight, totals
+        labels = np.where(scatter == 0, validation.point[:, -1], np.nan)
+        found = metrics, coefficients, condition, sure, train.point, train.shift, label_means, weight, totals, labels
         parts.append(found)
     return Outcome(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
 
@@ -1162,7 +1174,8 @@ class OnePassTimeSeriesCrossValidator(TimeSeriesCrossValidator):
     Candidates whose matrix has a condition number above MAX_CONDITION in a fold are left to `TimeSeriesCrossValidator`,
     with a warning; so is everything where the estimator or the grid need more than moments, with more than MAX_FEATURES
     features, and with collectSubModels over Spark Connect. Only then, and for an evaluator that has to be called, do
-    `parallelism`, `foldParallelism` and `errorScore` matter, and `cacheData` only then.
+    `parallelism`, `foldParallelism` and `errorScore` matter (the last one also where a fold has no r2), and `cacheData`
+    only then.
 
     The best model has the coefficients that follow from the moments, and no training summary. Elastic nets are at the
     optimum, which Spark's approach as far as `tol` says. Each FoldResult has an equal share of the pass's seconds.
@@ -1220,10 +1233,20 @@ class OnePassTimeSeriesCrossValidator(TimeSeriesCrossValidator):
             for fold, row in zip(folds, metrics.tolist(), strict=True)
             for candidate, metric in enumerate(row)
         }
+        without, evaluator, score = (
+            outcome.without_r2(search),
+            self._require("evaluator"),
+            self.getOrDefault("errorScore"),
+        )
+        for fold, candidate in itertools.product(without, range(len(search.settings))):
+            metric, reason = without_metric(evaluator, without[fold], score)
+            results[fold, candidate] = results[fold, candidate]._replace(metric=metric, error=reason)
         models = self._sub_models(outcome, search)
         if unsafe:
-            self._fit_some_in_pool(dataset, unsafe, results, models, cancel)
-        return self._conclude(scan, found, search, results, models)
+            self._fit_some_in_pool(dataset, unsafe, results, models, without, cancel)
+        else:
+            report_folds_without_metric(without, found.windows, evaluator, score)
+        return self._conclude(scan, found, search, results, models, without)
 
     def _evaluate(
         self,
@@ -1263,6 +1286,7 @@ class OnePassTimeSeriesCrossValidator(TimeSeriesCrossValidator):
         some: list[int],
         results: dict[tuple[int, int], FoldResult],
         models: dict[tuple[int, int], Model | None],
+        without: dict[int, str],
         cancel: Callable[[], object],
     ) -> None:
         """Let Spark fit some of the candidates, and put its results in the place of what was found for them."""
@@ -1272,6 +1296,7 @@ class OnePassTimeSeriesCrossValidator(TimeSeriesCrossValidator):
             search = _Search(self, self._candidates(), dataset, windows, filters)
             search.left, search.progress = some, None  # which is told of all results in the end
             search.results = {place: result for place, result in results.items() if place[1] not in some}
+            search.one_class = without
             search.run(cancel)
         search.report_failures()
         results.update(search.results)
@@ -1341,6 +1366,7 @@ class OnePassTimeSeriesCrossValidator(TimeSeriesCrossValidator):
         search: Search,
         results: dict[tuple[int, int], FoldResult],
         models: dict[tuple[int, int], Model | None],
+        without: dict[int, str],
     ) -> TimeSeriesCrossValidatorModel:
         """Choose the best candidate and fit it as `refit` says."""
         ordered = [results[key] for key in sorted(results)]
@@ -1350,16 +1376,13 @@ class OnePassTimeSeriesCrossValidator(TimeSeriesCrossValidator):
         shape = len(found.windows), len(search.settings)
         metrics = np.reshape([result.metric for result in ordered], shape)
         rows = [result.validationRows for result in ordered[:: shape[1]]]
-        weights = rows if self.getOrDefault("foldWeights") == "rows" else None
-        with np.errstate(invalid="ignore"):  # an infinite error score has no deviation
-            averages = np.average(metrics, axis=0, weights=weights)
-            deviations = np.sqrt(np.average((metrics - averages) ** 2, axis=0, weights=weights))
-        best = _best(averages.tolist(), self._require("evaluator").isLargerBetter())
+        averages, deviations = averages_and_deviations(metrics, rows, self.getOrDefault, without)
+        best = _best(averages, self._require("evaluator").isLargerBetter())
         model = TimeSeriesCrossValidatorModel(
             bestModel=self._refit(scan, found, search, best),
             bestIndex=best,
-            avgMetrics=averages.tolist(),
-            stdMetrics=deviations.tolist(),
+            avgMetrics=averages,
+            stdMetrics=deviations,
             foldResults=ordered,
             subModels=[[models[i, j] for j in range(shape[1])] for i in range(shape[0])] if models else None,
         )

@@ -34,7 +34,7 @@ import time
 import traceback
 import uuid
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed, wait
 from concurrent.futures import TimeoutError as NotYetError
 from contextlib import contextmanager
@@ -45,7 +45,7 @@ import numpy as np
 from pyspark import StorageLevel, inheritable_thread_target, keyword_only
 from pyspark.errors import AnalysisException
 from pyspark.ml import Estimator, Model, linalg
-from pyspark.ml.evaluation import BinaryClassificationEvaluator, Evaluator
+from pyspark.ml.evaluation import BinaryClassificationEvaluator, Evaluator, RegressionEvaluator
 from pyspark.ml.param import Param, Params, TypeConverters
 from pyspark.ml.util import (
     DefaultParamsReader,
@@ -446,11 +446,11 @@ class TimeSeriesCrossValidator(
     foldWeights : {"equal", "rows"}, default="equal"
         Whether each fold or each validation row has the same weight in averages.
     errorScore : "raise" or float, default="raise"
-        What to do where a candidate fails on a fold. A number becomes its metric there, and a warning is given. Where
-        the validation rows of a fold have one class only, a `BinaryClassificationEvaluator` has no metric, though it
-        returns one: a warning names these folds, and they count with this number, or not at all where it is "raise".
-        To Spark all labels above 0.5 are one class. What a subclass returns from an `_evaluate` of its own counts as it
-        is.
+        What to do where a candidate fails on a fold. A number becomes its metric there, and a warning is given. Folds
+        may have no metric, though Spark returns a number: an area of a `BinaryClassificationEvaluator` where the
+        validation rows have one class only (all labels above 0.5 are one), r2 of a `RegressionEvaluator` where they
+        have one label only. A warning names these folds, and they count with this number, or not at all where it is
+        "raise". What a subclass returns from an `_evaluate` of its own counts as it is.
     refit : {"all", "last", "none"}, default="all"
         What the best candidate is fitted on at the end: all rows, the last train window, or nothing.
     collectSubModels : bool, default=False
@@ -464,8 +464,8 @@ class TimeSeriesCrossValidator(
 
     Notes
     -----
-    A candidate whose average is NaN never wins. Candidates whose averages differ by less than `RELATIVE_TOLERANCE`,
-    relatively, tie. The first of them wins, whatever order the fits finished in.
+    A candidate whose average is NaN, or infinitely bad, never wins. Candidates whose averages differ by less than
+    `RELATIVE_TOLERANCE`, relatively, tie. The first of them wins, whatever order the fits finished in.
 
     On a cluster, data that take at most a quarter (`SMALL_SHARE`) of an executor's memory for cached data get a copy on
     each executor. Small data lie in few partitions, and Spark would rather wait three seconds for the executor that
@@ -703,26 +703,92 @@ def has_area(evaluator: Evaluator) -> bool:
     return isinstance(evaluator, own) and type(evaluator)._evaluate is own._evaluate
 
 
-def only_label(evaluator: Any, metric: float, predictions: DataFrame) -> str | None:
-    """Return the labels of rows of one class, for which there is no area; None where the metric is one.
+def has_r2(evaluator: Evaluator) -> bool:
+    """Whether the metric is the r2 that Spark itself works out."""
+    own = RegressionEvaluator
+    return (
+        isinstance(evaluator, own) and type(evaluator)._evaluate is own._evaluate and evaluator.getMetricName() == "r2"
+    )
 
-    Spark gives 0 or 1 then, not NaN.
+
+def only_label(evaluator: Any, metric: float, predictions: DataFrame) -> str | None:
+    """Return the labels of rows that have no area or no r2, as they are of one class or all the same; None elsewhere.
+
+    Spark gives an area of 0 or 1 then, and an r2 that is infinite or, where nothing was wrong, NaN.
     """
+    area = has_area(evaluator)
     # An area is a sum of parts, which rounding keeps from being 1.
-    if not has_area(evaluator) or RELATIVE_TOLERANCE < metric < NEARLY_ONE:
+    known = RELATIVE_TOLERANCE < metric < NEARLY_ONE if area else not has_r2(evaluator) or math.isfinite(metric)
+    if known:
         return None
     label = F.col(evaluator.getLabelCol())
     low, high = predictions.agg(F.min(label), F.max(label)).collect()[0]
-    return _labels_of_one_class(low, high)
-
-
-def _labels_of_one_class(low: Any, high: Any) -> str | None:
-    """Return labels from low to high as text where they are one class to Spark, to which above 0.5 is positive."""
     if low == high:
         return f"label {low}"
-    if (low > 0.5) == (high > 0.5):
+    if area and (low > 0.5) == (high > 0.5):  # to Spark what is above 0.5 is positive
         return f"labels {low} to {high}, {'all' if low > 0.5 else 'none'} above 0.5: recode them as 0 and 1"
     return None
+
+
+def without_metric(evaluator: Any, labels: str, score: str | float) -> tuple[float, str]:
+    """Return what a fold counts with whose rows have no metric, where it counts, and why it has none."""
+    kind = class_or_label(evaluator)
+    reason = f"{evaluator.getMetricName()} is not defined: all validation rows have one {kind} ({labels})"
+    return math.nan if isinstance(score, str) else score, reason
+
+
+def report_folds_without_metric(
+    labels: dict[int, str], windows: Sequence[Window], evaluator: Any, score: str | float
+) -> None:
+    """Warn of folds that have no metric; raise ValueError where there are no others, or NaN is their score."""
+    if not labels:
+        return
+    kind, named = (
+        class_or_label(evaluator),
+        [f"fold {fold} ({windows[fold]}, {labels[fold]})" for fold in sorted(labels)],
+    )
+    message = (
+        f"{evaluator.getMetricName()} is not defined where all validation rows have one {kind}: {'; '.join(named)}"
+    )
+    if len(labels) == len(windows):
+        raise ValueError(f"{message}. There is no other fold: choose folds with rows of more than one {kind}")
+    if score != score:
+        raise ValueError(
+            f"{message}. With the errorScore NaN no candidate would have an average: give a number, or 'raise',"
+            " which leaves these folds out"
+        )
+    done = "left out of the averages" if isinstance(score, str) else f"given the errorScore {score}"
+    warnings.warn(f"{message}. They are {done}", stacklevel=5)
+
+
+def class_or_label(evaluator: Evaluator) -> str:
+    """Return what rows need more than one of, for the metric to be defined."""
+    return "class" if has_area(evaluator) else "label"
+
+
+def averages_and_deviations(
+    metrics: np.ndarray, rows: Sequence[int], param: Callable[[str], Any], without: Collection[int]
+) -> tuple[list[float], list[float]]:
+    """Return each candidate's average and standard deviation over the folds, as foldWeights and errorScore say.
+
+    Parameters
+    ----------
+    metrics : ndarray of shape (folds, candidates)
+    rows : sequence of int
+        Numbers of validation rows of the folds.
+    param : callable
+        Returns a setting by its name.
+    without : collection of int
+        The folds that have no metric.
+    """
+    weights = np.array(rows if param("foldWeights") == "rows" else [1] * len(rows))
+    if param("errorScore") == "raise":
+        defined = [fold for fold in range(len(rows)) if fold not in without]
+        metrics, weights = metrics[defined], weights[defined]
+    with np.errstate(invalid="ignore"):  # an infinite error score has no deviation
+        averages = np.average(metrics, axis=0, weights=weights)
+        deviations = np.sqrt(np.average((metrics - averages) ** 2, axis=0, weights=weights))
+    return averages.tolist(), deviations.tolist()
 
 
 def named_candidate(number: int, params: dict[Param, Any]) -> str:
@@ -752,7 +818,7 @@ class _Search:
         self.data: dict[int, tuple[DataFrame, DataFrame]] = {}
         self.count = functools.partial(_counted_folds, dataset, windows, filters)
         self.counted: Future[list[Fold]] = Future()
-        self.one_class: dict[int, str] = {}  # folds to their labels, where these are of one class
+        self.one_class: dict[int, str] = {}  # folds to their labels, where these leave no metric
         self.failed: set[tuple[int, int]] = set()  # folds and candidates of fits that raised
         self.results: dict[tuple[int, int], FoldResult] = {}
         self.models: dict[tuple[int, int], Model | None] = {}
@@ -810,15 +876,13 @@ class _Search:
         return model.transform(self.data_of(fold)[1], self.candidates[candidate])
 
     def evaluate(self, predictions: DataFrame, fold: int) -> tuple[float, str | None]:
-        """Return the metric, and why there is none where the rows have one class."""
+        """Return the metric, and why there is none where the labels leave none."""
         metric = float(self.evaluator.copy().evaluate(predictions))
         label = only_label(self.evaluator, metric, predictions)
         if label is None:
             return metric, None
         self.one_class[fold] = label
-        score = math.nan if self.param("errorScore") == "raise" else self.param("errorScore")
-        reason = f"{self.evaluator.getMetricName()} is not defined: all validation rows have one class ({label})"
-        return score, reason
+        return without_metric(self.evaluator, label, self.param("errorScore"))
 
     def named(self, candidate: int) -> str:
         """Return the number of a candidate and its values."""
@@ -854,31 +918,13 @@ class _Search:
             if len(failed) == len(results):
                 raise RuntimeError(message)
             warnings.warn(message, stacklevel=4)
-        if self.one_class:
-            message = _one_class_message(self.one_class, self.windows, self.evaluator.getMetricName())
-            if len(self.one_class) == len(self.windows):
-                raise ValueError(f"{message}. There is no other fold: choose folds with rows of both classes")
-            score = self.param("errorScore")
-            if score != score:
-                raise ValueError(
-                    f"{message}. With the errorScore NaN no candidate would have an average: give a number, or 'raise',"
-                    " which leaves these folds out"
-                )
-            done = "left out of the averages" if score == "raise" else f"given the errorScore {score}"
-            warnings.warn(f"{message}. They are {done}", stacklevel=4)
+        report_folds_without_metric(self.one_class, self.windows, self.evaluator, self.param("errorScore"))
 
     def averages_and_deviations(self) -> tuple[list[float], list[float]]:
         """Return each candidate's average and standard deviation over the folds, weighted as `foldWeights` says."""
         metrics = np.reshape([result.metric for result in self.ordered_results()], (len(self.windows), -1))
-        folds = self.counted.result()
-        weights = np.array([fold.validationRows if self.param("foldWeights") == "rows" else 1 for fold in folds])
-        if self.param("errorScore") == "raise":
-            defined = [fold for fold in range(len(folds)) if fold not in self.one_class]
-            metrics, weights = metrics[defined], weights[defined]
-        with np.errstate(invalid="ignore"):  # an infinite error score has no deviation
-            averages = np.average(metrics, axis=0, weights=weights)
-            deviations = np.sqrt(np.average((metrics - averages) ** 2, axis=0, weights=weights))
-        return averages.tolist(), deviations.tolist()
+        rows = [fold.validationRows for fold in self.counted.result()]
+        return averages_and_deviations(metrics, rows, self.param, self.one_class)
 
     def refit(self, best: int) -> Model | None:
         """Return the best candidate fitted as the setting `refit` says; None where that is "none"."""
@@ -910,12 +956,6 @@ def _reason(trace: str) -> str:
     lines = trace.strip().splitlines()
     causes = [line.partition("Caused by: ")[2] for line in lines if line.startswith("Caused by: ")]
     return causes[-1] if causes else lines[-1].strip()
-
-
-def _one_class_message(labels: dict[int, str], windows: Sequence[Window], metric: str) -> str:
-    """Say in one line which folds have validation rows of one class."""
-    named = [f"fold {fold} ({windows[fold]}, {labels[fold]})" for fold in sorted(labels)]
-    return f"{metric} is not defined where all validation rows have one class: {'; '.join(named)}"
 
 
 def _time_range(
@@ -1125,10 +1165,13 @@ def _run_batches(
 
 
 def _best(averages: Sequence[float], larger_is_better: bool) -> int:
-    """Return the index of the first candidate that no other beats; NaN never wins."""
-    numbers = [average for average in averages if not math.isnan(average)]
+    """Return the index of the first candidate that no other beats; NaN and infinity on the worse side never win."""
+    worst = -math.inf if larger_is_better else math.inf
+    numbers = [average for average in averages if not math.isnan(average) and average != worst]
     if not numbers:
-        raise ValueError("no candidate has an average metric other than NaN: look at the label, features and evaluator")
+        raise ValueError(
+            f"no candidate has an average metric other than NaN or {worst}: look at the label, features and evaluator"
+        )
     top = max(numbers) if larger_is_better else min(numbers)
     return next(i for i, average in enumerate(averages) if math.isclose(average, top, rel_tol=RELATIVE_TOLERANCE))
 

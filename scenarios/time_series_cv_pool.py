@@ -13,7 +13,6 @@ Run it alone:  python time_series_cv_pool.py
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
-from typing import Any
 
 import numpy as np
 from pyspark import StorageLevel, inheritable_thread_target
@@ -66,7 +65,7 @@ def cross_validate_in_time(
             error.add_note(f"in fold {fold}, candidate {candidate}: {grid[candidate]}")
             raise
 
-    def task(function: Callable, *args: Any) -> Callable:  # has this thread's Spark properties, in a copy of its own
+    def task(function: Callable, *args: object) -> Callable:  # has this thread's Spark properties, in a copy of its own
         return inheritable_thread_target(data.sparkSession)(lambda: function(*args))
 
     copies = data.persist(on_each_executor(data)) if data.storageLevel == StorageLevel.NONE else None  # else: cached
@@ -77,7 +76,8 @@ def cross_validate_in_time(
         with ThreadPoolExecutor(parallelism) as pool:  # after a failure the fits in flight end, and no other starts
             metrics = [m for i in range(0, len(tasks), step) for m in pool.map(lambda fit: fit(), tasks[i : i + step])]
             table = np.reshape(metrics, (folds, len(grid)))
-            best = int((np.nanargmax if evaluator.isLargerBetter() else np.nanargmin)(table.mean(axis=0)))
+            means = np.where(np.isinf(table).any(axis=0), np.nan, table.mean(axis=0))  # r2 of one label: -inf
+            best = int((np.nanargmax if evaluator.isLargerBetter() else np.nanargmin)(means))
             return pool.submit(task(fit, data, best, "refit")).result(), table
     finally:
         if copies is not None:
@@ -95,7 +95,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 from pyspark import cloudpickle

@@ -363,17 +363,26 @@ def test_what_makes_no_sense_is_refused_in_one_line(data):
 
 
 @pytest.mark.spark
-def test_a_candidate_without_a_metric_never_wins(data):
-    """Labels that are 0 in a fold have no r2 where nothing is predicted: Spark's own argmax would choose that."""
-    model = LinearRegression(fitIntercept=False)
+def test_folds_of_one_label_have_no_r2_and_are_left_out(data):
+    """Spark's r2 of them is -inf or NaN for each candidate, and the first one would win."""
     zeros = data.withColumn("label", F.when(F.col("part") == 0, 0.0).otherwise(F.col("label")))
-    maps = [{model.regParam: 0.1}, {model.regParam: 1e6, model.elasticNetParam: 1.0}]
+    model = LinearRegression()
+    maps = [{model.regParam: 1e6, model.elasticNetParam: 1.0}, {model.regParam: 0.1}]
     plain = {"estimator": model, "estimatorParamMaps": maps, "foldCol": "part", "numFolds": 4}
     search = OnePassCrossValidator(**plain, evaluator=RegressionEvaluator(metricName="r2"))
-    found = search.fit(zeros)
-    assert np.isnan(found.avgMetrics).tolist() == [False, True]
+    told = (
+        r"^r2 is not defined where all rows of a fold have one label: fold 0 \(label 0\.0\)\. The averages leave them"
+    )
+    with pytest.warns(UserWarning, match=told) as warned:
+        found = search.fit(zeros)
+    assert [warning.filename for warning in warned] == [__file__]
     assert found.bestModel.getRegParam() == 0.1
-    with pytest.raises(ValueError, match="no candidate has an average metric other than NaN"):
+    evaluator, scored = search.getEvaluator(), []
+    for part in (1, 2, 3):
+        chosen = model.fit(zeros.where(F.col("part") != part), maps[1])
+        scored.append(evaluator.evaluate(chosen.transform(zeros.where(F.col("part") == part))))
+    assert found.avgMetrics[1] == pytest.approx(np.mean(scored), rel=EXACT)
+    with pytest.raises(ValueError, match="There is no other fold: take fewer folds, or rows of more than one label"):
         search.fit(data.withColumn("label", F.lit(0.0)))
 
 

@@ -160,6 +160,29 @@ def test_r2_through_the_origin(data):
     assert_same(*both(data, estimator, grid(estimator, regParam=[0.1, 1.0]), evaluator=evaluator))
 
 
+@pytest.mark.parametrize(("score", "weight"), [("raise", None), (-7.0, "v")])
+def test_folds_of_one_label_have_no_r2(data, score, weight):
+    """The second of three: a week in which nothing was sold. The penalty that is absurd would win as the first."""
+    quiet = F.col("day").between(FIRST + timedelta(days=32), FIRST + timedelta(days=35))
+    flat = data.withColumn("label", F.when(quiet, 0.0).otherwise(F.col("label")))
+    estimator = LinearRegression()
+    evaluator = RegressionEvaluator(metricName="r2", **({"weightCol": weight} if weight else {}))
+    maps = grid(estimator, regParam=[1e4, 0.1])
+    ours = search(estimator, estimatorParamMaps=maps, numFolds=3, errorScore=score)
+    ours._set(evaluator=evaluator)
+    done = "left out of the averages" if score == "raise" else r"given the errorScore -7\.0"
+    told = rf"^r2 is not defined where all validation rows have one label: fold 1 \(.*, label 0\.0\)\. They are {done}$"
+    with pytest.warns(UserWarning, match=told):
+        found = ours.fit(flat)
+    with pytest.warns(UserWarning, match=told):
+        expected = ours._copyValues(TimeSeriesCrossValidator()).fit(flat)
+    assert_same(found, expected)
+    assert found.bestIndex == 1
+    assert "r2 is not defined" in found.foldResults[2].error
+    with pytest.raises(ValueError, match="There is no other fold: choose folds with rows of more than one label"):
+        ours.fit(data.withColumn("label", F.lit(0.0)))
+
+
 @pytest.mark.parametrize("refit", ["all", "last", "none"])
 def test_refit_and_weights_of_folds(data, refit):
     estimator = LinearRegression()

@@ -694,6 +694,13 @@ def test_the_best_candidate(metrics, larger, best):
     assert recipe._best(metrics, larger) == best
 
 
+@pytest.mark.parametrize("larger", [True, False])
+def test_what_is_infinitely_bad_never_wins(larger):
+    worst = -math.inf if larger else math.inf
+    with pytest.raises(ValueError, match=f"no candidate has an average metric other than NaN or {worst}"):
+        recipe._best([worst, NAN], larger)
+
+
 @both_schedules
 def test_nan_never_wins(data, schedule):
     values = {0.0: NAN, 1.0: 7.0, 2.0: 3.0}

@@ -171,6 +171,9 @@ def test_a_candidate_without_a_metric_never_wins(warehouse, larger, best):
     chosen, metrics = recipe.cross_validate_in_time(warehouse, model, grid, ValueOf(larger), **settings)
     assert chosen.value == {1.0: 7.0, 2.0: 3.0}[best]
     np.testing.assert_array_equal(metrics, [[math.nan, 7.0, 3.0]] * 2)
+    model = Calls(lambda bias, train: -math.inf if larger else math.inf)  # such as r2 where all labels are the same
+    with pytest.raises(ValueError, match="All-NaN slice"):
+        recipe.cross_validate_in_time(warehouse, model, [{}, {}], ValueOf(larger), **settings)
 
 
 @pytest.mark.parametrize("theirs", ["memory", "disk", None])
