@@ -3,7 +3,7 @@
 # dependencies = ["pyspark>=4.0", "numpy>=1.26", "scikit-learn>=1.5"]
 # ///
 # SPDX-License-Identifier: Apache-2.0
-"""Spark ML's CrossValidator, several candidates at a time, with the traps around it closed.
+"""Spark ML's cross-validation, several candidates at a time, with the traps of CrossValidator closed.
 
 Use it for data that is in Spark and for models that Spark ML has. Every fit is a series of Spark jobs over the whole
 data, so a fit is parallel by itself. `parallelism` adds driver threads that fit several candidates of one fold at
@@ -16,25 +16,29 @@ Run it alone:  python spark_cross_validator.py
 
 from __future__ import annotations
 
+import functools
 import math
+import threading
 import uuid
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed, wait
 from contextlib import contextmanager
 from numbers import Integral
-from typing import Any, TypeGuard
+from typing import Any, TypeGuard, TypeVar
 
 import numpy as np
-from pyspark import SparkContext, StorageLevel
+from pyspark import StorageLevel, inheritable_thread_target
 from pyspark.errors import AnalysisException
 from pyspark.ml import Estimator
 from pyspark.ml.evaluation import BinaryClassificationEvaluator, Evaluator
 from pyspark.ml.param import Param, Params
 from pyspark.ml.tuning import CrossValidator, CrossValidatorModel
-from pyspark.sql import Column, DataFrame, functions
+from pyspark.sql import Column, DataFrame, SparkSession, functions
 
 # One element of the list that ParamGridBuilder().addGrid(...).build() returns.
 Candidate = dict[Param, object]
+Result = TypeVar("Result")
 # Folds that take this share of an executor's memory for cached data, or less, are kept on every executor.
 SMALL_SHARE = 0.25
 NEARLY_0 = 1e-6  # an area so near to 0 or 1 may be one that is not defined; rounding keeps it from being that number
@@ -53,10 +57,12 @@ def cross_validate(
 ) -> CrossValidatorModel:
     """Fit every candidate on every fold, and the best one on all rows.
 
-    `frame` should be cached, because each fit reads it many times. CrossValidator also caches the rows of the current
-    fold, which takes about as much memory again, and frees them afterwards; small folds get a copy on each executor,
-    see `on_each_executor`. With more than one candidate at a time it still waits for all candidates of a fold before
-    the next fold begins. The folds are conditions and no column, so nothing is added to what estimators see.
+    What CrossValidator does, but that a `fitMultiple` of an estimator's own is not asked. `frame` should be cached:
+    each fit reads it many times. The rows of the current fold are cached too, which takes about as much memory, and
+    freed afterwards; small folds get a copy on each executor, see `on_each_executor`. With more than one candidate at a
+    time all candidates of a fold are waited for before the next fold begins. The folds are conditions and no column, so
+    nothing is added to what estimators see. A failure has a note with its fold and candidate; it and Ctrl-C end what
+    other threads are at. Jobs keep the job group of the caller, who may cancel them by it.
 
     Parameters
     ----------
@@ -106,26 +112,42 @@ def cross_validate(
     usable = usable_folds(frame, evaluator, key, folds, error_score)
     # PySpark does not take numpy's numbers, and where it finds one in a grid the estimator is of no more use.
     candidates = [{param: v.item() if isinstance(v, np.generic) else v for param, v in one.items()} for one in grid]
-    checked = evaluator
-    if has_area(evaluator) and not has_column(frame, evaluator.getLabelCol()):
-        checked = _RefusesOneClass(evaluator, key, folds)
-    validator = _KeyedFolds(
+    validator = CrossValidator(
         estimator=estimator,
         estimatorParamMaps=candidates,
-        evaluator=checked,
+        evaluator=evaluator,
         numFolds=len(usable),
         parallelism=parallelism,
     )
-    validator.conditions = [(fold != number, fold == number) for number in usable]
-    with all_jobs_stop_on_failure(frame.sparkSession.sparkContext), validator.caches_freed():
-        model = validator.fit(frame)
-    model._set(evaluator=evaluator)
-    for candidate, metric in zip(grid, model.avgMetrics, strict=True):
+    label_is_made = has_area(evaluator) and not has_column(frame, evaluator.getLabelCol())
+
+    def fit_and_evaluate(number: int, train: DataFrame, validation: DataFrame, candidate: int) -> float:
+        params = candidates[candidate]
+        with noted(f"fold {number}, candidate {candidate} ({plain(params)})"):
+            # A copy, as CrossValidator makes: a fit may write into what it is called on, and threads share that.
+            rows = estimator.copy().fit(train, params).transform(validation, params)
+            metric = evaluator.evaluate(rows)
+            if label_is_made:
+                refuse_one_class(evaluator, metric, rows, number)
+        return metric
+
+    metrics = []
+    for number in usable:
+        train, validation = frame.filter(fold != number), frame.filter(fold == number)
+        with cached(train), cached(validation):
+            fits = [functools.partial(fit_and_evaluate, number, train, validation, i) for i in range(len(grid))]
+            metrics.append(in_threads(frame.sparkSession, fits, validator.getParallelism()))
+    averages = np.mean(metrics, axis=0)
+    for candidate, metric in zip(grid, averages.tolist(), strict=True):
         if not math.isfinite(metric):
             raise ValueError(f"candidate {plain(candidate)} has the metric {metric}: the best cannot be chosen")
-    if error_score is not None:
-        _add_folds(model, len(usable), folds - len(usable), error_score)
-    return model
+    best = int(averages.argmax() if evaluator.isLargerBetter() else averages.argmin())
+    if error_score is not None:  # the same for all, which changes averages but no choice
+        metrics += [[error_score] * len(grid)] * (folds - len(usable))
+    with noted(f"the refit of candidate {best} ({plain(candidates[best])})"):
+        (model,) = in_threads(frame.sparkSession, [functools.partial(estimator.fit, frame, candidates[best])], 1)
+    found = CrossValidatorModel(model, np.mean(metrics, axis=0).tolist(), None, np.std(metrics, axis=0).tolist())
+    return validator._copyValues(found)
 
 
 def refuse_params_of_others(grid: Sequence[Candidate], estimator: Estimator, evaluator: Evaluator) -> None:
@@ -191,62 +213,70 @@ def labels_of_one_class(low: Any, high: Any) -> str | None:
     return None
 
 
-def _add_folds(model: CrossValidatorModel, folds: int, more: int, score: float) -> None:
-    """Let each candidate have the same score in some more folds, which changes averages but no choice."""
-    averages, deviations = np.array(model.avgMetrics), np.array(model.stdMetrics)
-    mean = (folds * averages + more * score) / (folds + more)
-    variance = (folds * (deviations**2 + (averages - mean) ** 2) + more * (score - mean) ** 2) / (folds + more)
-    model.avgMetrics, model.stdMetrics = mean.tolist(), np.sqrt(variance).tolist()
+def refuse_one_class(evaluator: Any, metric: float, rows: DataFrame, fold: int) -> None:
+    """Raise ValueError where rows have one class, whose label no one can know before the estimator made it."""
+    if NEARLY_0 < metric < 1 - NEARLY_0:
+        return
+    label = named(rows, evaluator.getLabelCol())
+    if labels := labels_of_one_class(*rows.agg(functions.min(label), functions.max(label)).collect()[0]):
+        raise ValueError(
+            f"{evaluator.getMetricName()} is not defined where all rows of a fold have one class: fold {fold}"
+            f" ({labels}). The estimator makes the label: add it to the frame before, so that such folds can be left"
+            " out"
+        )
 
 
-class _RefusesOneClass(Evaluator):
-    """Evaluates as another, and refuses rows of one class, whose label no one can know before the estimator made it."""
-
-    def __init__(self, evaluator: BinaryClassificationEvaluator, key: str, folds: int) -> None:
-        super().__init__()
-        self.evaluator, self.key, self.folds = evaluator, key, folds
-
-    def _evaluate(self, dataset: DataFrame) -> float:
-        metric = self.evaluator.evaluate(dataset)
-        if NEARLY_0 < metric < 1 - NEARLY_0:
-            return metric
-        label = named(dataset, self.evaluator.getLabelCol())
-        fold = functions.min(fold_of(dataset, self.key, self.folds))
-        low, high, number = dataset.agg(functions.min(label), functions.max(label), fold).collect()[0]
-        if labels := labels_of_one_class(low, high):
-            raise ValueError(
-                f"{self.evaluator.getMetricName()} is not defined where all rows of a fold have one class: fold"
-                f" {number} ({labels}). The estimator makes the label: add it to the frame before, so that such"
-                " folds can be left out"
-            )
-        return metric
-
-    def isLargerBetter(self) -> bool:
-        """Return what the other evaluator says."""
-        return self.evaluator.isLargerBetter()
+@contextmanager
+def noted(place: str) -> Iterator[None]:
+    """Add to an exception where it was: CrossValidator tells neither fold nor candidate."""
+    try:
+        yield
+    except Exception as error:
+        error.add_note(f"in {place}")
+        raise
 
 
-class _KeyedFolds(CrossValidator):
-    """CrossValidator with folds by conditions, where its own are a random number or a column that estimators see."""
+@contextmanager
+def cached(part: DataFrame) -> Iterator[None]:
+    """Cache rows during the `with` block. CrossValidator caches one copy of them, whatever the number of executors."""
+    part.persist(on_each_executor(part))
+    try:
+        yield
+    finally:
+        part.unpersist()
 
-    conditions: Sequence[tuple[Column, Column]] = ()
-    cached: Sequence[DataFrame] = ()
 
-    def _kFold(self, dataset: DataFrame) -> list[tuple[DataFrame, DataFrame]]:
-        pairs = [(dataset.filter(train), dataset.filter(validation)) for train, validation in self.conditions]
-        levels = [(part, on_each_executor(part)) for pair in pairs for part in pair]
-        # CrossValidator caches each part once when its turn comes, but leaves what is cached already.
-        self.cached = [part.persist(level) for part, level in levels if level.replication > 1]
-        return pairs
+def in_threads(session: SparkSession, calls: Sequence[Callable[[], Result]], threads: int) -> list[Result]:
+    """Make calls in so many threads, and return what they return. Whatever happens, no thread or job outlives it.
 
-    @contextmanager
-    def caches_freed(self) -> Iterator[None]:
-        """Free what a failure keeps CrossValidator from freeing."""
+    CrossValidator never stops its threads: after a failed fit, or Ctrl-C, they go on through the remaining candidates.
+    (Cached blocks of a cancelled LogisticRegression or LinearSVC may stay until the session ends.)
+    """
+    # A tag, and not a group: that is the caller's, who may cancel by it.
+    context, tag = session.sparkContext, f"cross-validation-{uuid.uuid4()}"
+    with ThreadPoolExecutor(min(threads, len(calls))) as pool:
+        futures: list[Future[Result]] = []
+        context.addJobTag(tag)  # threads inherit it
         try:
-            yield
+            for call in calls:
+                futures.append(pool.submit(inheritable_thread_target(session)(call)))
+            for future in as_completed(futures):
+                future.result()
+        except BaseException:
+            running = [future for future in futures if not future.cancel()]
+
+            def end_jobs() -> None:
+                context.cancelJobsWithTag(tag)
+                while wait(running, timeout=0.1).not_done:
+                    context.cancelJobsWithTag(tag)  # again: many algorithms start another job when one is cancelled
+
+            ending = threading.Thread(target=end_jobs)  # a thread that a second, impatient Ctrl-C does not reach
+            ending.start()
+            ending.join()
+            raise
         finally:
-            for part in self.cached:
-                part.unpersist()
+            context.removeJobTag(tag)
+    return [future.result() for future in futures]
 
 
 def on_each_executor(data: DataFrame) -> StorageLevel:
@@ -336,26 +366,6 @@ def usable_folds(
     return usable
 
 
-@contextmanager
-def all_jobs_stop_on_failure(context: SparkContext) -> Iterator[None]:
-    """Cancel all jobs of the `with` block when it raises, and the jobs that its threads would still start.
-
-    CrossValidator never stops its threads: after a failed fit, or Ctrl-C, they go on through the remaining
-    candidates. (Cached blocks of a cancelled LogisticRegression or LinearSVC may stay until the session ends.)
-    """
-    name = "spark.jobGroup.id"
-    outer = context.getLocalProperty(name)
-    group = f"cross-validation {uuid.uuid4()}"
-    context.setLocalProperty(name, group)  # CrossValidator's threads inherit it
-    try:
-        yield
-    except BaseException:
-        context._jsc.sc().cancelJobGroupAndFutureJobs(group)
-        raise
-    finally:
-        context.setLocalProperty(name, outer)  # type: ignore[arg-type]  # None removes it
-
-
 def plain(candidate: Candidate) -> dict[str, object]:
     """Return a candidate as names and values."""
     return {param.name: value for param, value in candidate.items()}
@@ -368,7 +378,6 @@ import sys
 from pyspark.ml.classification import LogisticRegression, RandomForestClassifier
 from pyspark.ml.feature import VectorAssembler
 from pyspark.ml.tuning import ParamGridBuilder
-from pyspark.sql import SparkSession
 from sklearn.datasets import load_breast_cancer, make_classification
 
 WORKLOAD = "Spark CrossValidator"

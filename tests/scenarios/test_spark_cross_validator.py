@@ -279,7 +279,7 @@ def test_the_metric_of_a_subclass_is_believed_where_rows_have_one_class(rows: Da
     positive = np.flatnonzero(fold_of != 2).tolist()[::2]
     frame = rows.withColumn("label", functions.col("row").isin(positive).cast("double"))
     with warnings.catch_warnings():
-        warnings.simplefilter("error", UserWarning)  # CrossValidator leaves a pool open
+        warnings.simplefilter("error", UserWarning)
         found = validate_rows(frame, evaluator=Cost(), error_score=0.5)
     assert found.avgMetrics == [1.0]
 
@@ -319,58 +319,59 @@ def test_numbers_of_numpy_are_candidates(rows: DataFrame) -> None:
 class StepwiseRegression(LogisticRegression):
     """Fails at its first candidate while others are running, and lists the candidates that finish."""
 
-    def __init__(self, finished: list[int]) -> None:
+    def __init__(self, finished: list[float]) -> None:
         super().__init__(maxIter=3)
         self.finished = finished
 
-    def fitMultiple(self, dataset: DataFrame, paramMaps: Any) -> Iterator[tuple[int, LogisticRegressionModel]]:
-        lock, numbers, outer = threading.Lock(), iter(range(len(paramMaps))), self
-
-        class Fits:
-            def __iter__(self) -> "Fits":
-                return self
-
-            def __next__(self) -> tuple[int, LogisticRegressionModel]:
-                with lock:
-                    number = next(numbers)
-                if number == 0:
-                    raise RuntimeError("candidate 0 cannot be fitted")
-                time.sleep(0.2)
-                model = LogisticRegression(maxIter=3).fit(dataset)
-                outer.finished.append(number)
-                return number, model
-
-        return Fits()
+    def fit(self, dataset: DataFrame, params: Any = None) -> LogisticRegressionModel:
+        if not params[self.regParam]:
+            time.sleep(0.1)
+            raise RuntimeError("candidate 0 cannot be fitted")
+        for _ in range(100):  # jobs, of which some are still to come when the first candidate fails
+            model = LogisticRegression(maxIter=3).fit(dataset)
+        self.finished.append(params[self.regParam])
+        return model
 
     def copy(self, extra: Any = None) -> "StepwiseRegression":
         return self
 
 
 @pytest.mark.spark
-def test_after_a_failure_the_other_candidates_stop(data: dict, spark: SparkSession) -> None:
-    finished: list[int] = []
+def test_a_failure_names_its_candidate_and_stops_the_others(data: dict, spark: SparkSession) -> None:
+    """The jobs are in the group of the caller, who may cancel them by it."""
+    finished: list[float] = []
     estimator = StepwiseRegression(finished)
     grid = ParamGridBuilder().addGrid(estimator.regParam, [float(i) for i in range(12)]).build()
-    before = threads()
-    spark.sparkContext.setLocalProperty("spark.jobGroup.id", "the caller's own")
+    before, caches = threads(), cached(spark)
+    context = spark.sparkContext
+    context.setLocalProperty("spark.jobGroup.id", "the caller's own")
     try:
         with pytest.raises(RuntimeError, match="candidate 0 cannot be fitted") as raised:
             scenario.cross_validate(
                 data["frame"], estimator, grid, BinaryClassificationEvaluator(), key="row", folds=2, parallelism=2
             )
-        assert spark.sparkContext.getLocalProperty("spark.jobGroup.id") == "the caller's own"
-        at_failure = len(finished)
-        deadline = time.monotonic() + 60
-        # Threads that still run fail at their next job, one candidate after the other, and then end.
-        del raised
-        while threads() - before and time.monotonic() < deadline:
-            time.sleep(0.1)
+        assert context.getLocalProperty("spark.jobGroup.id") == "the caller's own"
     finally:
-        spark.sparkContext.setLocalProperty("spark.jobGroup.id", None)
-    # One fit may have been past its last job when the other failed. Without the recipe's context all eleven finish.
-    assert len(finished) <= at_failure + 1 < 6
+        context.setLocalProperty("spark.jobGroup.id", None)
+    assert raised.value.__notes__ == ["in fold 0, candidate 0 ({'regParam': 0.0})"]
+    assert finished == []
     assert threads() - before == set()
+    assert cached(spark) - caches == set()
+    assert set(context.getJobTags()) == set()
+    context._jsc.sc().listenerBus().waitUntilEmpty()
+    assert context.statusTracker().getJobIdsForGroup("the caller's own")
     assert data["frame"].count() == 569  # the session is as good as before
+
+
+@pytest.mark.spark
+def test_a_model_that_fails_on_validation_rows_names_its_fold(rows: DataFrame) -> None:
+    """With grouped folds no column that tells the groups apart has its values in both parts."""
+    shops = rows.withColumn("shop", functions.concat(functions.lit("shop"), functions.col("row") % 9))
+    indexer, vectors = StringIndexer(inputCol="shop", outputCol="k"), VectorAssembler(inputCols=["k"], outputCol="f")
+    estimator = Pipeline(stages=[indexer, vectors, LogisticRegression(featuresCol="f", maxIter=1)])
+    with pytest.raises(Exception, match="Unseen label") as error:
+        validate_rows(shops, estimator=estimator, key="shop", folds=2)
+    assert error.value.__notes__ == ["in fold 0, candidate 0 ({})"]
 
 
 class Metric(Evaluator):
@@ -391,7 +392,6 @@ class Metric(Evaluator):
 
 
 @pytest.mark.spark
-@pytest.mark.filterwarnings("ignore:invalid value encountered in subtract")  # the deviation of an infinite metric
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
 def test_a_metric_that_is_not_a_finite_number_never_wins(data: dict, bad: float) -> None:
     estimator = LogisticRegression(maxIter=1)
