@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import functools
 import math
+import operator
 import threading
 import uuid
 import warnings
@@ -50,7 +51,7 @@ def cross_validate(
     grid: Sequence[Candidate],
     evaluator: Evaluator,
     *,
-    key: str,
+    key: str | Sequence[str],
     folds: int,
     parallelism: int = 1,
     error_score: float | None = None,
@@ -73,8 +74,9 @@ def cross_validate(
         Candidates, from `ParamGridBuilder`.
     evaluator : Evaluator
         Says which metric, and whether more is better.
-    key : str
-        Name of a column that tells rows apart. It decides the fold of a row; see `assign_folds`.
+    key : str or sequence of str
+        Name of a column that tells rows apart, or names of several that do so together. It decides the fold of a row;
+        see `assign_folds`.
     folds : int
         Number of folds.
     parallelism : int, default=1
@@ -295,6 +297,8 @@ def on_each_executor(data: DataFrame) -> StorageLevel:
 
 def named(frame: DataFrame, name: str) -> Column:
     """Return the column of that very name, dots and all, or else what Spark's syntax means by it."""
+    if not isinstance(name, str):
+        raise ValueError(f"{name!r} is no column's name: give it as text")
     column = functions.col("`" + name.replace("`", "``") + "`" if name in frame.columns else name)
     try:
         frame.select(column)
@@ -315,35 +319,49 @@ def has_column(frame: DataFrame, name: str) -> bool:
     return True
 
 
-def fold_of(frame: DataFrame, key: str, folds: int) -> Column:
+def key_columns(frame: DataFrame, key: str | Sequence[str]) -> list[Column]:
+    """Return the columns that a key names."""
+    names = [key] if isinstance(key, (str, Column)) else key
+    if not names:
+        raise ValueError("key is empty: name the column, or the columns, that tell rows apart")
+    return [named(frame, name) for name in names]
+
+
+def lacks_a_key(frame: DataFrame, key: str | Sequence[str]) -> Column:
+    """Return whether a row has no value in a column of the key."""
+    return functools.reduce(operator.or_, [column.isNull() for column in key_columns(frame, key)])
+
+
+def fold_of(frame: DataFrame, key: str | Sequence[str], folds: int) -> Column:
     """Return a row's fold, from 0 to `folds - 1`, as an expression."""
-    return functions.pmod(functions.xxhash64(named(frame, key)), functions.lit(folds)).cast("int")
+    return functions.pmod(functions.xxhash64(*key_columns(frame, key)), functions.lit(folds)).cast("int")
 
 
-def assign_folds(frame: DataFrame, *, key: str, folds: int, column: str = "fold") -> DataFrame:
+def assign_folds(frame: DataFrame, *, key: str | Sequence[str], folds: int, column: str = "fold") -> DataFrame:
     """Add a fold number from 0 to `folds - 1`, by a hash of the row's key.
 
     Without a fold column CrossValidator splits by `rand(seed)`, which depends on the place of a row in its partition.
     Other partitions then give other folds, and rows that Spark computes a second time in another order can be in the
     training and the test set at once. A hash of the key stays with the row. Rows with the same key share a fold, so
-    a key such as a customer's number gives grouped folds. A row without a key fails when it is computed.
+    a key such as a customer's number gives grouped folds, as do several columns, such as store and item. A row without
+    a key fails when it is computed.
     """
     if column.lower() in (name.lower() for name in frame.columns):
         raise ValueError(f"the frame has a column {column!r} already, in whatever case: give another name to `column`")
     missing = functions.raise_error(functions.lit(f"a row has no value in the key column {key!r}: fill or drop it"))
-    known = functions.when(named(frame, key).isNull(), missing).otherwise(fold_of(frame, key, folds))
+    known = functions.when(lacks_a_key(frame, key), missing).otherwise(fold_of(frame, key, folds))
     return frame.withColumn(column, known)
 
 
 def usable_folds(
-    frame: DataFrame, evaluator: Evaluator, key: str, folds: int, error_score: float | None = None
+    frame: DataFrame, evaluator: Evaluator, key: str | Sequence[str], folds: int, error_score: float | None = None
 ) -> list[int]:
     """Return the folds that have a metric; refuse folds without rows. It takes one pass over the data."""
     classes, metric = [functions.lit(0), functions.lit(1)], ""
     if has_area(evaluator) and has_column(frame, evaluator.getLabelCol()):
         label, metric = named(frame, evaluator.getLabelCol()).cast("double"), evaluator.getMetricName()
         classes = [functions.min(label), functions.max(label)]
-    nulls = functions.count(functions.when(named(frame, key).isNull(), 1))
+    nulls = functions.count(functions.when(lacks_a_key(frame, key), 1))
     found = frame.groupBy(fold_of(frame, key, folds)).agg(functions.count("*"), nulls, *classes).collect()
     without = sum(row[2] for row in found)
     if without:

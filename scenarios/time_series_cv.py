@@ -120,6 +120,8 @@ def column_named(data: DataFrame, name: str) -> Column:
 
 def column_and_type(data: DataFrame, name: str) -> tuple[Column, DataType]:
     """Return what `column_named` does, and its type."""
+    if not isinstance(name, str):
+        raise ValueError(f"{name!r} is no column's name: give it as text")
     column = F.col(quoted(name) if name in data.columns else name)
     if name in data.columns and [each.lower() for each in data.columns].count(name.lower()) == 1:
         return column, data.schema[name].dataType  # the frame knows its schema: no query to analyse

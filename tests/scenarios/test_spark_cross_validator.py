@@ -135,6 +135,9 @@ def test_rows_of_one_key_share_a_fold(spark: SparkSession) -> None:
     found = rows.collect()
     assert len(found) == 20
     assert {row.part for row in found} == {0, 1, 2}
+    items = frame.withColumn("item", functions.expr("id % 3"))
+    both = scenario.assign_folds(items, key=["customer", "item"], folds=3, column="part")
+    assert both.select("customer", "item", "part").distinct().count() == 60 < both.count()
 
 
 @pytest.mark.spark
@@ -198,8 +201,11 @@ def test_estimators_never_see_a_helper_column(rows: DataFrame, spark: SparkSessi
         (None, {"folds": 2.5}, "folds=2.5: cross-validation needs two folds or more, as a whole number"),
         (None, {"folds": "3"}, "folds='3': cross-validation needs two folds or more, as a whole number"),
         (None, {"key": "nope"}, "the frame has no column 'nope': it has row, x, label, Fold"),
+        (None, {"key": []}, "key is empty: name the column, or the columns, that tell rows apart"),
+        (None, {"key": [["row"]]}, "['row'] is no column's name: give it as text"),
         ("if(row % 2 = 0, row, null)", {}, "150 rows have no value in the key column 'k': fill or drop them"),
         ("cast(null as int)", {}, "300 rows have no value in the key column 'k'"),
+        ("if(row % 2 = 0, row, null)", {"key": ["k", "x"]}, "150 rows have no value in the key column ['k', 'x']: fill"),
         ("row % 2", {}, "of 3 has no rows: the key column 'k' has too few values; take fewer folds or another key"),
     ],
 )
@@ -208,7 +214,7 @@ def test_what_gives_no_folds_is_refused_in_one_line(
 ) -> None:
     frame = rows if column is None else rows.withColumn("k", functions.expr(column))
     with pytest.raises(ValueError) as error:
-        validate_rows(frame, **({} if column is None else {"key": "k"}), **changed)
+        validate_rows(frame, **({} if column is None else {"key": "k"}) | changed)
     assert message in str(error.value)
     assert "\n" not in str(error.value)
 

@@ -189,6 +189,7 @@ def test_rows_that_share_series_and_time_are_told(spark, series, rows, lag):
         ({"timeCol": "text"}, "the time column is of type string: cast it"),
         ({"timeCol": "nope"}, "the data have no column 'nope': they have t, label, text, LABEL_lag9"),
         ({"valueCol": "nope"}, "the data have no column 'nope'"),
+        ({"valueCol": ["label", "text"]}, r"\['label', 'text'\] is no column's name: give it as text"),
         ({"lags": [9]}, "the data have a column label_lag9 already: drop or rename it"),
         ({"seriesCols": ["nope"]}, "the data have no column 'nope'"),
         ({"timeCol": "holes"}, "the time column has 2 null, NaN or infinite values: fill or drop those rows"),
