@@ -105,15 +105,20 @@ class OnePassCrossValidator(CrossValidator):
     def write(self) -> MLWriter:
         """Return a writer of what a plain CrossValidator would be."""
         # PySpark's reader takes a class from elsewhere for one that Java wrote.
-        return self._copyValues(CrossValidator()._resetUid(self.uid)).write()
+        plain = self._copyValues(CrossValidator()._resetUid(self.uid))
+        return plain._set(estimatorParamMaps=self._candidates()).write()
 
     @classmethod
     def read(cls) -> _Reader:
         """Return a reader that makes an instance of this class."""
         return _Reader(cls)
 
+    def _candidates(self) -> list[dict]:
+        """Return the candidates as PySpark takes them, which fits and saves no numbers of numpy."""
+        return _checked_candidates(self.getEstimatorParamMaps(), self.getEstimator(), self.getEvaluator())
+
     def _fit(self, dataset: DataFrame) -> CrossValidatorModel:
-        candidates = _checked_candidates(self.getEstimatorParamMaps(), self.getEstimator(), self.getEvaluator())
+        candidates = self._candidates()
         if self.getNumFolds() < 2:
             raise ValueError(f"numFolds={self.getNumFolds()} leaves nothing to train on: give 2 or more")
         try:
@@ -261,7 +266,7 @@ class OnePassCrossValidator(CrossValidator):
         else:
             chosen = estimators[best].fit(dataset)
         found = CrossValidatorModel(chosen, averages.tolist(), models, deviations.tolist())
-        return self._copyValues(found)
+        return self._copyValues(found)._set(estimatorParamMaps=candidates)
 
 
 class _Reader(CrossValidatorReader):

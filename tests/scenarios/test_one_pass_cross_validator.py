@@ -297,6 +297,19 @@ def test_a_saved_search_comes_back_as_what_it_was(data, tmp_path, evaluator):
 
 
 @pytest.mark.spark
+def test_a_grid_of_numpys_numbers_is_saved(data, tmp_path):
+    model = LinearRegression()
+    grid = [{model.maxIter: np.int64(5), model.fitIntercept: np.bool_(True), model.regParam: np.float32(0.5)}]
+    search = OnePassCrossValidator(**settings(estimator=model, numFolds=2) | {"estimatorParamMaps": grid})
+    search.save(str(tmp_path / "search"))
+    search.fit(data).save(str(tmp_path / "model"))
+    for kind, name in ((OnePassCrossValidator, "search"), (CrossValidatorModel, "model")):
+        (params,) = kind.load(str(tmp_path / name)).getEstimatorParamMaps()
+        expected = {"maxIter": 5, "fitIntercept": True, "regParam": 0.5}
+        assert {param.name: value for param, value in params.items()} == expected
+
+
+@pytest.mark.spark
 def test_what_moments_do_not_tell_is_left_to_crossvalidator_and_said(data):
     model = LinearRegression(loss="huber", maxIter=5)
     plain = {"estimator": model, "estimatorParamMaps": [{model.regParam: 0.1}], "evaluator": RegressionEvaluator()}
