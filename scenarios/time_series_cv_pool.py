@@ -24,7 +24,7 @@ from pyspark.sql import functions as F  # noqa: N812 - F is Spark's own
 
 def folds_in_time(data: DataFrame, day: Column, horizon: int, folds: int) -> list[tuple[DataFrame, DataFrame]]:
     """Cut train and validation of each fold, oldest first: the last windows of `horizon` days, each with its past."""
-    end = data.agg(F.max(day)).collect()[0][0] + timedelta(days=1)
+    end = data.agg(F.max(day.cast("date"))).collect()[0][0] + timedelta(days=1)  # windows are days of the calendar
     cuts = [(end - timedelta(days=(k + 1) * horizon), end - timedelta(days=k * horizon)) for k in range(folds)]
     return [(data.where(day < start), data.where((day >= start) & (day < stop))) for start, stop in reversed(cuts)]
 

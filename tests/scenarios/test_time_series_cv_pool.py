@@ -16,6 +16,7 @@ import pytest
 import time_series_cv
 import time_series_cv_pool as recipe
 from pyspark import StorageLevel
+from pyspark.errors import AnalysisException
 from pyspark.ml.functions import vector_to_array
 from pyspark.sql import functions as F  # noqa: N812
 from time_series_toys import Calls, InFlight, ValueOf
@@ -153,6 +154,17 @@ def test_more_lags_are_the_demand_of_more_weeks_before(spark):
 def test_the_recipe_is_eighty_lines_at_most():
     recipe_half = Path(recipe.__file__).read_text().partition("# --- benchmark")[0].partition("# ///\n# SPDX")[2]
     assert len(recipe_half.rstrip().splitlines()) <= 80
+
+
+def test_windows_of_times_of_day_are_days_of_the_calendar(spark):
+    """The last day has not ended."""
+    hour = "timestamp'2024-01-01 00:00:00' + make_dt_interval(0, cast(id as int))"
+    hours = spark.sql(f"select {hour} at, double(id) x from range(14 * 24 - 5)")
+    folds = recipe.folds_in_time(hours, F.col("at"), horizon=1, folds=2)
+    plan = time_series_cv.TimeSeriesCrossValidator(timeCol="at", horizon=1, numFolds=2).foldPlan(hours)
+    assert [tuple(part.count() for part in fold) for fold in folds] == [fold[5:] for fold in plan]
+    with pytest.raises(AnalysisException, match='cannot cast "DOUBLE" to "DATE"'):
+        recipe.folds_in_time(hours, F.col("x"), horizon=1, folds=2)
 
 
 @pytest.mark.parametrize("changed", [{"grid": []}, {"folds": 0}, {"folds": -1}])
