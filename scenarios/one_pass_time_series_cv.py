@@ -72,6 +72,7 @@ from time_series_cv import (
     floor_time,
     fold_windows,
     folds_with_rows,
+    in_the_calendar,
     report_folds_without_metric,
     shift,
     time_column,
@@ -1314,7 +1315,7 @@ class OnePassTimeSeriesCrossValidator(TimeSeriesCrossValidator):
             scan.say_memory(keys.unit, search)
             blocks, found = scan.moments(when, keys, search)
             if blocks is not None:
-                first, last = (floor_time(keys.time(end), keys.unit) for end in found.ends)
+                first, last = (floor_time(in_the_calendar(keys.time, end), keys.unit) for end in found.ends)
                 rules = self._rules(scan.dataset.sparkSession, kind, unit)
                 windows = fold_windows(first, shift(last, 1, keys.unit), keys.unit, **rules)
                 stored = np.array([[keys.stored(when) for when in window] for window in windows])

@@ -977,13 +977,21 @@ def _time_range(
     if not rows:
         raise ValueError("the data set has no rows")
     _refuse_rows_without_time(without)
-    if instants:
-        first, last = (datetime.fromtimestamp(0, UTC) + timedelta(microseconds=bound) for bound in (first, last))
-    elif not number:
-        parse = date.fromisoformat if dtype == "date" else datetime.fromisoformat
-        first, last = parse(first), parse(last)
+    if not number:
+        parse = _moment if instants else date.fromisoformat if dtype == "date" else datetime.fromisoformat
+        first, last = in_the_calendar(parse, first), in_the_calendar(parse, last)
     start, end = (first, last) if instants else (floor_time(first, unit), floor_time(last, unit))
     return "number" if number else dtype, start, shift(end, 1, unit), unit
+
+
+def in_the_calendar(read: Callable[[Any], Time], stored: Any) -> Time:
+    """Return a time as it is read into Python; refuse what Python's calendar lacks."""
+    try:
+        return read(stored)
+    except (ValueError, OverflowError) as error:
+        raise ValueError(
+            "the time column has times outside of the years 1 to 9999, as open ends may be: filter or replace them"
+        ) from error
 
 
 def window_filters(column: Column, kind: str, windows: Sequence[Window]) -> list[tuple[Column, Column]]:
@@ -1003,6 +1011,10 @@ def _literal(when: Time, kind: str) -> Column:
 def _instant(session: SparkSession, moment: datetime) -> datetime:
     """Return a moment of the session's wall clock in UTC. The query has only constants, so it starts no Spark job."""
     micros = session.sql("SELECT 1").select(F.unix_micros(_literal(moment, "timestamp"))).collect()[0][0]
+    return _moment(micros)
+
+
+def _moment(micros: int) -> datetime:
     return datetime.fromtimestamp(0, UTC) + timedelta(microseconds=micros)
 
 

@@ -693,6 +693,12 @@ def test_rows_outside_of_the_folds_have_to_be_usable_too(data):
     assert ours.fit(kept).avgMetrics == pytest.approx(pool.fit(kept).avgMetrics, rel=EXACT)
 
 
+def test_times_that_python_lacks_are_refused(data):
+    open_end = F.when(F.col("number") == 17, F.expr("make_date(10000, 1, 1)")).otherwise(F.col("day"))
+    with pytest.raises(ValueError, match="times outside of the years 1 to 9999, as open ends may be: filter"):
+        search().fit(data.withColumn("day", open_end))
+
+
 def test_values_whose_squares_are_infinite_are_left_to_spark_and_it_says_so(data):
     """Whose own fits have no metric either."""
     huge = data.withColumn("x1", F.when(F.col("number") == 17, 1e200).otherwise(F.col("x1"))).drop("features")
