@@ -36,6 +36,7 @@ from pyspark.ml.evaluation import BinaryClassificationEvaluator, Evaluator
 from pyspark.ml.param import Param, Params
 from pyspark.ml.tuning import CrossValidator, CrossValidatorModel
 from pyspark.sql import Column, DataFrame, SparkSession, functions
+from pyspark.sql.utils import is_remote
 
 # One element of the list that ParamGridBuilder().addGrid(...).build() returns.
 Candidate = dict[Param, object]
@@ -95,7 +96,7 @@ def cross_validate(
         There are no candidates or fewer than two folds, a candidate has a param of none of the stages, keys are null,
         or a fold has no rows; or the metric of a candidate is not a finite number. CrossValidator would choose NaN as
         the best metric, whether more is better or less. Or a fold has rows of one class only, and the label is no
-        column of `frame` but made by the estimator.
+        column of `frame` but made by the estimator. Or the session is one of Spark Connect.
 
     Warns
     -----
@@ -104,6 +105,8 @@ def cross_validate(
         To Spark all labels above 0.5 are one class. Such folds are left out of the averages, or get the `error_score`.
         What a subclass returns from an `_evaluate` of its own counts as it is.
     """
+    if is_remote():
+        raise ValueError("this needs a classic session, not Spark Connect: use pyspark.ml.tuning.CrossValidator there")
     if not grid:
         raise ValueError("grid is empty: give one candidate or more; [{}] is the estimator as it is")
     given: Any = folds

@@ -205,7 +205,11 @@ def test_estimators_never_see_a_helper_column(rows: DataFrame, spark: SparkSessi
         (None, {"key": [["row"]]}, "['row'] is no column's name: give it as text"),
         ("if(row % 2 = 0, row, null)", {}, "150 rows have no value in the key column 'k': fill or drop them"),
         ("cast(null as int)", {}, "300 rows have no value in the key column 'k'"),
-        ("if(row % 2 = 0, row, null)", {"key": ["k", "x"]}, "150 rows have no value in the key column ['k', 'x']: fill"),
+        (
+            "if(row % 2 = 0, row, null)",
+            {"key": ["k", "x"]},
+            "150 rows have no value in the key column ['k', 'x']: fill",
+        ),
         ("row % 2", {}, "of 3 has no rows: the key column 'k' has too few values; take fewer folds or another key"),
     ],
 )
@@ -236,6 +240,15 @@ def test_a_row_without_a_key_has_no_fold(rows: DataFrame) -> None:
     frame = rows.withColumn("k", functions.expr("if(row % 2 = 0, row, null)"))
     with pytest.raises(Exception, match="a row has no value in the key column 'k': fill or drop it"):
         scenario.assign_folds(frame, key="k", folds=3, column="part").select("part").collect()
+
+
+@pytest.mark.spark
+def test_spark_connect_is_refused_before_a_job(rows: DataFrame, spark: SparkSession, monkeypatch: Any) -> None:
+    before = jobs_so_far(spark)
+    monkeypatch.setattr(scenario, "is_remote", lambda: True)
+    with pytest.raises(ValueError, match="needs a classic session, not Spark Connect: use pyspark"):
+        validate_rows(rows)
+    assert jobs_so_far(spark) == before
 
 
 @pytest.mark.spark
