@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import atexit
 import threading
+import warnings
 from collections.abc import Callable
 from multiprocessing.pool import AsyncResult, ThreadPool
 from typing import Any
@@ -80,10 +81,26 @@ class SparkBackend(SparkDistributedBackend):
         super().__init__(**needs)
         self._parcels: set[Parcel] = set()
 
+    def _is_support_stage_scheduling(self) -> bool:
+        """Say so without the warnings of the inherited method, which come whatever the answer is."""
+        return str(self._spark_context.master).partition("[")[0] != "local"
+
+    def _create_resource_profile(self, cpus: int | None, gpus: int | None) -> Any:
+        """Make a profile where something is asked for; the inherited method makes one for every backend.
+
+        That fails where tasks share GPUs, and with dynamic allocation executors serve no profile but their own: each
+        search would wait for new ones.
+        """
+        if not (cpus or gpus):
+            return None
+        if not self._support_stage_scheduling:
+            warnings.warn("Spark's local mode gives each task one core and no GPU, whatever it needs", stacklevel=2)
+        return super()._create_resource_profile(cpus, gpus)
+
     def effective_n_jobs(self, n_jobs: int | None) -> int:
         """Count the jobs in flight; where negative, from all slots down."""
         if n_jobs is not None and n_jobs < 0:
-            n_jobs = max(super().effective_n_jobs(-1) + 1 + n_jobs, 2)
+            return max(super().effective_n_jobs(-1) + 1 + n_jobs, 2)
         return super().effective_n_jobs(n_jobs)
 
     def start_call(self) -> None:
@@ -92,6 +109,8 @@ class SparkBackend(SparkDistributedBackend):
         joblib hands over all but the first fits in a thread that waits for results, which would say nothing.
         """
         super().start_call()
+        # joblib-spark makes PySpark say this at every batch. The tags are there, among the properties of the thread.
+        warnings.filterwarnings("ignore", "Spark session is not provided. Tags will not be inherited")
         self._caller = threading.get_ident()
         self._as_caller = inheritable_thread_target(self._spark)(super().apply_async)
 

@@ -23,13 +23,10 @@ from pyspark.sql import SparkSession
 from sklearn.model_selection import GridSearchCV
 from sklearn.svm import SVC
 
-# The warnings come from joblib-spark itself: in local mode, with pyspark 4, and with joblib 1.5.
-pytestmark = [
-    pytest.mark.spark,
-    pytest.mark.filterwarnings("ignore:Spark local mode doesn't support stage-level"),
-    pytest.mark.filterwarnings("ignore:Spark session is not provided"),
-    pytest.mark.filterwarnings("ignore:`apply_async` is deprecated"),
-]
+pytestmark = pytest.mark.spark
+# What joblib-spark itself says: in local mode, with pyspark 4, and with joblib 1.5.
+SAID = "Spark local mode doesn't support stage-level|Spark session is not provided|`apply_async` is deprecated"
+as_published = pytest.mark.filterwarnings(f"ignore:{SAID}")
 
 
 def run_six_tasks(error: BaseException, *, reused: bool = False) -> None:
@@ -64,6 +61,31 @@ def jobs_so_far(spark: SparkSession) -> int:
     return spark.sparkContext._jsc.sc().dagScheduler().nextJobId()
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("master", ["local[2]", "spark://somewhere:7077"])
+def test_who_asks_for_nothing_gets_no_resource_profile_and_no_warning(
+    spark: SparkSession, master: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(spark.sparkContext, "master", master)
+    spark.conf.set("spark.task.resource.gpu.amount", "0.5")
+    try:
+        assert scenario.SparkBackend()._resource_profile is None
+        with scenario.on_spark(n_jobs=2):
+            assert joblib.Parallel()(joblib.delayed(abs)(-i) for i in range(3)) == [0, 1, 2]
+    finally:
+        spark.conf.unset("spark.task.resource.gpu.amount")
+
+
+def test_what_a_task_needs_is_told_to_spark_or_said_to_be_impossible(
+    spark: SparkSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.warns(UserWarning, match="local mode gives each task one core"):
+        assert scenario.SparkBackend(num_cpus_per_spark_task=2)._resource_profile is None
+    monkeypatch.setattr(spark.sparkContext, "master", "spark://somewhere:7077")
+    profile = scenario.SparkBackend(num_cpus_per_spark_task=2)._resource_profile
+    assert profile.taskResources["cpus"].amount == 2
+
+
 @pytest.mark.parametrize("parallelism", [1, 2])
 def test_same_answer_as_serial_from_spark_jobs_and_nothing_left(spark: SparkSession, parallelism: int) -> None:
     data = scenario.make_data()
@@ -77,6 +99,7 @@ def test_same_answer_as_serial_from_spark_jobs_and_nothing_left(spark: SparkSess
     assert answer == reference
 
 
+@as_published
 def test_as_published_the_answer_is_the_same_and_no_thread_stays(spark: SparkSession) -> None:
     data = scenario.make_data()
     before, jobs = threads(), jobs_so_far(spark)
@@ -111,6 +134,7 @@ def count_jobs(spark: SparkSession, calls: int) -> int:
     return jobs_so_far(spark) - jobs
 
 
+@as_published
 def test_short_calls_share_jobs_and_as_published_they_do_not(
     spark: SparkSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -172,6 +196,7 @@ def broadcast_files(spark: SparkSession) -> set[Path]:
     return set(Path(spark.sparkContext._temp_dir).iterdir())
 
 
+@as_published
 def test_a_large_x_leaves_no_file_and_as_published_one_for_each_fit(spark: SparkSession) -> None:
     before = broadcast_files(spark)
     with scenario.on_spark(n_jobs=2):
@@ -281,6 +306,7 @@ def test_the_search_names_the_bad_candidate(spark: SparkSession) -> None:
     assert "_fit_and_score" in "".join(raised.value.__notes__)
 
 
+@as_published
 def test_without_the_mend_the_cause_is_lost_and_threads_stay(spark: SparkSession) -> None:
     """When this test fails, joblib-spark itself is mended and the recipe can be simplified."""
     before = threads()
