@@ -204,9 +204,14 @@ class Parcel:
 
 
 def end_threads(backend: SparkDistributedBackend) -> None:
-    """End the threads of a backend whose jobs are done or cancelled."""
+    """End the threads of a backend, and the jobs that they wait for."""
     if backend._pool is not None:
         backend._pool.terminate()
+        for thread in backend._pool._pool:
+            while thread.is_alive():
+                # Again and again: a job that is about to start cannot be cancelled yet.
+                backend._cancel_all_jobs()
+                thread.join(0.2)
         backend._pool.join()
         atexit.unregister(backend._pool.close)
         backend._pool = None

@@ -18,10 +18,12 @@ import numpy as np
 import pytest
 from joblib.parallel import register_parallel_backend
 from joblibspark.backend import SparkDistributedBackend
-from pyspark import cloudpickle
+from pyspark import SparkContext, cloudpickle
 from pyspark.sql import SparkSession
 from sklearn.model_selection import GridSearchCV
 from sklearn.svm import SVC
+
+from tests.scenarios.spark_backend_state import in_time, jobs_so_far
 
 pytestmark = pytest.mark.spark
 # What joblib-spark itself says: in local mode, with pyspark 4, and with joblib 1.5.
@@ -55,10 +57,6 @@ def unmended(n_jobs: int) -> joblib.parallel_config:
 
 def threads() -> set[threading.Thread]:
     return {thread for thread in threading.enumerate() if thread.is_alive()}
-
-
-def jobs_so_far(spark: SparkSession) -> int:
-    return spark.sparkContext._jsc.sc().dagScheduler().nextJobId()
 
 
 @pytest.mark.filterwarnings("error")
@@ -264,6 +262,27 @@ def test_parallel_works_again_after_a_failure(spark: SparkSession) -> None:
             parallel(six_tasks(KeyError("x")))
         assert parallel(joblib.delayed(abs)(-i) for i in range(4)) == [0, 1, 2, 3]
     assert threads() - before == set()
+
+
+def test_a_fit_that_starts_when_another_has_failed_is_cancelled_too(
+    spark: SparkSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its job is not there yet when the others are cancelled, and Spark knows nothing to cancel."""
+    parallelize = SparkContext.parallelize
+
+    def fit(i: int) -> None:
+        if i == 0:
+            raise ValueError("candidate 0 is bad")
+        time.sleep(600)
+
+    def call() -> None:
+        with scenario.on_spark(n_jobs=2):
+            joblib.Parallel(batch_size=1)(joblib.delayed(fit)(i) for i in range(6))
+
+    # Each job takes a second to be made.
+    monkeypatch.setattr(SparkContext, "parallelize", lambda *args: [time.sleep(1), parallelize(*args)][1])
+    with pytest.raises(ValueError, match="candidate 0 is bad"):
+        in_time(spark, call)
 
 
 def test_an_exception_class_of_the_users_own_keeps_its_identity(spark: SparkSession) -> None:
