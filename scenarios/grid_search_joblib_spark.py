@@ -35,18 +35,18 @@ from joblibspark.backend import SparkDistributedBackend
 from pyspark import Broadcast, SparkContext, cloudpickle, inheritable_thread_target
 
 
-def on_spark(n_jobs: int = -1) -> parallel_config:
+def on_spark(n_jobs: int | None = -1) -> parallel_config:
     """Send what joblib runs inside `with on_spark(): ...` to the active Spark session.
 
     Workers use one BLAS and OpenMP thread for each task: Spark sets `OMP_NUM_THREADS` to `spark.task.cpus`.
 
     Parameters
     ----------
-    n_jobs : int, default=-1
-        Spark jobs in flight, one task each; -1 is the slots of the cluster (64 with Spark Connect, which does not
-        tell them). Leave the `n_jobs` of the search itself
-        unset: it would win. With 1 (or -1 where there is one slot) joblib would run everything here without Spark,
-        and nobody would be told; so 1 is refused, and one slot gets two jobs that take turns.
+    n_jobs : int or None, default=-1
+        Spark jobs in flight, one task each; -1 or None is the slots of the cluster (64 with Spark Connect, which does
+        not tell them). Leave the `n_jobs` of the search itself unset: it would win. With 1 (or -1 where there is one
+        slot) joblib would run everything here without Spark, and nobody would be told; so 1 is refused, and one slot
+        gets two jobs that take turns.
 
     Examples
     --------
@@ -68,6 +68,7 @@ class SparkBackend(SparkDistributedBackend):
 
     _pool: ThreadPool | None
 
+    default_n_jobs = -1  # joblib's own default is 1: without Spark
     # joblib then waits for results with the user's timeout; its own default is False for a backend of this kind.
     supports_timeout = True
     # joblib-spark lists the mixin behind joblib's base class, whose batches hold one call for ever.
@@ -98,8 +99,9 @@ class SparkBackend(SparkDistributedBackend):
         return super()._create_resource_profile(cpus, gpus)
 
     def effective_n_jobs(self, n_jobs: int | None) -> int:
-        """Count the jobs in flight; where negative, from all slots down."""
-        if n_jobs is not None and n_jobs < 0:
+        """Count the jobs in flight; where negative, from all slots down; unset is -1."""
+        n_jobs = -1 if n_jobs is None else n_jobs
+        if n_jobs < 0:
             return max(super().effective_n_jobs(-1) + 1 + n_jobs, 2)
         return super().effective_n_jobs(n_jobs)
 
