@@ -119,19 +119,20 @@ class SparkBackend(SparkDistributedBackend):
     def apply_async(self, func: Callable[[], list], callback: Callable | None = None) -> Any:
         """Run a batch of fits as a Spark job."""
         hand_over = super().apply_async if threading.get_ident() == self._caller else self._as_caller
-        batch = error_as_result(func)
+        batch, outcome = error_as_result(func), Outcome(callback)
         if self._is_spark_connect_mode:
-            return Outcome(hand_over(batch, callback))
+            outcome.job = hand_over(batch, outcome.tell)
+            return outcome
         parcel = Parcel(batch, self._spark.sparkContext)
         self._parcels.add(parcel)
 
         def done(result: Any) -> None:
             self._parcels.discard(parcel)
             parcel.discard()
-            if callback is not None:
-                callback(result)
+            outcome.tell(result)
 
-        return Outcome(hand_over(parcel, done))
+        outcome.job = hand_over(parcel, done)
+        return outcome
 
     # joblib 1.5 renamed it.
     submit = apply_async
@@ -154,16 +155,32 @@ class SparkBackend(SparkDistributedBackend):
 class Outcome:
     """What a batch will give; joblib 1.4 asks for it here, later ones by way of the backend's `retrieve_result`."""
 
-    def __init__(self, job: AsyncResult) -> None:
-        self.job = job
+    job: AsyncResult
+
+    def __init__(self, callback: Callable | None) -> None:
+        self.callback = callback
+        self.error: BaseException | None = None
+
+    def tell(self, result: Any) -> None:
+        """Let joblib ask the user's generator for more calls.
+
+        What it raises would end this thread, which hands on all results: of `sys.exit`, for one, nobody would hear, and
+        the call would wait for ever.
+        """
+        try:
+            if self.callback is not None:
+                self.callback(result)
+        except BaseException as error:  # noqa: BLE001 - the calling thread raises it
+            self.error = error
 
     def get(self, timeout: float | None = None) -> list:
-        """Give the results of a batch, or raise what it raised."""
+        """Give the results of a batch, or raise what it raised, or what came of telling joblib that it is done."""
         result = self.job.get(timeout)
         # What Spark itself raises (a lost executor, a cancelled job) comes in a wrapper of joblib's.
         result = getattr(result, "exc", result)
-        if isinstance(result, BaseException):
-            raise result
+        error = result if isinstance(result, BaseException) else self.error
+        if error is not None:
+            raise error
         return result
 
 

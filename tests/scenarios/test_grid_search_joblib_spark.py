@@ -285,6 +285,25 @@ def test_a_fit_that_starts_when_another_has_failed_is_cancelled_too(
         in_time(spark, call)
 
 
+@pytest.mark.parametrize("error", [SystemExit("row 3 is bad"), KeyboardInterrupt(), KeyError(3)], ids=repr)
+def test_whatever_the_input_raises_is_raised(spark: SparkSession, error: BaseException) -> None:
+    def calls() -> Iterator:
+        for i in range(6):
+            if i == 3:
+                raise error
+            yield joblib.delayed(abs)(i)
+
+    def call() -> None:
+        with scenario.on_spark(n_jobs=2):
+            joblib.Parallel(batch_size=1, pre_dispatch=1)(calls())
+
+    before = threads()
+    with pytest.raises(type(error)) as raised:
+        in_time(spark, call)
+    assert raised.value.args == error.args
+    assert threads() - before == set()
+
+
 def test_an_exception_class_of_the_users_own_keeps_its_identity(spark: SparkSession) -> None:
     class BudgetError(Exception):
         pass
