@@ -30,7 +30,7 @@ from multiprocessing.pool import AsyncResult, ThreadPool
 from typing import Any
 
 from joblib import parallel_config, register_parallel_backend
-from joblib.parallel import AutoBatchingMixin
+from joblib.parallel import AutoBatchingMixin, FallbackToBackend
 from joblibspark.backend import SparkDistributedBackend
 from pyspark import Broadcast, SparkContext, cloudpickle, inheritable_thread_target
 
@@ -67,6 +67,8 @@ class SparkBackend(SparkDistributedBackend):
     """
 
     _pool: ThreadPool | None
+    parallel: Any
+    _open = False
 
     default_n_jobs = -1  # joblib's own default is 1: without Spark
     # joblib then waits for results with the user's timeout; its own default is False for a backend of this kind.
@@ -80,6 +82,7 @@ class SparkBackend(SparkDistributedBackend):
 
     def __init__(self, **needs: Any) -> None:
         super().__init__(**needs)
+        self._needs = needs
         self._parcels: set[Parcel] = set()
 
     def _is_support_stage_scheduling(self) -> bool:
@@ -104,6 +107,16 @@ class SparkBackend(SparkDistributedBackend):
         if n_jobs < 0:
             return max(super().effective_n_jobs(-1) + 1 + n_jobs, 2)
         return super().effective_n_jobs(n_jobs)
+
+    def configure(self, n_jobs: int = 1, parallel: Any = None, **options: Any) -> int:
+        """Get ready for the calls of `parallel`."""
+        if self._open and parallel is not self.parallel:
+            # Calls in one `with` block share its backend. One that comes before another has ended, as from the
+            # generator of its calls, would end the other's jobs with its own: it gets a backend for itself.
+            raise FallbackToBackend(type(self)(**{**self._needs, "nesting_level": self.nesting_level}))
+        count = super().configure(n_jobs, parallel, **options)
+        self._open = True
+        return count
 
     def start_call(self) -> None:
         """Note what the calling thread says of its Spark jobs: their scheduler pool, their tags.
@@ -145,6 +158,7 @@ class SparkBackend(SparkDistributedBackend):
 
     def terminate(self) -> None:
         """Cancel what runs and end the threads that waited for it; the inherited method keeps them for good."""
+        self._open = False
         super().terminate()
         end_threads(self)
         while self._parcels:

@@ -304,6 +304,23 @@ def test_whatever_the_input_raises_is_raised(spark: SparkSession, error: BaseExc
     assert threads() - before == set()
 
 
+def test_the_input_may_make_calls_of_its_own(spark: SparkSession) -> None:
+    """joblib asks for the first calls in the thread that calls it, and for the others when results come."""
+
+    def calls() -> Iterator:
+        for i in range(6):
+            number = sum(joblib.Parallel()(joblib.delayed(abs)(-1) for _ in range(i)))
+            yield joblib.delayed(pow)(number, 2)
+
+    def call() -> object:
+        with scenario.on_spark(n_jobs=2):
+            return joblib.Parallel(batch_size=1)(calls())
+
+    before = threads()
+    assert in_time(spark, call) == [i**2 for i in range(6)]
+    assert threads() - before == set()
+
+
 def test_an_exception_class_of_the_users_own_keeps_its_identity(spark: SparkSession) -> None:
     class BudgetError(Exception):
         pass
