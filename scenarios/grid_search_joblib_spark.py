@@ -26,6 +26,7 @@ import atexit
 import threading
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from multiprocessing.pool import AsyncResult, ThreadPool
 from typing import Any
 
@@ -33,6 +34,7 @@ from joblib import parallel_config, register_parallel_backend
 from joblib.parallel import AutoBatchingMixin, FallbackToBackend
 from joblibspark.backend import SparkDistributedBackend
 from pyspark import Broadcast, SparkContext, cloudpickle, inheritable_thread_target
+from pyspark.sql import SparkSession
 
 
 def on_spark(n_jobs: int | None = -1) -> parallel_config:
@@ -68,6 +70,8 @@ class SparkBackend(SparkDistributedBackend):
 
     _pool: ThreadPool | None
     parallel: Any
+    _spark: SparkSession
+    _spark_context: SparkContext
     _open = False
 
     default_n_jobs = -1  # joblib's own default is 1: without Spark
@@ -103,6 +107,10 @@ class SparkBackend(SparkDistributedBackend):
 
     def effective_n_jobs(self, n_jobs: int | None) -> int:
         """Count the jobs in flight; where negative, from all slots down; unset is -1."""
+        if not self._is_spark_connect_mode and self._spark_context._jsc is None:
+            # It was stopped: a block may outlive the session that it began with.
+            self._spark = SparkSession.active()
+            self._spark_context = self._spark.sparkContext
         n_jobs = -1 if n_jobs is None else n_jobs
         if n_jobs < 0:
             return max(super().effective_n_jobs(-1) + 1 + n_jobs, 2)
@@ -110,12 +118,12 @@ class SparkBackend(SparkDistributedBackend):
 
     def configure(self, n_jobs: int = 1, parallel: Any = None, **options: Any) -> int:
         """Get ready for the calls of `parallel`."""
+        count = self.effective_n_jobs(n_jobs)
         if self._open and parallel is not self.parallel:
             # Calls in one `with` block share its backend. One that comes before another has ended, as from the
             # generator of its calls, would end the other's jobs with its own: it gets a backend for itself.
             raise FallbackToBackend(type(self)(**{**self._needs, "nesting_level": self.nesting_level}))
-        count = super().configure(n_jobs, parallel, **options)
-        self._open = True
+        self._n_jobs, self.parallel, self._open = count, parallel, True
         return count
 
     def start_call(self) -> None:
@@ -153,17 +161,19 @@ class SparkBackend(SparkDistributedBackend):
     def abort_everything(self, ensure_ready: bool = True) -> None:
         """Cancel what runs; the inherited method reads an attribute that joblib no longer has."""
         self.terminate()
-        if ensure_ready:
-            self.configure(n_jobs=self.parallel.n_jobs, parallel=self.parallel)
+        self._open = ensure_ready
 
     def terminate(self) -> None:
         """Cancel what runs and end the threads that waited for it; the inherited method keeps them for good."""
         self._open = False
-        super().terminate()
         end_threads(self)
         while self._parcels:
             self._parcels.pop().discard()
         self.reset_batch_stats()
+
+    def _cancel_all_jobs(self) -> None:
+        with suppress(Exception):  # the session may be gone, and its jobs with it
+            super()._cancel_all_jobs()
 
 
 class Outcome:
@@ -232,13 +242,15 @@ class Parcel:
     def discard(self) -> None:
         """Free the driver's and the executors' disk and memory of it."""
         if self._broadcast is not None:
-            self._broadcast.destroy()
+            with suppress(Exception):  # the session may be gone, and its broadcasts with it
+                self._broadcast.destroy()
             self._broadcast = None
 
 
 def end_threads(backend: SparkDistributedBackend) -> None:
     """End the threads of a backend, and the jobs that they wait for."""
     if backend._pool is not None:
+        backend._cancel_all_jobs()
         backend._pool.terminate()
         for thread in backend._pool._pool:
             while thread.is_alive():
@@ -292,7 +304,6 @@ from grid_search_single_node import (
 )
 from grid_search_single_node import SIZES as SEARCHES
 from grid_search_single_node import check as check_all
-from pyspark.sql import SparkSession
 from sklearn.model_selection import ParameterGrid
 
 __all__ = [

@@ -2,6 +2,7 @@
 """joblib-spark mended: causes surface, short calls share jobs, timeouts hold, no thread stays, answers are right."""
 
 import multiprocessing
+import os
 import subprocess
 import sys
 import threading
@@ -319,6 +320,60 @@ def test_the_input_may_make_calls_of_its_own(spark: SparkSession) -> None:
     before = threads()
     assert in_time(spark, call) == [i**2 for i in range(6)]
     assert threads() - before == set()
+
+
+SESSIONS = """
+import threading, time, traceback
+import joblib, numpy as np
+from grid_search_joblib_spark import on_spark
+from pyspark.sql import SparkSession
+builder = SparkSession.builder.master("local[2]").config("spark.ui.enabled", "false")
+spark = builder.getOrCreate()
+def calls(): return (joblib.delayed(abs)(-i) for i in range(3))
+def no_session(call):
+    try:
+        call(calls())
+    except RuntimeError as error:
+        print("none" if "No active or default Spark session" in str(error) else error)
+def hang(rows): time.sleep(600)
+def stop():
+    # Both are there: of a job that comes while it stops, Spark may never tell the end.
+    while len(spark.sparkContext.statusTracker().getActiveJobsIds()) < 2: time.sleep(0.1)
+    spark.stop()
+with on_spark(n_jobs=2), joblib.Parallel() as parallel:
+    print("first", joblib.Parallel()(calls()), parallel(calls()))
+    spark.stop()
+    no_session(joblib.Parallel())
+    spark = builder.getOrCreate()
+    print("second", joblib.Parallel()(calls()), parallel(calls()))
+    before = set(threading.enumerate())
+    stopper = threading.Thread(target=stop)
+    stopper.start()
+    try:
+        parallel(joblib.delayed(hang)(np.ones(200_000)) for _ in range(6))
+    except Exception:
+        # Of one that waits for a job, PySpark may show first that the session has gone meanwhile.
+        print("stopped", "SparkContext was shut down" in traceback.format_exc() or traceback.format_exc())
+    stopper.join()
+    print("left", [thread.name for thread in set(threading.enumerate()) - before])
+    no_session(parallel)
+"""
+
+
+def test_a_block_takes_the_session_of_now_and_says_why_a_call_failed_in_which_it_stopped(tmp_path: Path) -> None:
+    (tmp_path / "script.py").write_text(SESSIONS)
+    environment = {**os.environ, "PYTHONPATH": str(Path(scenario.__file__).parent)}
+    result = subprocess.run(
+        [sys.executable, "script.py"], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=200
+    )
+    assert result.stdout.splitlines() == [
+        "first [0, 1, 2] [0, 1, 2]",
+        "none",
+        "second [0, 1, 2] [0, 1, 2]",
+        "stopped True",
+        "left []",
+        "none",
+    ], result.stderr[-3000:]
 
 
 def test_an_exception_class_of_the_users_own_keeps_its_identity(spark: SparkSession) -> None:
