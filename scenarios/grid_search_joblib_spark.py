@@ -27,6 +27,7 @@ import threading
 import warnings
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from multiprocessing.pool import AsyncResult, ThreadPool
 from typing import Any
 
@@ -140,11 +141,8 @@ class SparkBackend(SparkDistributedBackend):
     def apply_async(self, func: Callable[[], list], callback: Callable | None = None) -> Any:
         """Run a batch of fits as a Spark job."""
         hand_over = super().apply_async if threading.get_ident() == self._caller else self._as_caller
-        batch, outcome = error_as_result(func), Outcome(callback)
-        if self._is_spark_connect_mode:
-            outcome.job = hand_over(batch, outcome.tell)
-            return outcome
-        parcel = Parcel(batch, self._spark.sparkContext)
+        outcome = Outcome(callback)
+        parcel = Parcel(func, None if self._is_spark_connect_mode else self._spark_context)
         self._parcels.add(parcel)
 
         def done(result: Any) -> None:
@@ -199,9 +197,9 @@ class Outcome:
 
     def get(self, timeout: float | None = None) -> list:
         """Give the results of a batch, or raise what it raised, or what came of telling joblib that it is done."""
-        result = self.job.get(timeout)
+        answer = self.job.get(timeout)
         # What Spark itself raises (a lost executor, a cancelled job) comes in a wrapper of joblib's.
-        result = getattr(result, "exc", result)
+        result = cloudpickle.loads(answer) if isinstance(answer, bytes) else answer.exc
         error = result if isinstance(result, BaseException) else self.error
         if error is not None:
             raise error
@@ -209,17 +207,18 @@ class Outcome:
 
 
 class Parcel:
-    """A batch on its way to a worker, where a large one goes by a broadcast of ours, which ends with the batch.
+    """A batch on its way to a worker, where it becomes a function that gives its results pickled, or its exception.
 
-    PySpark broadcasts a function of more than a megabyte by itself, and leaves that on the driver's disk until Spark
-    stops: a search of 240 fits with an X of 200 MB would write 48 GB.
+    A large one goes by a broadcast of ours, which ends with the batch. PySpark broadcasts a function of more than a
+    megabyte by itself, and leaves that on the driver's disk until Spark stops: a search of 240 fits with an X of 200 MB
+    would write 48 GB.
     """
 
     MOST_BYTES = (
         500_000  # that travel inside the job; PySpark broadcasts from `spark.broadcast.UDFCompressionThreshold`
     )
 
-    def __init__(self, batch: Callable[[], list | BaseException], context: SparkContext) -> None:
+    def __init__(self, batch: Callable[[], list], context: SparkContext | None) -> None:
         self._batch = batch
         self._context = context
         self._broadcast: Broadcast | None = None
@@ -227,17 +226,10 @@ class Parcel:
     def __reduce__(self) -> tuple:
         """Pack the batch, in the thread that makes its Spark job."""
         body = cloudpickle.dumps(self._batch)
-        if len(body) <= self.MOST_BYTES:
-            return cloudpickle.loads, (body,)
+        if self._context is None or len(body) <= self.MOST_BYTES:
+            return partial, (runner(), body)
         self._broadcast = self._context.broadcast(body)
-
-        # Nested, so that workers get it by value.
-        def unpack(broadcast: Broadcast) -> Any:
-            from pyspark import cloudpickle
-
-            return cloudpickle.loads(broadcast.value)
-
-        return unpack, (self._broadcast,)
+        return partial, (runner(), self._broadcast)
 
     def discard(self) -> None:
         """Free the driver's and the executors' disk and memory of it."""
@@ -262,31 +254,34 @@ def end_threads(backend: SparkDistributedBackend) -> None:
         backend._pool = None
 
 
-def error_as_result(batch: Callable[[], list]) -> Callable[[], list | BaseException]:
-    """Let a batch return its exception, with the worker's traceback as a note, instead of raising it.
+def runner() -> Callable[[Any], bytes]:
+    """Give what runs a batch on a worker: it returns an exception, with the worker's traceback as a note.
 
     Raised, it would reach the driver as text inside an exception of Spark's, after three more tries; returned, it
     keeps its type and its message. Tasks lost with their executor are still tried again.
     """
 
     # A nested function that imports what it needs: workers get it by value, and need not have this file.
-    def attempt() -> list | BaseException:
+    def run(body: Any) -> bytes:
         import traceback
 
         from pyspark import cloudpickle
 
         try:
-            return batch()
+            batch = cloudpickle.loads(body if isinstance(body, bytes) else body.value)
+            return cloudpickle.dumps(batch())
         except BaseException as error:  # noqa: BLE001 - KeyboardInterrupt and SystemExit too: the driver raises them
             note = f"On the Spark worker:\n{traceback.format_exc()}"
+            if isinstance(error, ImportError):
+                error.add_note("Workers need the module too: SparkContext.addPyFile sends it to them.")
             try:
                 cloudpickle.loads(cloudpickle.dumps(error))
-            except Exception:  # noqa: BLE001 - some exceptions cannot travel; what they say can
-                error = RuntimeError(f"{type(error).__name__}: {error}")
+            except Exception:  # noqa: BLE001 - some exceptions cannot travel; what they say can, but `str` may fail too
+                error = RuntimeError("".join(traceback.format_exception_only(error)).strip())
             error.add_note(note)
-            return error
+            return cloudpickle.dumps(error)
 
-    return attempt
+    return run
 
 
 # --- benchmark: delete from here on when copying ------------------------

@@ -398,6 +398,35 @@ def test_an_exception_that_cannot_travel_still_says_what_it_said(spark: SparkSes
         joblib.Parallel()(joblib.delayed(stubborn)(7) for _ in range(2))
 
 
+def test_an_exception_that_cannot_travel_may_fail_to_say_what_it_is(spark: SparkSession) -> None:
+    class SilentError(Exception):
+        def __str__(self) -> str:
+            raise ZeroDivisionError
+
+    def fail() -> None:
+        raise SilentError(threading.Lock())
+
+    with scenario.on_spark(n_jobs=2), pytest.raises(RuntimeError, match="SilentError: <exception str"):
+        joblib.Parallel()(joblib.delayed(fail)() for _ in range(2))
+
+
+def test_what_cannot_be_pickled_or_unpickled_on_a_worker_is_told_in_a_line(
+    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "driver_alone.py").write_text("def double(i):\n    return 2 * i\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    import driver_alone  # type: ignore[import-not-found]
+
+    for call, kind, said in (
+        (joblib.delayed(lambda: __import__("threading").Lock())(), TypeError, "cannot pickle '_thread.lock' object"),
+        (joblib.delayed(driver_alone.double)(1), ModuleNotFoundError, "No module named 'driver_alone'"),
+    ):
+        with scenario.on_spark(n_jobs=2), pytest.raises(kind, match=said) as raised:
+            joblib.Parallel()(call for _ in range(2))
+        assert "\n" not in str(raised.value)
+        assert "On the Spark worker:" in "".join(raised.value.__notes__)
+
+
 def test_what_spark_itself_raises_surfaces_too(spark: SparkSession) -> None:
     def leave() -> None:
         import os
@@ -434,8 +463,8 @@ def test_on_spark_refuses_what_joblib_would_run_here(n_jobs: int) -> None:
 
 
 def test_workers_need_not_have_this_file(tmp_path: Path) -> None:
-    (tmp_path / "task").write_bytes(cloudpickle.dumps(scenario.error_as_result(lambda: [1 // 0])))
-    code = "import pyspark.cloudpickle as c; print(repr(c.loads(open('task', 'rb').read())()))"
+    (tmp_path / "task").write_bytes(cloudpickle.dumps(scenario.Parcel(lambda: [1 // 0], None)))
+    code = "import pyspark.cloudpickle as c; print(repr(c.loads(c.loads(open('task', 'rb').read())())))"
     result = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert result.stdout.startswith("ZeroDivisionError")
 
