@@ -41,7 +41,7 @@ import time
 import traceback
 import warnings
 import weakref
-from collections import deque
+from collections import ChainMap, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager, nullcontext, suppress
@@ -51,6 +51,7 @@ from multiprocessing.connection import Connection, answer_challenge, deliver_cha
 from multiprocessing.context import AuthenticationError
 from multiprocessing.pool import ExceptionWithTraceback  # type: ignore[attr-defined]  # the stubs lack it
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -983,6 +984,7 @@ class SharingPickler(cloudpickle.Pickler):
 
     def __init__(self, shared: Shared, root: Any) -> None:
         self.file = io.BytesIO()
+        self.dispatch_table = reducers()
         super().__init__(self.file, protocol=5)
         self.shared, self.root = shared, root
         self.kept: list[Any] = []
@@ -991,7 +993,7 @@ class SharingPickler(cloudpickle.Pickler):
     def persistent_id(self, value: Any) -> dict[str, Any] | None:
         """Called for every object there is in a batch, so that most have to pass quickly."""
         kind: Any = type(value)
-        if not is_array_like(kind) or value is self.root:
+        if not is_shared(kind) or value is self.root:
             return None
         size = getattr(value, "nbytes", None)  # a data frame may have a column of that name
         if isinstance(size, int) and size < SMALL and not (self.shared.local and memmap_of(value) is not None):
@@ -1010,9 +1012,25 @@ class SharingPickler(cloudpickle.Pickler):
 
 
 @cache
-def is_array_like(kind: Any) -> bool:
-    """True for arrays, sparse matrices, data frames and their columns, of whatever library."""
-    return hasattr(kind, "shape") and hasattr(kind, "__len__") and not issubclass(kind, np.dtype)
+def is_shared(kind: Any) -> bool:
+    """True for arrays, sparse matrices, data frames and their columns, whoever made them, and for broadcasts."""
+    from pyspark import Broadcast  # not in the package pyspark-client
+
+    array_like = hasattr(kind, "shape") and hasattr(kind, "__len__") and not issubclass(kind, np.dtype)
+    return kind is Broadcast or array_like
+
+
+@cache
+def reducers() -> ChainMap:
+    """Say what becomes of objects by their type: as cloudpickle does, and of the variables that Spark itself shares."""
+    from pyspark import Accumulator, Broadcast
+
+    def refuse(_: Accumulator) -> tuple:
+        raise TypeError("spark-pool: Spark adds up an accumulator when a task ends, after the call: return the numbers")
+
+    own, *others = cloudpickle.Pickler.dispatch_table.maps
+    ours = {Broadcast: lambda value: (SimpleNamespace, (), {"value": value.value}), Accumulator: refuse}
+    return ChainMap({**own, **ours}, *others)
 
 
 def memmap_of(value: Any) -> np.memmap | None:

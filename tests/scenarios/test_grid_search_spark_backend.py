@@ -230,6 +230,16 @@ def test_text_travels_once_too(shipped: list[int]) -> None:
     assert len(shipped) == 1
 
 
+@pytest.mark.parametrize("kind", [np.array, list])
+def test_a_broadcast_travels_once_and_has_its_value(spark: SparkSession, kind: Callable, shipped: list[int]) -> None:
+    rows = spark.sparkContext.broadcast(kind([1.0] * 200_000))
+    with on_spark():
+        found = joblib.Parallel(batch_size=1)(joblib.delayed(lambda i: i + sum(rows.value))(i) for i in range(8))
+    rows.destroy()
+    assert found == [200_000.0 + i for i in range(8)]
+    assert len(shipped) == 1
+
+
 def test_a_column_may_have_the_name_of_an_attribute() -> None:
     frame = pd.DataFrame({"nbytes": range(20_000)})
     with on_spark():

@@ -107,11 +107,15 @@ def test_an_exception_that_cannot_travel_still_says_what_it_said() -> None:
     assert "in stubborn" in "".join(traceback.format_exception(raised.value))
 
 
-def test_what_cannot_be_pickled_is_told_from_both_sides() -> None:
+def test_what_cannot_be_pickled_is_told_from_both_sides(spark: SparkSession) -> None:
     with on_spark():
-        with pytest.raises(Exception, match="Could not pickle the task") as raised:
-            joblib.Parallel()(joblib.delayed(id)(threading.Lock()) for _ in range(4))
-        assert "cannot pickle" in str(raised.value.__cause__)
+        for unsent, why in (
+            (threading.Lock(), "cannot pickle"),
+            (spark.sparkContext.accumulator(0), "return the numbers"),
+        ):
+            with pytest.raises(Exception, match="Could not pickle the task") as raised:
+                joblib.Parallel()(joblib.delayed(id)(unsent) for _ in range(4))
+            assert why in str(raised.value.__cause__)
         with pytest.raises(TypeError, match="cannot pickle"):
             joblib.Parallel()(joblib.delayed(lambda: __import__("threading").Lock())() for _ in range(4))
 
