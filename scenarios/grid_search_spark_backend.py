@@ -55,6 +55,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyspark
 from joblib.parallel import (
     TASK_ERROR,
     AutoBatchingMixin,
@@ -92,7 +93,7 @@ LOST = (
 CHUNK = 1 << 22  # bytes of one message of a shared object, so that neither side needs memory for all of it
 # joblib gives these to every backend.
 OPTIONS = {"context", "max_nbytes", "mmap_mode", "prefer", "require", "temp_folder", "verbose"}
-PROCESS = os.getpid()
+INHERITED: list[Any] = []  # the Spark of the process that this one was forked from
 # Of each session: one profile for each kind of needs, and how many tasks n_jobs=-1 is at least.
 PROFILES: weakref.WeakKeyDictionary[SparkContext, dict[tuple, ResourceProfile]] = weakref.WeakKeyDictionary()
 LEAST: weakref.WeakKeyDictionary[SparkContext, int] = weakref.WeakKeyDictionary()
@@ -266,6 +267,15 @@ def show(text: str, category: type[Warning], *place: Any) -> None:
         warnings.showwarning(text, category, *place)
 
 
+def note_fork() -> None:
+    """Let a forked process have no part in what its parent runs; Spark of its own it may start."""
+    INHERITED.append(getattr(getattr(pyspark, "SparkContext", None), "_active_spark_context", None))
+    Pool.known, Pool.lock = [], threading.Lock()
+
+
+os.register_at_fork(after_in_child=note_fork)
+
+
 def spark_context() -> SparkContext:
     """Find the running Spark, or say what is missing."""
     if is_remote():
@@ -273,14 +283,14 @@ def spark_context() -> SparkContext:
             "spark-pool: with Spark Connect no executor can reach this process. Use joblib-spark's backend"
             " (grid_search_joblib_spark.py), which sends each batch as a Spark job"
         )
-    if os.getpid() != PROCESS:
-        raise RuntimeError("spark-pool: this process was forked from the one that runs Spark, and cannot use it")
     from py4j.clientserver import ClientServer
     from pyspark import SparkContext
 
     context = SparkContext._active_spark_context
     if context is None or context._jsc is None:
         raise RuntimeError("spark-pool: no Spark session is running, start one with SparkSession.builder.getOrCreate()")
+    if context in INHERITED:
+        raise RuntimeError("spark-pool: this process was forked from the one that runs Spark, and cannot use it")
     if not isinstance(SparkContext._gateway, ClientServer):
         raise RuntimeError(
             "spark-pool: with PYSPARK_PIN_THREAD=false jobs of other threads would get the tag by which this one's are"

@@ -403,21 +403,24 @@ def test_options_of_other_backends_are_refused(spark: SparkSession) -> None:
         joblib.Parallel(initializer=print)(joblib.delayed(abs)(i) for i in range(2))
 
 
-def test_a_forked_process_is_told_that_it_cannot_use_spark(spark: SparkSession) -> None:
+def test_a_forked_process_is_told_that_it_cannot_use_spark_and_may_start_its_own(spark: SparkSession) -> None:
     def call() -> str:
         with on_spark(), pytest.raises(RuntimeError) as raised:
             joblib.Parallel()(joblib.delayed(abs)(i) for i in range(2))
+        SparkContext._active_spark_context = own = SimpleNamespace(_jsc="a JVM of its own")
+        assert scenario.spark_context() is own
         return str(raised.value)
 
     read, write = os.pipe()
     child = os.fork()
     if child == 0:
-        os.write(write, call().encode())
+        with contextlib.suppress(BaseException):  # or it would run the tests that follow
+            os.write(write, call().encode())
         os._exit(0)
+    os.close(write)
     os.waitpid(child, 0)
     assert os.read(read, 1000) == b"spark-pool: this process was forked from the one that runs Spark, and cannot use it"
     os.close(read)
-    os.close(write)
 
 
 INTERRUPTED = """
