@@ -9,10 +9,10 @@
 
 One long Spark task on each slot connects back to this process, asks for work, and sends results; Spark gives the
 places, the Python environment and another try where an executor is lost. No Spark job for each fit, and X and y
-travel once to each executor. So it pays from fits of milliseconds on, wherever loky does, and goes beyond one
-machine: `GridSearchCV`, `cross_validate`, `RFECV`, forests, bagging, plain `joblib.Parallel`. Connections prove a
-fresh key, and are encrypted where Spark encrypts its own. Look further where no executor can reach this process
-(Spark Connect).
+travel once to each executor, as arrays, data frames or sparse matrices; lists travel with each batch. So it pays from
+fits of milliseconds on, wherever loky does, and goes beyond one machine: `GridSearchCV`, `cross_validate`, `RFECV`,
+forests, bagging, plain `joblib.Parallel`. Connections prove a fresh key, and are encrypted where Spark encrypts its
+own. Look further where no executor can reach this process (Spark Connect).
 
 Run it alone:  python grid_search_spark_backend.py
 (the benchmark half needs its sibling grid_search_single_node.py in the same folder; the recipe does not)

@@ -8,6 +8,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import grid_search_single_node as single_node
@@ -222,12 +223,13 @@ def test_data_travels_once_whatever_the_number_of_candidates(shipped: list[int],
     assert sum(shipped) - X.nbytes < 1.01 * (X[:, 0].nbytes + 3 * 20_000 * 8)
 
 
-def test_text_travels_once_too(shipped: list[int]) -> None:
-    frame = pd.DataFrame({"text": [f"number {i:06}" for i in range(20_000)]}, dtype=object)
+@pytest.mark.parametrize(("kind", "times"), [(pd.DataFrame, 1), (partial(pd.Series, dtype=object), 1), (list, 0)])
+def test_text_travels_once_too_but_a_list_with_each_batch(kind: Callable, times: int, shipped: list[int]) -> None:
+    texts = kind([f"number {i:06}" for i in range(20_000)])
     with on_spark():
-        lengths = joblib.Parallel(batch_size=1)(joblib.delayed(len)(frame) for _ in range(20))
+        lengths = joblib.Parallel(batch_size=1)(joblib.delayed(len)(texts) for _ in range(20))
     assert lengths == [20_000] * 20
-    assert len(shipped) == 1
+    assert len(shipped) == times
 
 
 @pytest.mark.parametrize("kind", [np.array, list])
