@@ -23,6 +23,7 @@ Run it alone:  python grid_search_joblib_spark.py
 from __future__ import annotations
 
 import atexit
+import io
 import threading
 import warnings
 from collections.abc import Callable
@@ -225,7 +226,9 @@ class Parcel:
 
     def __reduce__(self) -> tuple:
         """Pack the batch, in the thread that makes its Spark job."""
-        body = cloudpickle.dumps(self._batch)
+        file = io.BytesIO()
+        BatchPickler(file).dump(self._batch)
+        body = file.getvalue()
         if self._context is None or len(body) <= self.MOST_BYTES:
             return partial, (runner(), body)
         self._broadcast = self._context.broadcast(body)
@@ -237,6 +240,33 @@ class Parcel:
             with suppress(Exception):  # the session may be gone, and its broadcasts with it
                 self._broadcast.destroy()
             self._broadcast = None
+
+
+class BatchPickler(cloudpickle.Pickler):
+    """Pickles all that cloudpickle can, and classes of warnings so that workers need not have their modules.
+
+    scikit-learn sends the driver's filters of warnings with each fit, and what the driver imports makes such filters.
+    Where a worker has not the module, nothing can warn of it there.
+    """
+
+    def reducer_override(self, value: Any) -> Any:
+        """Called for every object that is not of a simple type."""
+        how = super().reducer_override(value)
+        is_warning = isinstance(value, type) and issubclass(value, Warning) and value.__module__ != "builtins"
+        if how is not NotImplemented or not is_warning:
+            return how
+
+        # Nested, so that workers get it by value.
+        def find(module: str, name: str) -> Any:
+            import importlib
+            import operator
+
+            try:
+                return operator.attrgetter(name)(importlib.import_module(module))
+            except (ImportError, AttributeError):
+                return type(name, (Warning,), {})
+
+        return find, (value.__module__, value.__qualname__)
 
 
 def end_threads(backend: SparkDistributedBackend) -> None:

@@ -1003,8 +1003,10 @@ class SharingPickler(cloudpickle.Pickler):
     def persistent_id(self, value: Any) -> dict[str, Any] | None:
         """Called for every object there is in a batch, so that most have to pass quickly."""
         kind: Any = type(value)
-        if not is_shared(kind) or value is self.root:
+        if not may_have_name(kind) or value is self.root:
             return None
+        if kind is type:
+            return self._warning(value)
         size = getattr(value, "nbytes", None)  # a data frame may have a column of that name
         if isinstance(size, int) and size < SMALL and not (self.shared.local and memmap_of(value) is not None):
             return None
@@ -1013,21 +1015,31 @@ class SharingPickler(cloudpickle.Pickler):
             self.pids[id(value)] = self.shared.pid_of(value, inside=self.root is not None)
         return self.pids[id(value)]
 
+    def _warning(self, value: type) -> dict[str, Any] | None:
+        """Name a class of warnings, so that workers need not have its module.
+
+        scikit-learn sends this process's filters of warnings with each fit, and what it imports makes such filters.
+        """
+        if not issubclass(value, Warning) or value.__module__ == "builtins":
+            return None
+        by_value = super().reducer_override(value) is not NotImplemented
+        return None if by_value else {"module": value.__module__, "warning": value.__qualname__}
+
     def reducer_override(self, value: Any) -> Any:
         """Let the copy of a memmap arrive so that nobody can write to it: the file would not change."""
-        if memmap_of(value) is None:
+        if not isinstance(value, np.ndarray) or memmap_of(value) is None:
             return super().reducer_override(value)
-        order = "F" if value.flags.fnc else "C"
+        order: Any = "F" if value.flags.fnc else "C"
         return np.ndarray, (value.shape, value.dtype, value.tobytes(order), 0, None, order)
 
 
 @cache
-def is_shared(kind: Any) -> bool:
-    """True for arrays, sparse matrices, data frames and their columns, whoever made them, and for broadcasts."""
+def may_have_name(kind: Any) -> bool:
+    """True for arrays, sparse matrices, data frames and their columns, of whatever library; broadcasts; classes."""
     from pyspark import Broadcast  # not in the package pyspark-client
 
     array_like = hasattr(kind, "shape") and hasattr(kind, "__len__") and not issubclass(kind, np.dtype)
-    return kind is Broadcast or array_like
+    return kind in (Broadcast, type) or array_like
 
 
 @cache
@@ -1330,8 +1342,13 @@ class NamedUnpickler(pickle.Unpickler):
         self.store = store
 
     def persistent_load(self, pid: dict[str, Any]) -> Any:
-        """Give a shared object."""
-        return self.store.get(**pid)
+        """Give a shared object, or a class of warnings: where its module is missing, nothing can warn of it."""
+        if "warning" not in pid:
+            return self.store.get(**pid)
+        try:
+            return self.find_class(pid["module"], pid["warning"])
+        except (ImportError, AttributeError):
+            return type(pid["warning"], (Warning,), {})
 
 
 # --- benchmark: delete from here on when copying ------------------------

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """joblib-spark mended: causes surface, short calls share jobs, timeouts hold, no thread stays, answers are right."""
 
+import importlib
 import multiprocessing
 import os
 import subprocess
@@ -11,6 +12,7 @@ import traceback
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 import grid_search_joblib_spark as scenario
 import grid_search_single_node as single_node
@@ -21,6 +23,7 @@ from joblib.parallel import register_parallel_backend
 from joblibspark.backend import SparkDistributedBackend
 from pyspark import SparkContext, cloudpickle
 from pyspark.sql import SparkSession
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import GridSearchCV
 from sklearn.svm import SVC
 
@@ -410,13 +413,36 @@ def test_an_exception_that_cannot_travel_may_fail_to_say_what_it_is(spark: Spark
         joblib.Parallel()(joblib.delayed(fail)() for _ in range(2))
 
 
+def module_of_the_driver(folder: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """Import a module that workers cannot import."""
+    (folder / "driver_alone.py").write_text("def double(i):\n    return 2 * i\nclass Noise(Warning):\n    pass\n")
+    monkeypatch.syspath_prepend(folder)
+    return importlib.import_module("driver_alone")
+
+
+def test_workers_need_not_have_the_classes_in_filters_of_warnings(
+    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """scikit-learn sends the filters with each fit."""
+
+    class LocalWarning(UserWarning):
+        pass
+
+    def look(kind: type) -> tuple:
+        from sklearn.exceptions import ConvergenceWarning
+
+        return kind.__name__, issubclass(kind, Warning), kind is ConvergenceWarning
+
+    kinds = [module_of_the_driver(tmp_path, monkeypatch).Noise, LocalWarning, UserWarning, ConvergenceWarning]
+    with scenario.on_spark(n_jobs=2):
+        found = joblib.Parallel()(joblib.delayed(look)(kind) for kind in kinds)
+    assert found == [(kind.__name__, True, kind is ConvergenceWarning) for kind in kinds]
+
+
 def test_what_cannot_be_pickled_or_unpickled_on_a_worker_is_told_in_a_line(
     spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "driver_alone.py").write_text("def double(i):\n    return 2 * i\n")
-    monkeypatch.syspath_prepend(tmp_path)
-    import driver_alone  # type: ignore[import-not-found]
-
+    driver_alone = module_of_the_driver(tmp_path, monkeypatch)
     for call, kind, said in (
         (joblib.delayed(lambda: __import__("threading").Lock())(), TypeError, "cannot pickle '_thread.lock' object"),
         (joblib.delayed(driver_alone.double)(1), ModuleNotFoundError, "No module named 'driver_alone'"),

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The Spark backend: the answers of a serial run, few jobs, shared data once, and what else joblib promises."""
 
+import importlib
 import os
 import subprocess
 import sys
@@ -24,6 +25,7 @@ from pyspark.sql import SparkSession
 from sklearn.compose import make_column_transformer
 from sklearn.datasets import make_classification
 from sklearn.ensemble import RandomForestClassifier
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
@@ -397,6 +399,28 @@ def test_warnings_of_workers_are_shown_once_and_a_filter_of_error_spoils_nothing
     with on_spark(), warnings.catch_warnings(record=True):
         warnings.simplefilter("error")
         assert joblib.Parallel()(joblib.delayed(warn)(i) for i in range(8)) == list(range(8))
+
+
+def test_workers_need_not_have_the_classes_in_filters_of_warnings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """scikit-learn sends the filters with each fit."""
+
+    class LocalWarning(UserWarning):
+        pass
+
+    def look(kind: type) -> tuple:
+        from sklearn.exceptions import ConvergenceWarning
+
+        return kind.__name__, issubclass(kind, Warning), kind is ConvergenceWarning
+
+    (tmp_path / "spark_pool_noise.py").write_text("class Noise(Warning):\n    pass\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    noise = importlib.import_module("spark_pool_noise")
+    kinds = [noise.Noise, LocalWarning, UserWarning, ConvergenceWarning]
+    with on_spark():
+        found = joblib.Parallel()(joblib.delayed(look)(kind) for kind in kinds)
+    assert found == [(kind.__name__, True, kind is ConvergenceWarning) for kind in kinds]
 
 
 @pytest.mark.parametrize(("n_jobs", "count"), [(None, 2), (-1, 2), (-2, 1), (-9, 1), (1, 1), (2, 2), (7, 7)])
