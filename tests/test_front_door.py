@@ -18,6 +18,8 @@ from ruamel.yaml import YAML
 
 from suite.cli import main, parse
 from suite.gate.side_process import ask
+from suite.gate.sides import Side
+from suite.machine.processes import WELCOME
 
 ROOT = Path(__file__).resolve().parent.parent
 LINES = re.findall(r"^    ([^ #].*)$", (ROOT / "README.md").read_text(), re.MULTILINE)[:2]
@@ -478,7 +480,8 @@ def test_what_a_recipe_does_at_its_import_is_one_line_that_names_it(tmp_path):
 
 def test_a_side_of_a_comparison_ends_though_a_thread_does_not(tmp_path):
     (tmp_path / "a_thread.py").write_text(f"{RECIPE}\n{AT_IMPORT['a_thread']}\n", encoding="utf-8")
-    reply = ask(sys.executable, "check", {"pairs": [[str(tmp_path / "a_thread.py"), 1, 1]]})
+    side = Side(".", tmp_path, None, sys.executable)
+    reply = ask(side, "check", {"pairs": [[str(tmp_path / "a_thread.py"), 1, 1]]})
     assert reply["said"][0].startswith("it starts a thread when it is imported")
 
 

@@ -138,12 +138,12 @@ def _open_sides(parsed: argparse.Namespace) -> Iterator[dict[str, Side]]:
     made = {}
     with contextlib.ExitStack() as stack:
         for name, revision in zip(SIDES, (parsed.base, parsed.head), strict=True):
-            commit, scenarios, lock = stack.enter_context(check_out(revision, folder))
-            lock = getattr(parsed, f"{name}_lock") or lock
+            side = stack.enter_context(check_out(revision, folder))
+            lock = getattr(parsed, f"{name}_lock") or side.lock
             if lock is not None and not lock.is_file():
                 raise UsageError(f"there is no lock {lock}")
             conf = dict(parse_setting(text) for text in getattr(parsed, f"{name}_conf"))
-            made[name] = Side(commit, scenarios, lock, make_interpreter(lock), conf)
+            made[name] = replace(side, lock=lock, python=make_interpreter(lock), conf=conf)
         yield made
 
 

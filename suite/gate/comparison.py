@@ -234,7 +234,11 @@ class Comparison:
             java=self.java,
             files=[Path(file) for file in plan.files],
             cells=plan.cells,
-            cluster=replace(self.ready, conf={**self._steady(), **self.ready.conf, **one.conf}),
+            cluster=replace(
+                self.ready,
+                conf={**self._steady(), **self._for_executors(one), **self.ready.conf, **one.conf},
+                environment={**self.ready.environment, **one.variables},
+            ),
             timeout=self.timeout,
             python=one.python,
             # On a cluster, one side's executors would take the slots that the other waits for.
@@ -242,6 +246,11 @@ class Comparison:
             compared=True,
         )
         return Loop(run, lambda _: None)
+
+    def _for_executors(self, side: Side) -> Mapping[str, str]:
+        # Executors of our own cluster are on this machine, and were started with the imports of neither side.
+        ours = self.ready.workers is not None
+        return {"spark.executorEnv.PYTHONPATH": side.variables["PYTHONPATH"]} if ours else {}
 
     def _steady(self) -> Mapping[str, str]:
         # On two cores a JVM's optimizing compiler takes more time than the recipes and is busy for minutes; which half
@@ -258,7 +267,7 @@ class Comparison:
 
         def complaints(triples: Sequence[tuple[str, Any, Any]]) -> list[str | None]:
             pairs = [[files[name.split(".")[0]], base, head] for name, base, head in triples]
-            said: list[str | None] = ask(self.sides["head"].python, "check", {"pairs": pairs})["said"]
+            said: list[str | None] = ask(self.sides["head"], "check", {"pairs": pairs})["said"]
             return said
 
         return compare_records(sides["base"], sides["head"], len(measured.order), complaints, strict=self.strict)
@@ -292,11 +301,16 @@ def make_plans(
         "run": secrets.token_hex(4),
     }
     *others, (name_of_last, last) = sides.items()
-    of_last = ask_plan(last.python, {**asked, "folder": str(last.scenarios)})
-    plans = {
-        name: ask_plan(side.python, {**asked, "folder": str(side.scenarios), "head": of_last.plan})
-        for name, side in others
-    } | {name_of_last: of_last}
+    of_last = ask_plan(last, asked)
+    plans = {name: ask_plan(side, {**asked, "head": of_last.plan}) for name, side in others}
+    plans[name_of_last] = of_last
+    for name, side in sides.items():
+        if strange := side.strangers(plans[name].imported):
+            raise UsageError(
+                f"{name} imports {strange[0]} of the working tree, not of {side.revision[:12]}, as of an installed "
+                "package that leads there: call `compare` in its folder, or name that in PYTHONPATH: each side has its "
+                "own of these"
+            )
     if names and (unknown := [name for name in names if not any(plan.knows(name) for plan in plans.values())]):
         raise UsageError(f"no scenario {unknown[0]!r} on either side")
     if not any(plan.cells for plan in plans.values()):

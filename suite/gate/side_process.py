@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from suite.errors import InvalidCellError, UsageError
+from suite.gate.sides import Side
 from suite.machine import environment
 from suite.machine.processes import child_environment
 from suite.machine.signals import end_process
@@ -45,6 +46,8 @@ class SidePlan:
         Version.
     versions : dict
         Of packages.
+    imported : dict of str to int
+        Files of the modules that are loaded with the recipes, and when each was last written.
     """
 
     plan: dict[str, Any]
@@ -53,6 +56,7 @@ class SidePlan:
     broken: dict[str, str]
     python: str
     versions: dict[str, str | None]
+    imported: dict[str, int]
 
     @property
     def cells(self) -> list[Cell]:
@@ -100,7 +104,13 @@ def make_side_plan(asked: Mapping[str, Any]) -> SidePlan:
         broken={Path(name).stem: why for name, why in broken.items()},
         python=platform.python_version(),
         versions=environment.versions(),
+        imported=_imported(),
     )
+
+
+def _imported() -> dict[str, int]:
+    files = {Path(getattr(module, "__file__", None) or "").resolve() for module in list(sys.modules.values())}
+    return {str(file): file.stat().st_mtime_ns for file in files if file.is_file()}
 
 
 def check_answers(asked: Mapping[str, Any]) -> dict[str, Any]:
@@ -125,13 +135,12 @@ def _complaint(file: str, base: Any, head: Any) -> str | None:
         return str(error)
 
 
-def ask(python: str, what: str, asked: Mapping[str, Any]) -> dict[str, Any]:
-    """Ask a side a question.
+def ask(side: Side, what: str, asked: Mapping[str, Any]) -> dict[str, Any]:
+    """Ask a side a question, in the folder and with the imports that its cells have.
 
     Parameters
     ----------
-    python : str
-        Its interpreter.
+    side : Side
     what : str
         `plan` or `check`.
     asked : mapping
@@ -142,12 +151,11 @@ def ask(python: str, what: str, asked: Mapping[str, Any]) -> dict[str, Any]:
         With the last line of what it said instead of a reply.
     """
     done = subprocess.run(
-        [python, "-m", "suite.gate.side_process", what],
+        [side.python, "-m", "suite.gate.side_process", what],
         input=json.dumps(asked),
         capture_output=True,
         text=True,
-        cwd=environment.ROOT,
-        env=child_environment(),
+        env={**child_environment(), **side.variables},
         check=False,
     )
     if done.returncode:
@@ -157,9 +165,9 @@ def ask(python: str, what: str, asked: Mapping[str, Any]) -> dict[str, Any]:
     return reply
 
 
-def ask_plan(python: str, asked: Mapping[str, Any]) -> SidePlan:
-    """Ask a side for its plan; see `make_side_plan`."""
-    return SidePlan(**ask(python, "plan", asked))
+def ask_plan(side: Side, asked: Mapping[str, Any]) -> SidePlan:
+    """Ask a side for the plan of its recipes; see `make_side_plan`."""
+    return SidePlan(**ask(side, "plan", {**asked, "folder": str(side.scenarios)}))
 
 
 def reply_to_stdin(arguments: Sequence[str]) -> int:

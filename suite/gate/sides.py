@@ -10,15 +10,14 @@ import os
 import shutil
 import subprocess
 import sys
-import tarfile
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
 
 from suite.errors import UsageError
-from suite.machine.environment import ROOT, GitError, ask_git, git_environment, repository_of
+from suite.machine.environment import ROOT, GitError, ask_git, repository_of
 from suite.machine.home import cache_folder
 
 WORKING_TREE = "."
@@ -43,6 +42,8 @@ class Side:
         The interpreter that has them.
     conf : dict
         Settings of Spark on top of the cluster's.
+    moved : tuple of Path and Path, or None
+        Of a revision, the top of the working tree and the folder that has the revision's files in place of it.
     """
 
     revision: str
@@ -50,16 +51,44 @@ class Side:
     lock: Path | None
     python: str
     conf: Mapping[str, str] = field(default_factory=dict)
+    moved: tuple[Path, Path] | None = None
 
     @property
     def packages(self) -> str | None:
         """A hash of its lock, which differs where the locked packages do."""
         return None if self.lock is None else hashlib.sha256(self.lock.read_bytes()).hexdigest()[:12]
 
+    @property
+    def variables(self) -> dict[str, str]:
+        """Variables with which its processes import the suite first, then what PYTHONPATH and the current folder have.
+
+        Of what lies in the working tree, a revision has its own. Python would put the current folder there by itself.
+        """
+        handed = [str(Path.cwd()), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
+        folders = (ROOT, *(self._own(Path(folder)) for folder in handed))
+        return {"PYTHONPATH": os.pathsep.join(map(str, folders)), "PYTHONSAFEPATH": "1"}
+
+    def _own(self, folder: Path) -> Path:
+        if self.moved is None or not folder.resolve().is_relative_to(self.moved[0]):
+            return folder
+        own = self.moved[1] / folder.resolve().relative_to(self.moved[0])
+        # Packages that git ignores may lie in the working tree alone.
+        return own if own.is_dir() else folder
+
+    def strangers(self, imported: Iterable[str]) -> list[str]:
+        """Return what it has imported of the working tree though it is a revision: another one's code."""
+        if self.moved is None:
+            return []
+        top = self.moved[0]
+        tracked = {top / name for name in ask_git(top, "ls-files", "-z").split("\0")}
+        # The suite itself runs both sides, also where it is compared.
+        strange = (Path(file) for file in imported if not Path(file).is_relative_to(ROOT / "suite"))
+        return [str(file.relative_to(top)) for file in strange if file in tracked]
+
 
 @contextlib.contextmanager
-def check_out(revision: str, scenarios: Path) -> Iterator[tuple[str, Path, Path | None]]:
-    """Check out the recipes and the lock of a revision, for as long as the block lasts.
+def check_out(revision: str, scenarios: Path) -> Iterator[Side]:
+    """Check out the files of a revision, for as long as the block lasts.
 
     Parameters
     ----------
@@ -70,11 +99,8 @@ def check_out(revision: str, scenarios: Path) -> Iterator[tuple[str, Path, Path 
 
     Yields
     ------
-    commit : str
-        In full, or `.`.
-    scenarios : Path
-    lock : Path or None
-        The revision's `requirements/run.txt`, where it has one.
+    Side
+        Its lock is the revision's `requirements/run.txt`, where it has one; its interpreter is the harness's own.
 
     Raises
     ------
@@ -86,8 +112,7 @@ def check_out(revision: str, scenarios: Path) -> Iterator[tuple[str, Path, Path 
         raise UsageError(f"--scenarios {scenarios} is not a directory")
     top = repository_of(scenarios)
     if revision == WORKING_TREE:
-        lock = top / LOCK if top else None
-        yield WORKING_TREE, scenarios, lock if lock and lock.is_file() else None
+        yield Side(WORKING_TREE, scenarios, _lock_of(top), sys.executable)
         return
     if top is None:
         raise UsageError(f"{scenarios} is in no git repository, so it has no revision {revision!r}")
@@ -97,26 +122,21 @@ def check_out(revision: str, scenarios: Path) -> Iterator[tuple[str, Path, Path 
         if str(error):
             raise
         raise UsageError(f"{revision!r} is not a revision of {top} (`git fetch` may bring it)") from None
-    inside = scenarios.relative_to(top.resolve())
-    with tempfile.TemporaryDirectory(prefix="foldout-revision-") as folder:
-        _extract(top, commit, inside, Path(folder))
-        if not (Path(folder) / inside).is_dir():
+    top = top.resolve()
+    inside = scenarios.relative_to(top)
+    with tempfile.TemporaryDirectory(prefix="foldout-revision-") as made:
+        tree = Path(made).resolve() / "tree"
+        # Not `git archive`: that leaves out what .gitattributes says, and a checkout has it.
+        index = Path(made) / "index"
+        ask_git(top, "read-tree", commit, index=index, seconds=None)
+        ask_git(top, "checkout-index", "--all", f"--prefix={tree}/", index=index, seconds=None)
+        if not (tree / inside).is_dir():
             raise UsageError(f"revision {revision} has no directory {inside}")
-        _extract(top, commit, LOCK, Path(folder))
-        lock = Path(folder) / LOCK
-        yield commit, Path(folder) / inside, lock if lock.is_file() else None
+        yield Side(commit, tree / inside, _lock_of(tree), sys.executable, moved=(top, tree))
 
 
-def _extract(top: Path, commit: str, path: Path, into: Path) -> None:
-    """Copy a file or directory of a commit, where the commit has it."""
-    archive = subprocess.Popen(
-        ["git", "-C", str(top), "archive", "--format=tar", commit, path.as_posix()],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        env=git_environment(),
-    )
-    with archive, contextlib.suppress(tarfile.ReadError), tarfile.open(fileobj=archive.stdout, mode="r|") as members:
-        members.extractall(into, filter="data")
+def _lock_of(top: Path | None) -> Path | None:
+    return top / LOCK if top and (top / LOCK).is_file() else None
 
 
 def make_interpreter(lock: Path | None) -> str:

@@ -214,13 +214,23 @@ def git_environment() -> dict[str, str]:
     return {**kept, "LC_ALL": "C"}
 
 
-def ask_git(folder: Path, *arguments: str) -> str:
+def ask_git(folder: Path, *arguments: str, seconds: float | None = 10, index: Path | None = None) -> str:
     """Ask git something about the repository that a folder is in.
+
+    Parameters
+    ----------
+    folder : Path
+    *arguments : str
+    seconds : float or None, default=10
+        How long it may take; None where it has work to do.
+    index : Path, optional
+        A file in place of the repository's own index.
 
     Raises
     ------
     GitError
     """
+    named = {} if index is None else {"GIT_INDEX_FILE": str(index)}
     try:
         done = subprocess.run(
             ["git", "-C", str(folder), *arguments],
@@ -228,11 +238,11 @@ def ask_git(folder: Path, *arguments: str) -> str:
             encoding="utf-8",
             errors="surrogateescape",  # as Python writes names of files that are none of UTF-8
             check=False,
-            timeout=10,
-            env=git_environment(),
+            timeout=seconds,
+            env={**git_environment(), **named},
         )
     except subprocess.TimeoutExpired:
-        raise GitError("git did not answer within 10 seconds") from None
+        raise GitError(f"git did not answer within {seconds:g} seconds") from None
     except OSError as error:
         raise GitError(f"there is no `git` on the PATH: {error.strerror}") from error
     if done.returncode:

@@ -27,6 +27,7 @@ from suite.run.turns import take_turns
 from suite.spark.java import find_java
 
 RECIPE = (Path(__file__).resolve().parents[1] / "recipes" / "gated.py").read_text()
+TOTAL = "def total(numbers: list[int]) -> int:\n    return sum(numbers)\n"
 
 
 def git(folder, *words):
@@ -177,9 +178,9 @@ def test_a_git_hook_names_no_other_repository(recipes, tmp_path, monkeypatch):
     commit = git(recipes, "rev-parse", "main")
     git(tmp_path, "init", "-q", "-b", "main", "other")
     monkeypatch.setenv("GIT_DIR", str(tmp_path / "other" / ".git"))
-    with check_out("main", recipes) as (found, folder, _):
-        assert found == commit
-        assert (folder / "gated.py").read_text() == RECIPE
+    with check_out("main", recipes) as side:
+        assert side.revision == commit
+        assert (side.scenarios / "gated.py").read_text() == RECIPE
 
 
 def test_a_revision_brings_its_own_lock(recipes):
@@ -188,15 +189,76 @@ def test_a_revision_brings_its_own_lock(recipes):
     git(recipes, "add", "../requirements")
     git(recipes, "commit", "-qm", "a lock")
     (recipes.parent / "requirements" / "run.txt").write_text("one==2\n")
-    with check_out("main", recipes) as (commit, folder, lock):
-        assert lock.read_text() == "one==1\n"
-        assert (folder / "gated.py").read_text() == RECIPE
-        assert commit == git(recipes, "rev-parse", "main")
-    assert not folder.exists()
-    with check_out(".", recipes) as (commit, folder, lock):
-        assert (commit, folder, lock.read_text()) == (".", recipes, "one==2\n")
-    with check_out("main~1", recipes) as (_, _, lock):
-        assert lock is None
+    with check_out("main", recipes) as side:
+        assert side.lock.read_text() == "one==1\n"
+        assert (side.scenarios / "gated.py").read_text() == RECIPE
+        assert side.revision == git(recipes, "rev-parse", "main")
+    assert not side.scenarios.exists()
+    with check_out(".", recipes) as side:
+        assert (side.revision, side.scenarios, side.lock.read_text()) == (".", recipes, "one==2\n")
+    with check_out("main~1", recipes) as side:
+        assert side.lock is None
+
+
+def test_a_revision_has_what_a_checkout_of_it_has(recipes):
+    """Also what archives leave out, and links wherever they lead."""
+    (recipes.parent / ".gitattributes").write_text("recipes export-ignore\n")
+    (recipes.parent / "lib").mkdir()
+    (recipes.parent / "lib" / "common.py").write_text("x = 1\n")
+    (recipes / "common.py").symlink_to("../lib/common.py")
+    (recipes / "data").symlink_to("/srv/data")
+    git(recipes.parent, "add", ".")
+    git(recipes, "commit", "-qm", "links")
+    status = git(recipes, "status", "--porcelain")
+    with check_out("main", recipes) as side:
+        assert (side.scenarios / "gated.py").read_text() == RECIPE
+        assert (side.scenarios / "common.py").read_text() == "x = 1\n"
+        assert (side.scenarios / "data").readlink() == Path("/srv/data")
+        assert git(recipes, "status", "--porcelain") == status == ""
+
+
+def test_what_git_cannot_read_of_a_revision_is_an_error_in_its_own_words(recipes):
+    blob = git(recipes, "rev-parse", "main:recipes/gated.py")
+    (recipes.parent / ".git" / "objects" / blob[:2] / blob[2:]).unlink()
+    with pytest.raises(GitError, match=r"unable to read.*gated\.py"), check_out("main", recipes):
+        pass
+
+
+@pytest.fixture
+def shop(recipes):
+    """A package in the repository, which the recipe imports; the working tree has another answer than the commit."""
+    package = recipes.parent / "shop"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / "model.py").write_text("def total(numbers):\n    return sum(numbers)\n")
+    (recipes / "gated.py").write_text(RECIPE.replace(TOTAL, "from shop.model import total\n"))
+    git(recipes.parent, "add", ".")
+    git(recipes, "commit", "-qm", "a package")
+    (package / "model.py").write_text("def total(numbers):\n    return sum(numbers) + 1\n")
+    return package
+
+
+@pytest.mark.parametrize("found", ["by PYTHONPATH", "from the current folder"])
+def test_a_revision_imports_its_own_package_and_not_the_working_trees(recipes, shop, tmp_path, monkeypatch, found):
+    if found == "by PYTHONPATH":
+        monkeypatch.setenv("PYTHONPATH", str(shop.parent))
+    else:
+        monkeypatch.chdir(shop.parent)
+    verdict = run(recipes, tmp_path / "out", "main", ".")
+    assert [one["text"] for one in verdict["findings"]] == ["its answer changed: AssertionError: total is 191, not 190"]
+
+
+def test_a_revision_that_imports_the_working_trees_package_is_refused(recipes, shop, tmp_path, capsys):
+    """As one does that is installed as editable."""
+    text = (recipes / "gated.py").read_text()
+    leads = f"import sys\nsys.path.append({str(shop.parent)!r})\nfrom shop"
+    (recipes / "gated.py").write_text(text.replace("from shop", leads))
+    git(recipes, "commit", "-qm", "an installed package", "gated.py")
+    words = ["--scenarios", str(recipes), "--out", str(tmp_path / "out")]
+    assert main(["compare", "main", ".", *words]) == 2
+    said = capsys.readouterr().err
+    assert "error: base imports shop/model.py of the working tree, not of " in said
+    assert "PYTHONPATH" in said
 
 
 def test_the_same_lock_means_the_same_interpreter(tmp_path):
