@@ -314,5 +314,7 @@ def make_plans(
     if names and (unknown := [name for name in names if not any(plan.knows(name) for plan in plans.values())]):
         raise UsageError(f"no scenario {unknown[0]!r} on either side")
     if not any(plan.cells for plan in plans.values()):
-        raise UsageError("there is nothing to compare: no recipe with a parallel variant on either side")
+        why = {name: reason for plan in plans.values() for name, reason in plan.broken.items()}
+        said = "; ".join(f"{name}.py: {reason}" for name, reason in why.items())
+        raise UsageError(f"there is nothing to compare: {said or 'no recipe with a parallel variant on either side'}")
     return plans

@@ -153,6 +153,14 @@ def test_wrong_usage_is_one_line(recipes, tmp_path, capsys, words, said):
     assert not (tmp_path / "out").exists()
 
 
+def test_where_no_recipe_can_be_used_the_reasons_are_told(recipes, tmp_path, capsys):
+    (recipes / "gated.py").write_text(f"{RECIPE}\nimport no_such_package\n")
+    words = ["--scenarios", str(recipes), "--out", str(tmp_path / "out")]
+    assert main(["compare", "main", ".", "gated", *words]) == 2
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert error.startswith("error: there is nothing to compare: gated.py: it does not import: ModuleNotFoundError")
+
+
 def test_a_folder_outside_of_any_repository_has_no_revisions(tmp_path):
     with (
         pytest.raises(UsageError, match="is in no git repository"),
