@@ -136,6 +136,8 @@ class Comparison:
     coin : random.Random
     loads : list of dict
         How busy the machine was before and after each block.
+    imported : dict of str to int
+        Files that sides have imported, and when each was written as of the first plan.
     """
 
     sides: Mapping[str, Side]
@@ -147,6 +149,7 @@ class Comparison:
     timeout: float
     coin: random.Random
     loads: list[dict[str, Any]] = field(default_factory=list)
+    imported: dict[str, int] = field(default_factory=dict)
 
     def run(self, plans: Mapping[str, SidePlan], gate: str, before: int, until: int) -> Stage:
         """Run the blocks of a gate from the number `before` to `until - 1`; each side has a run folder of its own.
@@ -155,8 +158,15 @@ class Comparison:
         same time; then they take turns with their timed calls, there and back, A B B A, while the others wait.
         So the calls that are compared lie a second apart, and what slows the machine for longer slows them all (Abedi &
         Brecht 2017). On a cluster, one side follows the other.
+
+        Raises
+        ------
+        UsageError
+            A file that a side imports was written to meanwhile.
         """
         folder = self.directory / gate / f"{before + 1}-{until}"
+        for plan in plans.values():
+            self.imported = plan.imported | self.imported
         loops = {name: self.make_loop(name, plan, folder / name) for name, plan in plans.items()}
         # Of two sides in a random order, a fair coin says which goes first.
         orders = [self.coin.sample(list(plans), len(plans)) for _ in range(until - before)]
@@ -168,11 +178,21 @@ class Comparison:
             take_turns([loops[name].run_block(block) for name in order], settle)
             took.append(time.monotonic() - begin)
             self.loads.append({"gate": gate, "block": before + block, "before": at_first, "after": machine_load()})
+            self._check_unchanged()
         for name, loop in loops.items():
             file = folder / name / "environment.json"
             facts = json.loads(file.read_text(encoding="utf-8")) | {"after": machine_load(), "drivers": loop.drivers}
             write_json(file, facts)
         return Stage(folder, before, orders)
+
+    def _check_unchanged(self) -> None:
+        """Refuse to go on where the blocks would not all be of the same code."""
+        for file, written in self.imported.items():
+            if not Path(file).is_file() or Path(file).stat().st_mtime_ns != written:
+                raise UsageError(
+                    f"{file} was changed while it was compared, so there is no verdict: start again, and leave the "
+                    "files alone until it has ended, or commit them and name the revision in place of `.`"
+                )
 
     def look(
         self, gate: str, looks: Sequence[Look], first: Mapping[str, SidePlan] | None, names: list[str] | None = None

@@ -161,6 +161,17 @@ def test_where_no_recipe_can_be_used_the_reasons_are_told(recipes, tmp_path, cap
     assert error.startswith("error: there is nothing to compare: gated.py: it does not import: ModuleNotFoundError")
 
 
+def test_files_that_are_written_to_meanwhile_give_no_verdict(recipes, tmp_path, capsys):
+    """As by whoever goes on working: later blocks would be of other code."""
+    label = '    """Many at once"""\n'
+    written = RECIPE.replace(label, f'{label}    __import__("pathlib").Path(__file__).touch()\n')
+    (recipes / "gated.py").write_text(written)
+    words = ["--scenarios", str(recipes), "--out", str(tmp_path / "out")]
+    assert main(["compare", "main", ".", *words]) == 2
+    assert f"error: {recipes / 'gated.py'} was changed while it was compared" in capsys.readouterr().err
+    assert not (tmp_path / "out" / "verdict.json").exists()
+
+
 def test_a_folder_outside_of_any_repository_has_no_revisions(tmp_path):
     with (
         pytest.raises(UsageError, match="is in no git repository"),
