@@ -35,7 +35,7 @@ from suite.records import now, write_json
 from suite.run.command import new_run_folder
 from suite.run.loop import lock_run_folder
 from suite.run.options import BenchOptions, parse_setting
-from suite.run.request import check_master, make_request, workers_wanted
+from suite.run.request import check_data, check_master, make_request, workers_wanted
 from suite.spark.java import check_temporary_folder, find_java, user_name
 from suite.spark.session import is_local
 
@@ -67,7 +67,10 @@ def compare(parsed: argparse.Namespace, command_line: str) -> int:
     java = find_java()
     if parsed.master == "compose":
         raise UsageError("compare does not run in containers: take --master local[N], standalone or spark://HOST:PORT")
-    options = BenchOptions(size=parsed.size or "gate", master=parsed.master, slots=parsed.slots)
+    if parsed.data:
+        check_data(parsed.data)
+    data = parsed.data and parsed.data.resolve()  # a recipe may go to another folder
+    options = BenchOptions(size=parsed.size or "gate", master=parsed.master, slots=parsed.slots, data=data)
     master = check_master(options.master)
     with _open_sides(parsed) as sides:
         request = replace(make_request(options, master), gate=True, blocks=SCREEN[0].blocks)
@@ -79,7 +82,7 @@ def compare(parsed: argparse.Namespace, command_line: str) -> int:
                 preflight.run_preflight(ready, request.cores, java, logs / "preflight.log")
             seed, timeout = secrets.randbits(32), parsed.timeout or GATE_TIMEOUT
             coin = random.Random(seed)
-            comparison = Comparison(sides, directory, request, ready, java, command_line, timeout, coin)
+            comparison = Comparison(sides, directory, request, ready, java, command_line, timeout, coin, data=data)
             try:
                 return _compare(comparison, plans, seed)
             except InterruptError as stop:

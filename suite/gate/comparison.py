@@ -136,6 +136,8 @@ class Comparison:
     coin : random.Random
     loads : list of dict
         How busy the machine was before and after each block.
+    data : Path or None
+        The folder of the user's own data.
     imported : dict of str to int
         Files that sides have imported, and when each was written as of the first plan.
     """
@@ -149,6 +151,7 @@ class Comparison:
     timeout: float
     coin: random.Random
     loads: list[dict[str, Any]] = field(default_factory=list)
+    data: Path | None = None
     imported: dict[str, int] = field(default_factory=dict)
 
     def run(self, plans: Mapping[str, SidePlan], gate: str, before: int, until: int) -> Stage:
@@ -261,6 +264,7 @@ class Comparison:
             ),
             timeout=self.timeout,
             python=one.python,
+            data=self.data,
             # On a cluster, one side's executors would take the slots that the other waits for.
             turns=is_local(self.ready.url),
             compared=True,
@@ -333,8 +337,10 @@ def make_plans(
             )
     if names and (unknown := [name for name in names if not any(plan.knows(name) for plan in plans.values())]):
         raise UsageError(f"no scenario {unknown[0]!r} on either side")
-    if not any(plan.cells for plan in plans.values()):
-        why = {name: reason for plan in plans.values() for name, reason in plan.broken.items()}
-        said = "; ".join(f"{name}.py: {reason}" for name, reason in why.items())
+    cells = [cell for plan in plans.values() for cell in plan.cells]
+    if all(cell.skip for cell in cells):
+        why = {f"{name}.py": reason for plan in plans.values() for name, reason in plan.broken.items()}
+        why |= {cell.name: str(cell.skip) for cell in cells}
+        said = "; ".join(f"{name}: {reason}" for name, reason in why.items())
         raise UsageError(f"there is nothing to compare: {said or 'no recipe with a parallel variant on either side'}")
     return plans

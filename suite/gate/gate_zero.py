@@ -162,6 +162,9 @@ def _not_whole(name: str, base: Mapping[int, Record], head: Mapping[int, Record]
     for which, side in (("base", base), ("head", head)):
         if missing := sorted(set(range(blocks)) - side.keys()):
             return Finding("unclear", name, f"{which} has no record of block {missing[0]}")
+    ended = {(record.status, record.reason) for record in (*base.values(), *head.values())}
+    if ended == {("skipped", reason := base[0].reason)}:
+        return Finding("note", name, f"is skipped on both sides: {reason}")
     bad_base, bad_head = _bad(base), _bad(head)
     if bad_base and bad_head:
         return Finding("unclear", name, f"fails on both sides; head: {_why_bad(bad_head, blocks)}")

@@ -13,7 +13,7 @@ import platform
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -93,10 +93,16 @@ def make_side_plan(asked: Mapping[str, Any]) -> SidePlan:
         cells = plan_cells(scenarios, request)
     gone: list[str] = []
     if head := asked.get("head"):
+        # The same jobs, but each side knows itself what it lacks.
+        skips = {cell.name: cell.skip for cell in cells}
         same = [Cell(**cell) for cell in head["cells"]]
         gone = sorted({cell.name for cell in cells} - {cell.name for cell in same})
         known = {(scenario.name, variant.name) for scenario in scenarios for variant in scenario.variants}
-        cells = [cell for cell in same if (cell.scenario, cell.variant) in known]
+        cells = [
+            replace(cell, skip=skips.get(cell.name, cell.skip))
+            for cell in same
+            if (cell.scenario, cell.variant) in known
+        ]
     return SidePlan(
         plan=describe_plan(asked["run"], asked["command"], {}, request, asked["master"], scenarios, cells),
         gone=gone,

@@ -142,6 +142,7 @@ def test_a_recipe_that_is_no_longer_under_test_is_not_passed_over(recipes, tmp_p
         ([".", ".", "--base-lock", "no.txt"], "there is no lock no.txt"),
         ([".", ".", "--head-conf", "cores=3"], "'cores=3' is not a setting such as spark."),
         ([".", ".", "--master", "compose"], "compare does not run in containers"),
+        ([".", ".", "--data", "nowhere"], "--data nowhere: there is no such folder"),
         ([".", ".", "unheard_of"], "no scenario 'unheard_of' on either side"),
     ],
 )
@@ -170,6 +171,30 @@ def test_files_that_are_written_to_meanwhile_give_no_verdict(recipes, tmp_path, 
     assert main(["compare", "main", ".", *words]) == 2
     assert f"error: {recipes / 'gated.py'} was changed while it was compared" in capsys.readouterr().err
     assert not (tmp_path / "out" / "verdict.json").exists()
+
+
+OTHER = (
+    '\n\nREQUIRES = {"other": "no_such_package"}\n\n\ndef run_other(data, *, parallelism):\n    return {"total": 1}\n'
+)
+
+
+def test_recipes_with_data_of_the_users_and_a_variant_that_cannot_run_here(recipes, tmp_path, capsys):
+    wants = RECIPE.replace("def make_data(*, rows)", "def make_data(*, data_folder, rows)")
+    (recipes / "gated.py").write_text(wants.replace("range(rows)", 'range(len(list(data_folder.glob("*"))))') + OTHER)
+    git(recipes, "commit", "-qam", "data")
+    (tmp_path / "data" / "one").mkdir(parents=True)
+    verdict = run(recipes, tmp_path / "out", "main", ".", "--data", str(tmp_path / "data"))
+    assert [(one["kind"], one["name"]) for one in verdict["findings"]] == [("note", "gated.other")]
+    assert list(verdict["screened"]) == ["gated.many"]
+    capsys.readouterr()
+    assert main(["compare", "main", ".", "--scenarios", str(recipes), "--out", str(tmp_path / "none")]) == 2
+    assert "there is nothing to compare: gated.many: it needs a folder of data: give it" in capsys.readouterr().err
+
+
+def test_a_package_that_head_alone_needs_and_lacks_is_no_note(recipes, tmp_path):
+    (recipes / "gated.py").write_text(RECIPE + OTHER.replace("other", "many"))
+    verdict = run(recipes, tmp_path / "out", "main", ".")
+    assert [(one["kind"], one["name"]) for one in verdict["findings"]] == [("regression", "gated.many")]
 
 
 def test_a_folder_outside_of_any_repository_has_no_revisions(tmp_path):

@@ -73,6 +73,16 @@ def test_a_failure_on_head_is_a_regression_and_one_on_base_is_not():
     assert only(gate0(side(a_of_pool=fails), side(a_of_pool=fails)))[0] == "unclear"
 
 
+def test_what_is_skipped_on_both_sides_for_one_reason_is_a_note():
+    def skips(reason):
+        return records(status="skipped", reason=reason, seconds=None)
+
+    both = side(a_of_pool=skips("it needs dask"))
+    assert only(gate0(both, both)) == ("note", "a.pool", "is skipped on both sides: it needs dask")
+    assert only(gate0(both, side(a_of_pool=skips("it needs ray"))))[0] == "unclear"
+    assert only(gate0(side(a_of_pool=records()), both))[0] == "regression"
+
+
 def test_idle_slots_on_head_are_a_regression_and_a_lost_worker_is_not():
     idle = records(status="invalid", reason="only 1 of the 2 slots that it needs were busy at once", seconds=None)
     kind, _, text = only(gate0(side(a_of_pool=records()), side(a_of_pool=idle)))
