@@ -16,8 +16,10 @@ import argparse
 import contextlib
 import random
 import secrets
+import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
 from suite.cluster import preflight
@@ -140,13 +142,14 @@ def _open_sides(parsed: argparse.Namespace) -> Iterator[dict[str, Side]]:
     folder = parsed.scenarios or SCENARIOS
     made = {}
     with contextlib.ExitStack() as stack:
+        scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="foldout-packages-")))
         for name, revision in zip(SIDES, (parsed.base, parsed.head), strict=True):
             side = stack.enter_context(check_out(revision, folder))
             lock = getattr(parsed, f"{name}_lock") or side.lock
             if lock is not None and not lock.is_file():
                 raise UsageError(f"there is no lock {lock}")
             conf = dict(parse_setting(text) for text in getattr(parsed, f"{name}_conf"))
-            made[name] = replace(side, lock=lock, python=make_interpreter(lock), conf=conf)
+            made[name] = replace(side, lock=lock, python=make_interpreter(lock, scratch), conf=conf)
         yield made
 
 

@@ -7,6 +7,7 @@ import contextlib
 import fcntl
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -55,8 +56,10 @@ class Side:
 
     @property
     def packages(self) -> str | None:
-        """A hash of its lock, which differs where the locked packages do."""
-        return None if self.lock is None else hashlib.sha256(self.lock.read_bytes()).hexdigest()[:12]
+        """A hash of its lock, which differs where the packages do; None where the lock does not say all of them."""
+        if self.lock is None or not _pins_all(self.lock.read_text(encoding="utf-8")):
+            return None
+        return hashlib.sha256(self.lock.read_bytes()).hexdigest()[:12]
 
     @property
     def variables(self) -> dict[str, str]:
@@ -139,10 +142,26 @@ def _lock_of(top: Path | None) -> Path | None:
     return top / LOCK if top and (top / LOCK).is_file() else None
 
 
-def make_interpreter(lock: Path | None) -> str:
+# Options of a lock that name files, which may hold something else the next time.
+NAMES_FILES = re.compile(r"-[rcef]|--(requirement|constraint|editable|find-links)")
+
+
+def _pins_all(lock: str) -> bool:
+    """Whether the text of a lock says by itself what is installed: versions, and no file, folder or address."""
+    lines = (re.split("[#;]", line)[0].strip() for line in lock.splitlines())
+    return all(not NAMES_FILES.match(line) if line.startswith("-") else "==" in line or not line for line in lines)
+
+
+def make_interpreter(lock: Path | None, scratch: Path) -> str:
     """Find or make a Python with exactly the packages of a lock: this one where the lock is the harness's own.
 
-    It is made once, which takes a minute or two, and kept in the user's cache.
+    It takes a minute or two. Where the lock says exactly what is installed, it is kept in the user's cache.
+
+    Parameters
+    ----------
+    lock : Path or None
+    scratch : Path
+        A folder of this comparison alone, for what is not kept.
 
     Raises
     ------
@@ -153,14 +172,17 @@ def make_interpreter(lock: Path | None) -> str:
         return sys.executable
     if not lock.is_file():
         raise UsageError(f"there is no lock {lock}")
-    named = f"{lock.read_text(encoding='utf-8')}\n{sys.version}\n{_runner()}"
-    base = cache_folder() / "foldout" / "environments"
+    text = lock.read_text(encoding="utf-8")
+    kept = _pins_all(text)
+    named = f"{text}\n{sys.version}\n{_runner()}\n{'' if kept else lock.resolve()}"
+    base = cache_folder() / "foldout" / "environments" if kept else scratch
     base.mkdir(parents=True, exist_ok=True)
     folder = base / hashlib.sha256(named.encode()).hexdigest()[:16]
     with (base / f"{folder.name}.lock").open("w") as mutex:
         fcntl.flock(mutex, fcntl.LOCK_EX)
         if not (folder / "complete").exists():
-            print(f"installing the packages of {lock.name} (once; some minutes)", flush=True)
+            often = "once" if kept else "each time, since it does not pin all of them"
+            print(f"installing the packages of {lock.name} ({often}; some minutes)", flush=True)
             shutil.rmtree(folder, ignore_errors=True)
             _install(lock, folder)
             (folder / "complete").touch()

@@ -16,8 +16,9 @@ from suite.cluster.connect import existing_cluster
 from suite.errors import UsageError
 from suite.gate import command
 from suite.gate import comparison as comparison_module
+from suite.gate import sides as sides_module
 from suite.gate.comparison import Comparison, make_plans
-from suite.gate.sides import Side, check_out, make_interpreter
+from suite.gate.sides import SIDES, Side, check_out, make_interpreter
 from suite.gate.sign_flip import Look
 from suite.machine import environment
 from suite.machine.environment import ROOT, GitError
@@ -308,7 +309,33 @@ def test_a_revision_that_imports_the_working_trees_package_is_refused(recipes, s
 def test_the_same_lock_means_the_same_interpreter(tmp_path):
     same = tmp_path / "copy.txt"
     same.write_bytes((ROOT / "requirements" / "run.txt").read_bytes())
-    assert make_interpreter(None) == make_interpreter(same) == sys.executable
+    assert make_interpreter(None, tmp_path) == make_interpreter(same, tmp_path) == sys.executable
+
+
+@pytest.mark.parametrize(
+    ("lock", "kept"),
+    [
+        ("one==1 \\\n    --hash=sha256:12\n--index-url https://here\n\n# a note\n", True),
+        ("-r pins.txt\n", False),
+        ("one==1\n--constraint pins.txt\n", False),
+        ("one==1\n-e .\n", False),
+        ("./dist/one-1-py3-none-any.whl\n", False),
+        ("one\n", False),
+        ('one; python_version == "3.11"\n', False),
+    ],
+)
+def test_packages_are_kept_for_a_lock_that_says_all_of_them(tmp_path, monkeypatch, lock, kept):
+    """Else the next comparison would have the old ones, whatever the files now hold that the lock names."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    installed = []
+    monkeypatch.setattr(sides_module, "_install", lambda lock, folder: folder.mkdir() or installed.append(folder))
+    (tmp_path / "lock.txt").write_text(lock)
+    for comparison in ("first", "second"):
+        (tmp_path / comparison).mkdir()
+        base, head = (make_interpreter(tmp_path / "lock.txt", tmp_path / comparison) for _ in SIDES)
+        assert base == head
+    assert len(installed) == (1 if kept else 2)
+    assert (Side(".", tmp_path, tmp_path / "lock.txt", head).packages is not None) == kept
 
 
 def noting(recipes, monkeypatch, file, recipe=RECIPE):
