@@ -171,7 +171,6 @@ def start_containers(engine: Engine, plan: ClusterSpec, owner: str, log: Path) -
     ClusterError
         Names the container that is missing, or what compose says.
     """
-    check_fits(engine, plan)
     write_secret(state_folder(plan.name))
     services = ["master", "worker", *(["history"] if plan.pages else [])]
     command = [*compose_command(engine, plan), "up", "-d", "--no-build", "--scale", f"worker={plan.workers}", *services]
@@ -369,6 +368,7 @@ def cluster_up(plan: ClusterSpec | None = None) -> int:
     """
     plan = plan or ClusterSpec(KEPT)
     engine = find_engine()
+    check_fits(engine, plan)  # before anything is built, and an earlier cluster ended
     remove_orphans(engine)
     logs = new_log_folder()
     with only_user_of_kept_cluster():

@@ -20,6 +20,7 @@ from typing import IO
 from suite.cluster.compose import (
     MASTER_URL,
     ClusterSpec,
+    check_fits,
     client_environment,
     compose_command,
     container_state,
@@ -103,12 +104,14 @@ def run_in_containers(
     parcel = Parcel(options, command_line, out)
     for name in remove_orphans(engine):
         print(f"removed {name}, which a killed process had left behind")
+    kept = kept_cluster(engine)
+    if kept:
+        _check_kept(kept, plan, options)
+    else:
+        check_fits(engine, plan)
     logs = new_log_folder()
     try:
         print("building the image (minutes the first time, seconds after)", flush=True)
-        kept = kept_cluster(engine)
-        if kept:
-            _check_kept(kept, plan, options)
         plan = with_image(engine, kept or plan, logs / "build.log")
         if kept:
             with only_user_of_kept_cluster():

@@ -402,10 +402,17 @@ def test_the_driver_inside_learns_what_cluster_it_has(engine_of_8, monkeypatch):
         (ClusterSpec("x", memory="much"), "not an amount"),
     ],
 )
-def test_a_cluster_that_the_engine_cannot_hold_is_refused_first(plan, said, engine_of_8, tmp_path):
+def test_a_cluster_that_the_engine_cannot_hold_is_refused_first(plan, said, engine_of_8, tmp_path, monkeypatch):
+    """Before an image is built, and before a cluster that is up is ended."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(Engine, "ask", lambda *words, **_: "")
+    for module in (compose, in_container):
+        monkeypatch.setattr(module, "find_engine", lambda: engine_of_8)
+        monkeypatch.setattr(module, "with_image", lambda *_: pytest.fail("an image is built"))
     with pytest.raises(ClusterError, match=said):
-        compose.start_containers(engine_of_8, plan, "me", tmp_path / "log")
-    assert not (tmp_path / "log").exists()
+        compose.cluster_up(plan)
+    with pytest.raises(ClusterError, match=said):
+        in_container.run_in_containers(BenchOptions(), "typed", tmp_path / "out", plan.workers, plan.cores, plan.memory)
 
 
 def test_only_what_a_dead_process_of_this_user_and_boot_owned_is_orphaned():
