@@ -21,7 +21,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from suite.cluster.description import DEFAULT_MEMORY, as_outside
+from suite.cluster.description import DEFAULT_MEMORY, as_outside, wants_encryption
 from suite.errors import UsageError
 from suite.machine.signals import INTERRUPTED, InterruptError, raise_on_signals
 from suite.plan.scenario import BENCH_SIZES, SCENARIOS, SIZE_NAMES, Scenario, discover, helpers
@@ -473,7 +473,7 @@ def _run_cluster(options: argparse.Namespace, _: str) -> int:
                 options.workers,
                 options.cores,
                 options.memory,
-                encrypt=options.encrypt,
+                encrypt=options.encrypt or wants_encryption(),
                 pages=options.pages,
                 data=str(options.data.resolve()) if options.data else "",
                 image_name=options.image,

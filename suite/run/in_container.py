@@ -140,6 +140,11 @@ def _check_kept(kept: ClusterSpec, wanted: ClusterSpec, options: BenchOptions) -
                 f"--{name} {asked}: the cluster that is up has {has or 'none'}. Leave the option out, or end that "
                 f"cluster first: {suite_command('cluster down')}"
             )
+    if wanted.encrypt and not kept.encrypt:
+        raise UsageError(
+            "FOLDOUT_ENCRYPT is set: the cluster that is up does not encrypt. Leave the variable out, or end that "
+            "cluster first: python -m suite cluster down"
+        )
 
 
 def _keep_logs(logs: Path, out: Path) -> None:

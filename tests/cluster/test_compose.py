@@ -20,6 +20,7 @@ import psutil
 import pytest
 from ruamel.yaml import YAML
 
+from suite.cli import main
 from suite.cluster import compose, docker_engine, ownership
 from suite.cluster.compose import MASTER_URL, ClusterSpec
 from suite.cluster.connect import existing_cluster
@@ -694,6 +695,22 @@ def test_a_kept_cluster_has_its_own_data_and_image(option, asked, message):
     with pytest.raises(UsageError, match=message):
         in_container._check_kept(kept, wanted, options)
     in_container._check_kept(kept, wanted, BenchOptions())
+
+
+@pytest.mark.parametrize(("words", "asked"), [((), "1"), (("--encrypt",), ""), ((), "0")])
+def test_a_cluster_that_stays_encrypts_where_the_variable_or_the_option_says_so(words, asked, monkeypatch):
+    monkeypatch.setenv("FOLDOUT_ENCRYPT", asked)
+    started = []
+    monkeypatch.setattr(compose, "cluster_up", lambda plan: started.append(plan) or 0)
+    assert main(["cluster", "up", *words]) == 0
+    assert started[0].encrypt == (asked != "0")
+
+
+def test_a_bench_that_wants_encryption_is_not_run_in_the_clear():
+    wanted = ClusterSpec("new", encrypt=True)
+    with pytest.raises(UsageError, match="FOLDOUT_ENCRYPT is set: the cluster that is up does not encrypt"):
+        in_container._check_kept(ClusterSpec("kept"), wanted, BenchOptions())
+    in_container._check_kept(ClusterSpec("kept", encrypt=True), wanted, BenchOptions())
 
 
 LAYERS = {"ours": ["a", "b"], "on-top": ["a", "b", "c"], "older": ["a", "x", "c"]}
