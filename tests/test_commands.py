@@ -82,7 +82,8 @@ def stage(tmp_path, monkeypatch):
 
     def plan_here(options, command_line, *_, **__):
         """What the driver in the container does."""
-        return command.bench(replace(options, master=None, workers=None, memory=None, image=None), command_line)
+        inside = {"master": None, "workers": None, "memory": None, "image": None, "out": tmp_path / "inside"}
+        return command.bench(replace(options, **inside), command_line)
 
     monkeypatch.setattr(command, "RESULTS", tmp_path / "runs")
     monkeypatch.setattr(command, "connect", ready)

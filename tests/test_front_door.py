@@ -19,7 +19,6 @@ from ruamel.yaml import YAML
 from suite.cli import main, parse
 from suite.gate.side_process import ask
 from suite.gate.sides import Side
-from suite.machine.processes import WELCOME
 
 ROOT = Path(__file__).resolve().parent.parent
 LINES = re.findall(r"^    ([^ #].*)$", (ROOT / "README.md").read_text(), re.MULTILINE)[:2]

@@ -12,7 +12,9 @@ import json
 import os
 import secrets
 import shlex
+import shutil
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime
 from itertools import chain, count
@@ -88,15 +90,16 @@ def bench(options: BenchOptions, command_line: str) -> int:
     elif options.data and (note := note_on_data(options.data)):
         print(f"note: {note}", file=sys.stderr)
     if options.master == "compose":
-        directory = options.out or (_newest_run() if options.resume else _default_run_folder())
-        if options.resume:  # with the same recipes, data, image and workers
-            options.fill(read_plan(directory).get("outside", {}))
+        folder = options.out or (_newest_run() if options.resume else None)
+        if options.resume and folder:  # with the same recipes, data, image and workers
+            options.fill(read_plan(folder).get("outside", {}))
         check_settings(options, options.master)
         if not options.image:  # which may have packages that recipes import and this machine lacks
             _find_scenarios(options)
-        return run_in_containers(
-            options, command_line, directory, workers_wanted(options), memory=options.memory or DEFAULT_MEMORY
-        )
+        with _kept_folder(folder, new=not options.resume) as directory:
+            return run_in_containers(
+                options, command_line, directory, workers_wanted(options), memory=options.memory or DEFAULT_MEMORY
+            )
     user_name()  # before anything else: without one Spark does not start, nor with several temporary folders
     check_temporary_folder()
     java = find_java()
@@ -301,6 +304,19 @@ def _free_run_folder() -> Path:
             first.with_name(name).mkdir()
             break
     return first.with_name(name)
+
+
+@contextlib.contextmanager
+def _kept_folder(folder: Path | None, *, new: bool) -> Iterator[Path]:
+    """Hold the run folder of a run elsewhere from its begin; a new one that gets nothing is gone afterwards."""
+    made = folder is None or not folder.exists()
+    directory = new_run_folder(folder) if new or folder is None else folder
+    try:
+        with lock_run_folder(directory):
+            yield directory
+    finally:
+        if made and [path.name for path in directory.iterdir()] == [".lock"]:
+            shutil.rmtree(directory)
 
 
 def _newest_run() -> Path:

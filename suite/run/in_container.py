@@ -191,8 +191,10 @@ def _run_driver(engine: Engine, plan: ClusterSpec, owner: str, parcel: Parcel, l
     finally:
         with defer_signals():
             if driver is not None:
-                _bring_out(engine, driver, parcel.out)
-                engine.ask("rm", "-f", "-v", driver)
+                try:
+                    _bring_out(engine, driver, parcel.out)
+                finally:
+                    engine.ask("rm", "-f", "-v", driver)
 
 
 def _attend(engine: Engine, driver: str, archive: bytes) -> None:
@@ -253,7 +255,7 @@ def _bring_out(engine: Engine, driver: str, out: Path) -> None:
     # Where it did not begin, a log may say why.
     if not begun and call_client(["docker", "cp", f"{driver}:{PREFLIGHT_LOG}", "-"]).returncode:
         return
-    with tempfile.TemporaryFile() as spool:
+    with tempfile.NamedTemporaryFile(prefix="foldout-results-") as spool:
         words = ["docker", "cp", f"{driver}:{RUN_FOLDER}/.", "-"]
         done = subprocess.run(
             words, stdin=subprocess.DEVNULL, stdout=spool, stderr=subprocess.PIPE, text=True, start_new_session=True
@@ -261,7 +263,15 @@ def _bring_out(engine: Engine, driver: str, out: Path) -> None:
         if done.returncode:
             raise ClusterError(f"the results could not be brought out to {out}: {last_line(done.stderr)}")
         spool.seek(0)
-        unpack(spool, out)
+        try:
+            unpack(spool, out)
+        except OSError as error:
+            kept = f"{spool.name}.tar"
+            os.link(spool.name, kept)
+            raise ClusterError(
+                f"the results cannot be written to {out} ({error.strerror}): they are in {kept}: make room for them, "
+                f"then `mkdir -p {shlex.quote(str(out))}; tar -xf {kept} -C {shlex.quote(str(out))}`"
+            ) from error
 
 
 def unpack(archive: IO[bytes], out: Path) -> None:

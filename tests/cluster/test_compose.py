@@ -14,6 +14,7 @@ import socket
 import subprocess
 import sys
 import tarfile
+import tempfile
 from pathlib import Path
 
 import psutil
@@ -30,6 +31,7 @@ from suite.errors import UsageError
 from suite.machine import environment
 from suite.run import command, in_container
 from suite.run.in_container import exit_code_of, pack
+from suite.run.loop import lock_run_folder
 from suite.run.options import BenchOptions
 from suite.run.plan_file import PLAN_MEMBERS
 
@@ -527,6 +529,37 @@ def test_a_name_that_leads_out_of_the_folder_is_refused(name, tmp_path):
     with pytest.raises(ClusterError, match="leads out of it"):
         in_container.unpack(buffer, tmp_path / "out")
     assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "said"), [("file/out", "cannot write to"), ("compared", "holds a comparison"), ("held", "another bench")]
+)
+def test_a_run_folder_that_cannot_be_had_is_refused_before_anything_is_started(name, said, tmp_path, monkeypatch):
+    monkeypatch.setattr(command, "run_in_containers", lambda *_, **__: pytest.fail("containers are started"))
+    (tmp_path / "file").touch()
+    (tmp_path / "compared" / "screen").mkdir(parents=True)
+    (tmp_path / "held").mkdir()
+    options = BenchOptions(["machine_limit"], size="smoke", master="compose", out=tmp_path / name)
+    with lock_run_folder(tmp_path / "held"), pytest.raises(UsageError, match=said):
+        command.bench(options, "typed")
+
+
+def test_results_that_cannot_be_written_are_kept_and_named(tmp_path, monkeypatch):
+    """Nothing else has them: the cluster goes, with its volume."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        archive.addfile(tarfile.TarInfo("./plan.json"))
+    (tmp_path / "archive").write_bytes(buffer.getvalue())
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("PATH", fake_docker(tmp_path, f"exec /bin/cat '{tmp_path}/archive'"))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with pytest.raises(
+        ClusterError, match=r"cannot be written to .*/file/out \(Not a directory\): they are in"
+    ) as error:
+        in_container._bring_out(Engine(("docker-compose",), 2, 8.0), "driver", tmp_path / "file" / "out")
+    (kept,) = tmp_path.glob("foldout-results-*")
+    assert kept.read_bytes() == buffer.getvalue()
+    assert f"tar -xf {kept} " in str(error.value)
 
 
 def test_recipes_of_one_folder_share_a_place_inside(tmp_path):
