@@ -463,10 +463,13 @@ def _run_encryption(options: argparse.Namespace, _: str) -> int:
 
 def _run_cluster(options: argparse.Namespace, _: str) -> int:
     from suite.cluster import compose
+    from suite.run.request import check_data, note_on_links
 
     if options.action == "up":
-        if options.data and not options.data.is_dir():
-            raise UsageError(f"--data {options.data}: there is no such folder")
+        if options.data:
+            check_data(options.data)
+            if note := note_on_links(options.data):
+                print(f"note: {note}", file=sys.stderr)
         return compose.cluster_up(
             compose.ClusterSpec(
                 compose.KEPT,

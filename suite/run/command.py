@@ -46,6 +46,7 @@ from suite.run.request import (
     check_settings,
     make_request,
     note_on_data,
+    note_on_links,
     workers_wanted,
 )
 from suite.spark.java import check_temporary_folder, find_java, user_name
@@ -94,6 +95,8 @@ def bench(options: BenchOptions, command_line: str) -> int:
         if options.resume and folder:  # with the same recipes, data, image and workers
             options.fill(read_plan(folder).get("outside", {}))
         check_settings(options, options.master)
+        if options.data and (note := note_on_links(options.data)):
+            print(f"note: {note}", file=sys.stderr)
         if not options.image:  # which may have packages that recipes import and this machine lacks
             _find_scenarios(options)
         with _kept_folder(folder, new=not options.resume) as directory:

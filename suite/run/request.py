@@ -113,13 +113,34 @@ def check_data(folder: Path) -> None:
 def note_on_data(folder: Path) -> str | None:
     """Say what a container's user cannot read in a folder of data, though the user outside may; None where nothing is.
 
-    Only the first files of many are looked at. A recipe may do without such a file, so it is no error.
+    Only the first files of many are looked at. A recipe may do without such a file, so it is no error. Of links that
+    lead nowhere in here, `note_on_links` has told outside.
     """
     for path in islice(folder.rglob("*"), MANY_FILES):
-        if not os.access(path, os.R_OK | (os.X_OK if path.is_dir() else 0)):
+        if not _leads_out(path, folder) and not os.access(path, os.R_OK | (os.X_OK if path.is_dir() else 0)):
             # Without the folder's own name, which is another one inside of a container.
             return f"--data: {_closed(f'{str(path.relative_to(folder))!r} in that folder')}"
     return None
+
+
+def note_on_links(folder: Path) -> str | None:
+    """Say which link in a folder of data leads nowhere where only that folder is mounted; None where none does.
+
+    See `note_on_data`.
+    """
+    for path in islice(folder.rglob("*"), MANY_FILES):
+        if _leads_out(path, folder):
+            return (
+                f"--data: {str(path.relative_to(folder))!r} in that folder is a link to {str(path.readlink())!r}, "
+                "which containers do not see: give a folder that holds both, with relative links"
+            )
+    return None
+
+
+def _leads_out(path: Path, folder: Path) -> bool:
+    if not path.is_symlink():
+        return False
+    return path.readlink().is_absolute() or not Path(os.path.realpath(path)).is_relative_to(folder.resolve())
 
 
 def _closed(what: str) -> str:

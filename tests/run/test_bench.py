@@ -29,7 +29,14 @@ from suite.run import command
 from suite.run.loop import PlannedRun, lock_run_folder
 from suite.run.options import BenchOptions
 from suite.run.plan_file import check_same_plan
-from suite.run.request import check_data, check_master, check_settings, make_request, note_on_data
+from suite.run.request import (
+    check_data,
+    check_master,
+    check_settings,
+    make_request,
+    note_on_data,
+    note_on_links,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 RECIPES = ROOT / "tests" / "recipes"
@@ -754,10 +761,23 @@ def test_of_data_only_the_folder_has_to_be_readable_and_a_container_notes_the_re
         check_data(tmp_path)
 
 
-def test_a_link_that_leads_nowhere_is_no_reason_to_refuse_data(tmp_path):
-    (tmp_path / "link").symlink_to("/nonexistent/file")
-    check_data(tmp_path)
-    assert "'link' in that folder" in note_on_data(tmp_path)
+@pytest.mark.parametrize(
+    ("target", "seen"), [("/nonexistent", False), ("../blobs/a", False), ("{data}/b", False), ("deep/b", True)]
+)
+def test_a_link_that_leads_nowhere_in_a_container_is_told_outside_with_its_cause(tmp_path, target, seen):
+    data = tmp_path / "data"
+    (data / "deep").mkdir(parents=True)
+    (tmp_path / "blobs").mkdir()
+    for file in (data / "b", data / "deep" / "b", tmp_path / "blobs" / "a"):
+        file.touch()
+    target = target.format(data=data)
+    (data / "link").symlink_to(target)
+    check_data(data)  # a recipe may do without it
+    note = note_on_links(data)
+    assert note is None if seen else f"'link' in that folder is a link to '{target}', which containers do not" in note
+    # Inside, the remedy for files that are closed would be a wrong one.
+    shutil.rmtree(tmp_path / "blobs")
+    assert note_on_data(data) is None
 
 
 @pytest.mark.parametrize(
