@@ -75,6 +75,8 @@ def build_context() -> Iterator[Path]:
 def _copy(source: Path, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     if source.is_dir():
-        shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
+        # An editor's file of a buffer that is not saved may be a link that leads nowhere.
+        left_out = shutil.ignore_patterns("__pycache__", ".*")
+        shutil.copytree(source, target, ignore=left_out, ignore_dangling_symlinks=True)
     else:
         shutil.copy(source, target)

@@ -103,7 +103,7 @@ class Injection:
 
     def write_recipes(self, folder: Path, units: int) -> None:
         """Write a folder of recipes in which this one does so many units more."""
-        shutil.copytree(SCENARIOS, folder, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(SCENARIOS, folder, ignore=shutil.ignore_patterns("__pycache__", ".*"))
         file = folder / f"{self.scenario}.py"
         text, main, rest = file.read_text(encoding="utf-8").partition('if __name__ == "__main__":')
         name = f"run_{self.cell.split('.')[1]}"

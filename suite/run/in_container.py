@@ -321,8 +321,9 @@ def pack(options: BenchOptions, out: Path) -> tuple[BenchOptions, bytes]:
     with tarfile.open(fileobj=buffer, mode="w") as archive:
         if (out / "plan.json").is_file():
             archive.add(out, "run", filter=_plain_member)
+        archive.dereference = True  # recipes may be links, and what they import
         if options.scenarios is not None:
-            archive.add(options.scenarios, "own/scenarios", filter=_plain_member)
+            _send(archive, options.scenarios, "own/scenarios")
             inside.scenarios = Path("/results/own/scenarios")
         places: dict[Path, str] = {}
         for number, name in enumerate(options.scenario):
@@ -334,9 +335,22 @@ def pack(options: BenchOptions, out: Path) -> tuple[BenchOptions, bytes]:
                     places[folder] = f"own/{len(places)}"
                     packages = (marker.parent for marker in folder.glob("*/__init__.py"))
                     for path in (*folder.glob("*.py"), *packages):
-                        archive.add(path, f"{places[folder]}/{path.name}", filter=_plain_member)
+                        _send(archive, path, f"{places[folder]}/{path.name}")
                 inside.scenario[number] = f"/results/{places[folder]}/{Path(name).name}"
     return inside, buffer.getvalue()
+
+
+def _send(archive: tarfile.TarFile, path: Path, name: str) -> None:
+    """Add a file of recipes, or a folder with what it holds, but for what is hidden, such as `.git` and editors' files.
+
+    A link counts as what it leads to. One to a folder that is no package may lead to any amount of data: see `--data`.
+    """
+    if not path.exists() or (path.is_symlink() and path.is_dir() and not (path / "__init__.py").is_file()):
+        return
+    archive.add(path, name, recursive=False, filter=_plain_member)
+    for inner in sorted(path.iterdir()) if path.is_dir() else ():
+        if not inner.name.startswith("."):
+            _send(archive, inner, f"{name}/{inner.name}")
 
 
 def _plain_member(member: tarfile.TarInfo) -> tarfile.TarInfo | None:

@@ -361,6 +361,21 @@ def test_a_folder_of_recipes_and_an_old_run_go_along(tmp_path):
     assert "run/link" not in members(archive)
 
 
+def test_what_recipes_are_linked_to_goes_along_and_what_is_hidden_stays(tmp_path):
+    lib, recipes = tmp_path / "lib", tmp_path / "recipes"
+    for file in (lib / "mine.py", lib / "shop" / "__init__.py", lib / "data" / "much.csv", recipes / ".git" / "config"):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch()
+    (recipes / "own.py").hardlink_to(lib / "mine.py")
+    for name in ("mine.py", "shop", "data"):
+        (recipes / name).symlink_to(f"../lib/{name}")
+    for name in (".#mine.py", "gone.py"):
+        (recipes / name).symlink_to("me@host.1:2")  # as Emacs makes them while a file is not saved
+    _, archive = pack(BenchOptions(scenarios=recipes), tmp_path / "none")
+    sent = {name.removeprefix("own/scenarios/") for name, member in members(archive).items() if member.isfile()}
+    assert sent == {"own.py", "mine.py", "shop/__init__.py"}
+
+
 def test_without_anything_to_send_the_archive_is_empty_but_whole(tmp_path):
     inside, archive = pack(BenchOptions(size="smoke", workers=4), tmp_path / "none")
     assert inside.arguments() == ["--size", "smoke", "--master", MASTER_URL, "--workers", "4", "--out", RUN_FOLDER]

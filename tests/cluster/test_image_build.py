@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from suite.cluster import authorities
+from suite.cluster import authorities, image_build
 from suite.cluster.authorities import machine_authorities
 from suite.cluster.description import ClusterError
 from suite.cluster.docker_engine import IMAGE_LABEL, Engine, build_image, remove_old_images
@@ -115,6 +115,18 @@ def test_the_build_is_given_the_authorities_and_the_clone_stays_as_it_was(docker
     assert f"-f {tmp_path}/foldout-build-" in said
     assert sorted(ROOT.joinpath("docker").rglob("*")) == before
     assert not list(tmp_path.glob("foldout-build-*"))
+
+
+def test_what_editors_leave_beside_recipes_is_not_sent(tmp_path, monkeypatch):
+    """Emacs has a link that leads nowhere for each file that is not saved."""
+    monkeypatch.setattr(image_build, "ROOT", tmp_path)
+    (tmp_path / ".dockerignore").write_text("*\n!scenarios\n")
+    (tmp_path / "scenarios").mkdir()
+    (tmp_path / "scenarios" / "mine.py").touch()
+    for name in (".#mine.py", "gone.py"):
+        (tmp_path / "scenarios" / name).symlink_to("me@host.1:2")
+    with image_build.build_context() as context:
+        assert [path.name for path in (context / "scenarios").iterdir()] == ["mine.py"]
 
 
 def test_images_that_have_lost_their_name_are_removed_a_day_later(docker, tmp_path, monkeypatch):
