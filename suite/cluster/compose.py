@@ -54,6 +54,7 @@ from suite.machine.environment import ROOT, suite_command
 from suite.machine.signals import InterruptError, defer_signals
 
 OWNER_LABEL = "foldout.owner"
+KEPT_OWNER = "kept"  # of the cluster of `cluster up`
 DRIVER_LABEL = "foldout.driver"  # the owner of a bench that runs in a cluster which stays
 MASTER_URL = "spark://master:7077"
 MASTER_PAGES = "http://master:8080"
@@ -377,7 +378,7 @@ def cluster_up(plan: ClusterSpec | None = None) -> int:
         remove_cluster(engine, plan.name)
         print(f"starting a master and {plan.workers} workers", flush=True)
         try:
-            start_containers(engine, plan, "kept", logs / "compose.log")
+            start_containers(engine, plan, KEPT_OWNER, logs / "compose.log")
             (state_folder(plan.name) / "plan.json").write_text(json.dumps(asdict(plan)))
         except BaseException as error:
             with defer_signals():
@@ -396,8 +397,7 @@ def cluster_status() -> int:
     """Print what there is of ours; 0 where the cluster is complete and well, else 1."""
     engine = find_engine()
     containers = engine.containers(KEPT)
-    for name in _others(engine):
-        print(f"{name} is a cluster of a bench, of this user or another; `cluster down` removes those that were killed")
+    _tell_others(engine)
     if not containers:
         print(f"no cluster: start one by `{suite_command('cluster up')}`")
         return 1
@@ -411,10 +411,20 @@ def cluster_status() -> int:
     return 0 if well else 1
 
 
-def _others(engine: Engine) -> list[str]:
-    """The names of the clusters besides the one of `cluster up`."""
-    shown = engine.ask("ps", "-a", "--filter", f"label={NAME_LABEL}", "--format", f'{{{{.Label "{NAME_LABEL}"}}}}')
-    return sorted(set(shown.split()) - {KEPT})
+def _tell_others(engine: Engine) -> bool:
+    """Print which clusters there are besides the one of `cluster up`, and what ends them; return whether there are."""
+    template = f'{{{{.Label "{NAME_LABEL}"}}}} {{{{.Label "{OWNER_LABEL}"}}}}'
+    shown = engine.ask("ps", "-a", "--filter", f"label={NAME_LABEL}", "--format", template)
+    others = sorted({line for line in shown.splitlines() if line.partition(" ")[0] != KEPT})
+    for name, _, owner in (line.partition(" ") for line in others):
+        if owner == KEPT_OWNER:
+            whose = "is of another `cluster up`: another user's, or from before this machine was named anew"
+            ends = f"`docker rm -f -v $(docker ps -aq --filter label={NAME_LABEL}={name})` ends it"
+        else:
+            whose = "is a cluster of a bench, of this user or another"
+            ends = "`cluster down` removes those that were killed"
+        print(f"{name} {whose}; {ends}")
+    return bool(others)
 
 
 def cluster_down() -> int:
@@ -424,7 +434,8 @@ def cluster_down() -> int:
         remove_cluster(engine, KEPT)
         for name in remove_orphans(engine):
             print(f"removed {name}, which a killed process had left behind")
-    print("no cluster is left")
+    if not _tell_others(engine):
+        print("no cluster is left")
     return 0
 
 

@@ -33,9 +33,10 @@ def _process_space() -> int:
 
 
 def _here() -> str:
-    """Return the machine, its boot, the space of its process numbers, and the user."""
-    boot = _first_line("/proc/sys/kernel/random/boot_id") or f"{psutil.boot_time():.0f}"
-    return f"{socket.gethostname()}/{boot}/{_process_space()}/{os.getuid()}"
+    """Return the boot of the machine, the space of its process numbers, and the user."""
+    # The name of a machine changes with its network, and there is a better one on Linux.
+    boot = _first_line("/proc/sys/kernel/random/boot_id") or f"{socket.gethostname()} {psutil.boot_time():.0f}"
+    return f"{boot}/{_process_space()}/{os.getuid()}"
 
 
 def _short(text: str) -> str:
@@ -44,7 +45,8 @@ def _short(text: str) -> str:
 
 # The cluster that `cluster up` starts and `cluster down` ends. Several users, machines and containers may share an
 # engine. Without the boot: what `cluster up` has left when the machine goes down is found again.
-KEPT = "foldout-" + _short(f"{socket.gethostname()}/{_first_line('/etc/machine-id')}/{_process_space()}/{os.getuid()}")
+_MACHINE = _first_line("/etc/machine-id") or socket.gethostname()
+KEPT = "foldout-" + _short(f"{_MACHINE}/{_process_space()}/{os.getuid()}")
 
 
 def one_shot_name(process: int) -> str:

@@ -18,6 +18,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from suite.cluster.compose import (
+    KEPT_OWNER,
     MASTER_URL,
     ClusterSpec,
     check_fits,
@@ -116,7 +117,7 @@ def run_in_containers(
         if kept:
             with only_user_of_kept_cluster():
                 print(f"using the cluster that is up, with {plan.workers} workers of {plan.memory}", flush=True)
-                code = _run_driver(engine, plan, "kept", parcel, logs)
+                code = _run_driver(engine, plan, KEPT_OWNER, parcel, logs)
         else:
             print(f"starting a master and {plan.workers} workers", flush=True)
             with temporary_cluster(engine, plan, logs):

@@ -437,15 +437,13 @@ def test_only_what_a_dead_process_of_this_user_and_boot_owned_is_orphaned():
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
     place = ownership.this_owner().split(":")[0]
-    host, boot, space, user = place.split("/")
-    assert (host, user) == (socket.gethostname(), str(os.getuid()))
+    boot, space, user = place.split("/")
+    assert user == str(os.getuid())
     assert ownership.is_orphaned(f"{place}:{ended.pid}:12345")
     assert ownership.is_orphaned(f"{place}:{os.getpid()}:12345")  # by now the number belongs to another process
     assert not ownership.is_orphaned(ownership.this_owner())
-    for other in (
-        *(f"other/{boot}/{space}/{user}", f"{host}/other/{space}/{user}", f"{host}/{boot}/other/{user}"),
-        *(f"{host}/{boot}/{space}/other", host),  # the last is what earlier versions wrote
-    ):
+    earlier = (f"{socket.gethostname()}/{place}", socket.gethostname())  # as other versions wrote it
+    for other in (f"other/{space}/{user}", f"{boot}/other/{user}", f"{boot}/{space}/other", *earlier):
         assert not ownership.is_orphaned(f"{other}:{ended.pid}:12345")
     for other in ("kept", "by-hand", "", "a:b:c", f"{place}:b:c"):
         assert not ownership.is_orphaned(other)
@@ -459,6 +457,39 @@ def test_names_of_clusters_are_of_this_machine_and_user_and_fit_compose():
     code = "import os; os.getuid = lambda: 4242; from suite.cluster.ownership import KEPT; print(KEPT)"
     other = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert other.stdout.strip() != ownership.KEPT
+
+
+@pytest.mark.skipif(
+    not Path("/etc/machine-id").is_file(), reason="this machine has no name but the one that may change"
+)
+def test_a_machine_that_is_named_anew_finds_its_clusters_again():
+    code = """
+import socket
+socket.gethostname = lambda: "elsewhere"
+from suite.cluster import ownership
+print(ownership.KEPT, ownership.one_shot_name(17), ownership.this_owner().split(":")[0])
+"""
+    found = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert found.split() == [ownership.KEPT, ownership.one_shot_name(17), ownership.this_owner().split(":")[0]]
+
+
+def test_no_cluster_is_left_is_said_only_where_none_is(monkeypatch, capsys, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(compose, "find_engine", lambda: Engine(("docker-compose",), 2, 8.0))
+    listed = ["foldout-1 kept", "foldout-1 kept", "foldout-2 a/b/c:1:2"]
+
+    def ask(self, *words, may_fail=False):
+        return "\n".join(listed) if words[:2] == ("ps", "-a") and "--no-trunc" not in words else ""
+
+    monkeypatch.setattr(Engine, "ask", ask)
+    assert compose.cluster_down() == 0
+    kept, bench = capsys.readouterr().out.splitlines()
+    assert kept.startswith("foldout-1 is of another `cluster up`")
+    assert kept.endswith("`docker rm -f -v $(docker ps -aq --filter label=foldout.cluster=foldout-1)` ends it")
+    assert bench.startswith("foldout-2 is a cluster of a bench")
+    listed.clear()
+    assert compose.cluster_down() == 0
+    assert capsys.readouterr().out == "no cluster is left\n"
 
 
 def test_the_folder_of_a_bench_that_died_before_its_first_container_is_stale(tmp_path, monkeypatch):
