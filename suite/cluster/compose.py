@@ -289,14 +289,16 @@ def remove_cluster(engine: Engine, name: str) -> None:
     """
     deadline = time.monotonic() + CLIENT_SECONDS
     quiet = 0
-    while quiet < 2:
-        left = _remove_once(engine, f"label={NAME_LABEL}={name}")
-        # A client that was stopped may have one more request on its way.
-        quiet = 0 if left else quiet + 1
-        if time.monotonic() > deadline:
-            raise ClusterError(f"cannot remove {left}: see `docker ps -a --filter label={NAME_LABEL}={name}`")
-        time.sleep(0.3)
-    shutil.rmtree(state_folder(name), ignore_errors=True)
+    try:
+        while quiet < 2:
+            left = _remove_once(engine, f"label={NAME_LABEL}={name}")
+            # A client that was stopped may have one more request on its way.
+            quiet = 0 if left else quiet + 1
+            if time.monotonic() > deadline:
+                raise ClusterError(f"cannot remove {left}: see `docker ps -a --filter label={NAME_LABEL}={name}`")
+            time.sleep(0.3)
+    finally:
+        shutil.rmtree(state_folder(name), ignore_errors=True)
 
 
 def _remove_once(engine: Engine, label: str) -> list[str]:
@@ -308,7 +310,23 @@ def _remove_once(engine: Engine, label: str) -> list[str]:
         if ids:
             engine.ask(kind, "rm", *ids, may_fail=True)
         found += ids
+    if strangers := _strangers(engine, label):
+        raise ClusterError(
+            "the cluster's network cannot be removed, since other containers are on it: "
+            f"`docker rm -f {' '.join(strangers)}`, then `python -m suite cluster down`"
+        )
     return found
+
+
+def _strangers(engine: Engine, label: str) -> list[str]:
+    """Names of the containers that keep a network with the label, and do not have it themselves."""
+    networks = engine.ask("network", "ls", "-q", "--filter", label).split()
+    if not networks:
+        return []
+    names = "{{range .Containers}}{{.Name}} {{end}}"
+    there = engine.ask("network", "inspect", "--format", names, *networks, may_fail=True).split()
+    ours = engine.ask("ps", "-a", "--filter", label, "--format", "{{.Names}}").split()
+    return sorted(set(there) - set(ours))
 
 
 def remove_orphans(engine: Engine) -> list[str]:

@@ -492,6 +492,21 @@ def test_no_cluster_is_left_is_said_only_where_none_is(monkeypatch, capsys, tmp_
     assert capsys.readouterr().out == "no cluster is left\n"
 
 
+def test_a_container_of_the_users_on_the_clusters_network_is_named_at_once(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(compose, "CLIENT_SECONDS", 1.0)
+    ownership.state_folder("foldout-1").mkdir(parents=True)
+    replies = {("network", "ls"): "0123\n", ("network", "inspect"): "foldout-1-worker-1 notebook \n"}
+
+    def ask(self, *words, may_fail=False):
+        return "foldout-1-worker-1\n" if "{{.Names}}" in words else replies.get(words[:2], "")
+
+    monkeypatch.setattr(Engine, "ask", ask)
+    with pytest.raises(ClusterError, match="other containers are on it: `docker rm -f notebook`, then `python"):
+        compose.remove_cluster(Engine(("docker-compose",), 2, 8.0), "foldout-1")
+    assert not ownership.state_folder("foldout-1").exists()
+
+
 def test_the_folder_of_a_bench_that_died_before_its_first_container_is_stale(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     ended = subprocess.Popen([sys.executable, "-c", ""])
