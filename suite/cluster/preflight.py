@@ -306,6 +306,10 @@ def check(spark: SparkSession, executors: int = 1, seconds: float = WAIT_SECONDS
     """
     if type(spark).__module__.startswith("pyspark.sql.connect"):
         raise ClusterError("Spark Connect shows no executors: check a session of classic Spark on the same cluster")
+    conf, missing = spark.sparkContext.getConf(), executors - _executors(spark)
+    if missing > 0 and conf.get("spark.dynamicAllocation.enabled") == "true":
+        # By themselves they come for a job, and leave when they have had none for a minute.
+        spark.sparkContext._jsc.sc().requestExecutors(missing)
     wait_for_executors(spark, executors, seconds)
     driver, others = driver_versions(spark), executor_versions(spark)
     if differ := version_differences(driver, others):

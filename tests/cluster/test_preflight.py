@@ -113,6 +113,22 @@ def test_executors_that_do_not_come(spark):
         preflight.wait_for_executors(spark, 3, seconds=0.5)
 
 
+@pytest.mark.parametrize("dynamic", ["true", "false", None])
+def test_executors_that_dynamic_allocation_has_let_go_are_asked_for(dynamic, monkeypatch):
+    """None is there, and by themselves they would come for a job, of which the check has none before they are there."""
+    asked = []
+    context = SimpleNamespace(
+        getConf=lambda: {"spark.dynamicAllocation.enabled": dynamic},
+        _jsc=SimpleNamespace(sc=lambda: SimpleNamespace(requestExecutors=asked.append)),
+    )
+    monkeypatch.setattr(preflight, "_executors", lambda spark: 0)
+    monkeypatch.setattr(preflight, "wait_for_executors", lambda *_: None)
+    monkeypatch.setattr(preflight, "driver_versions", lambda spark: side("driver"))
+    monkeypatch.setattr(preflight, "executor_versions", lambda spark: [side("a"), side("b")])
+    assert len(preflight.check(SimpleNamespace(sparkContext=context), executors=2)) == 3
+    assert asked == ([2] if dynamic == "true" else [])
+
+
 class Master:
     """Stands in for a session on a standalone master that shows this state."""
 
