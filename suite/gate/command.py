@@ -37,7 +37,7 @@ from suite.records import now, write_json
 from suite.run.command import new_run_folder
 from suite.run.loop import lock_run_folder
 from suite.run.options import BenchOptions, parse_setting
-from suite.run.request import check_data, check_master, make_request, workers_wanted
+from suite.run.request import check_data, check_master, check_settings, make_request, workers_wanted
 from suite.spark.java import check_temporary_folder, find_java, user_name
 from suite.spark.session import is_local
 
@@ -74,6 +74,8 @@ def compare(parsed: argparse.Namespace, command_line: str) -> int:
     data = parsed.data and parsed.data.resolve()  # a recipe may go to another folder
     options = BenchOptions(size=parsed.size or "gate", master=parsed.master, slots=parsed.slots, data=data)
     master = check_master(options.master)
+    for name in SIDES:
+        check_settings(BenchOptions(conf=getattr(parsed, f"{name}_conf")), master)
     with _open_sides(parsed) as sides:
         request = replace(make_request(options, master), gate=True, blocks=SCREEN[0].blocks)
         plans = make_plans(sides, request, parsed.scenario or None, master, command_line)

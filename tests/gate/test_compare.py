@@ -142,6 +142,10 @@ def test_a_recipe_that_is_no_longer_under_test_is_not_passed_over(recipes, tmp_p
         (["nowhere", "."], "'nowhere' is not a revision of"),
         ([".", ".", "--base-lock", "no.txt"], "there is no lock no.txt"),
         ([".", ".", "--head-conf", "cores=3"], "'cores=3' is not a setting such as spark."),
+        (
+            [".", ".", "--master", "standalone", "--head-conf", "spark.executor.memory=4g"],
+            "spark.executor.memory is what the workers of the cluster have",
+        ),
         ([".", ".", "--master", "compose"], "compare does not run in containers"),
         ([".", ".", "--data", "nowhere"], "--data nowhere: there is no such folder"),
         ([".", ".", "unheard_of"], "no scenario 'unheard_of' on either side"),
