@@ -184,7 +184,13 @@ def _run_driver(engine: Engine, plan: ClusterSpec, owner: str, parcel: Parcel, l
     driver = None
     try:
         with running_client(command, log, client_environment(variables)) as client:
-            if client.wait(CLIENT_SECONDS):
+            try:
+                failed = client.wait(CLIENT_SECONDS)
+            except subprocess.TimeoutExpired:
+                raise ClusterError(
+                    f"the driver's container was not made in {CLIENT_SECONDS:g} seconds: see {log}"
+                ) from None
+            if failed:
                 raise ClusterError(explain_failed_start(log.read_text(errors="replace"), log))
         driver = next(one for one in engine.containers(plan.name) if container_state(one)[0] == "bench")["Id"]
         _attend(engine, driver, archive)

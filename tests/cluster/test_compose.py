@@ -684,6 +684,15 @@ def test_a_cluster_that_someone_removed_is_named():
         exit_code_of(Empty(), "foldout-1", "0123")
 
 
+def test_an_engine_that_makes_no_container_in_time_is_an_error(tmp_path, monkeypatch):
+    monkeypatch.setattr(in_container, "CLIENT_SECONDS", 0.3)
+    plan, parcel = ClusterSpec("x"), in_container.Parcel(BenchOptions(), "typed", tmp_path / "out")
+    path = fake_docker(tmp_path, "exec /bin/sleep 100", "docker-compose")
+    monkeypatch.setenv("PATH", f"{path}:{os.environ['PATH']}")
+    with pytest.raises(ClusterError, match=r"container was not made in 0\.3 seconds: see .*compose\.log"):
+        in_container._run_driver(Engine(("docker-compose",), 2, 8.0), plan, "me", parcel, tmp_path)
+
+
 def test_a_driver_that_still_runs_has_no_exit_code():
     """The client that shows its output may end first, as where that output is read by `head`."""
 
