@@ -684,6 +684,20 @@ def test_a_cluster_that_someone_removed_is_named():
         exit_code_of(Empty(), "foldout-1", "0123")
 
 
+def test_events_are_asked_for_until_the_engines_own_time(monkeypatch):
+    """Where its clock is behind ours, it would wait until ours."""
+    asked = []
+
+    def ask(self, *words, **_):
+        asked.append(words)
+        return "2026-01-02T03:04:05.678Z\n" if words[0] == "info" else "0123\n"
+
+    monkeypatch.setattr(Engine, "ask", ask)
+    engine = Engine(("docker-compose",), 2, 8.0)
+    assert in_container._short_of_memory(engine, "foldout-1", "2026-01-02T03:00:00Z") == {"0123"}
+    assert asked[-1][asked[-1].index("--until") + 1] == "2026-01-02T03:04:05.678Z"
+
+
 def test_an_engine_that_makes_no_container_in_time_is_an_error(tmp_path, monkeypatch):
     monkeypatch.setattr(in_container, "CLIENT_SECONDS", 0.3)
     plan, parcel = ClusterSpec("x"), in_container.Parcel(BenchOptions(), "typed", tmp_path / "out")
