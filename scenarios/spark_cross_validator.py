@@ -3,7 +3,7 @@
 # dependencies = ["pyspark>=4.0", "numpy>=1.26", "scikit-learn>=1.5"]
 # ///
 # SPDX-License-Identifier: Apache-2.0
-"""Spark ML's cross-validation, several candidates at a time, with the traps of CrossValidator closed.
+"""Spark ML's CrossValidator, several candidates at a time, with the traps around it closed.
 
 Use it for data that is in Spark and for models that Spark ML has. Every fit is a series of Spark jobs over the whole
 data, so a fit is parallel by itself. `parallelism` adds driver threads that fit several candidates of one fold at
@@ -20,27 +20,27 @@ import functools
 import math
 import operator
 import threading
+import time
 import uuid
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, as_completed, wait
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from numbers import Integral
-from typing import Any, TypeGuard, TypeVar
+from types import SimpleNamespace
+from typing import Any, TypeGuard
 
 import numpy as np
-from pyspark import StorageLevel, inheritable_thread_target
+from pyspark import SparkContext, StorageLevel
 from pyspark.errors import AnalysisException
 from pyspark.ml import Estimator
 from pyspark.ml.evaluation import BinaryClassificationEvaluator, Evaluator
 from pyspark.ml.param import Param, Params
 from pyspark.ml.tuning import CrossValidator, CrossValidatorModel
-from pyspark.sql import Column, DataFrame, SparkSession, functions
+from pyspark.sql import Column, DataFrame, functions
 from pyspark.sql.utils import is_remote
 
 # One element of the list that ParamGridBuilder().addGrid(...).build() returns.
 Candidate = dict[Param, object]
-Result = TypeVar("Result")
 # Folds that take this share of an executor's memory for cached data, or less, are kept on every executor.
 SMALL_SHARE = 0.25
 NEARLY_0 = 1e-6  # an area so near to 0 or 1 may be one that is not defined; rounding keeps it from being that number
@@ -59,12 +59,12 @@ def cross_validate(
 ) -> CrossValidatorModel:
     """Fit every candidate on every fold, and the best one on all rows.
 
-    What CrossValidator does, but that a `fitMultiple` of an estimator's own is not asked. `frame` should be cached:
-    each fit reads it many times. The rows of the current fold are cached too, which takes about as much memory, and
-    freed afterwards; small folds get a copy on each executor, see `on_each_executor`. With more than one candidate at a
-    time all candidates of a fold are waited for before the next fold begins. The folds are conditions and no column, so
-    nothing is added to what estimators see. A failure has a note with its fold and candidate; it and Ctrl-C end what
-    other threads are at. Jobs keep the job group of the caller, who may cancel them by it.
+    `frame` should be cached, because each fit reads it many times. CrossValidator also caches the rows of the current
+    fold, which takes about as much memory again, and frees them afterwards; small folds get a copy on each executor,
+    see `on_each_executor`. With more than one candidate at a time it still waits for all candidates of a fold before
+    the next fold begins. The folds are conditions and no column, so nothing is added to what estimators see. A failure
+    has a note with its fold and candidate, or with the fold alone where a `fitMultiple` of the estimator's own fails.
+    It and Ctrl-C end what other threads are at. Jobs keep the job group of the caller, who may cancel them by it.
 
     Parameters
     ----------
@@ -117,42 +117,20 @@ def cross_validate(
     usable = usable_folds(frame, evaluator, key, folds, error_score)
     # PySpark does not take numpy's numbers, and where it finds one in a grid the estimator is of no more use.
     candidates = [{param: v.item() if isinstance(v, np.generic) else v for param, v in one.items()} for one in grid]
-    validator = CrossValidator(
-        estimator=estimator,
-        estimatorParamMaps=candidates,
-        evaluator=evaluator,
-        numFolds=len(usable),
-        parallelism=parallelism,
-    )
-    label_is_made = has_area(evaluator) and not has_column(frame, evaluator.getLabelCol())
-
-    def fit_and_evaluate(number: int, train: DataFrame, validation: DataFrame, candidate: int) -> float:
-        params = candidates[candidate]
-        with noted(f"fold {number}, candidate {candidate} ({plain(params)})"):
-            # A copy, as CrossValidator makes: a fit may write into what it is called on, and threads share that.
-            rows = estimator.copy().fit(train, params).transform(validation, params)
-            metric = evaluator.evaluate(rows)
-            if label_is_made:
-                refuse_one_class(evaluator, metric, rows, number)
-        return metric
-
-    metrics = []
-    for number in usable:
-        train, validation = frame.filter(fold != number), frame.filter(fold == number)
-        with cached(train), cached(validation):
-            fits = [functools.partial(fit_and_evaluate, number, train, validation, i) for i in range(len(grid))]
-            metrics.append(in_threads(frame.sparkSession, fits, validator.getParallelism()))
-    averages = np.mean(metrics, axis=0)
-    for candidate, metric in zip(grid, averages.tolist(), strict=True):
+    watched = _Watched(estimator, evaluator, candidates, usable)
+    watched.label_is_made = has_area(evaluator) and not has_column(frame, evaluator.getLabelCol())
+    validator = _KeyedFolds(estimatorParamMaps=candidates, numFolds=len(usable), parallelism=parallelism)
+    validator._set(estimator=watched, evaluator=watched)
+    validator.conditions = [(fold != number, fold == number) for number in usable]
+    with validator.caches_freed(), all_jobs_stop_on_failure(frame.sparkSession.sparkContext, watched):
+        model = validator.fit(frame)
+    model._set(estimator=estimator, evaluator=evaluator)
+    for candidate, metric in zip(grid, model.avgMetrics, strict=True):
         if not math.isfinite(metric):
             raise ValueError(f"candidate {plain(candidate)} has the metric {metric}: the best cannot be chosen")
-    best = int(averages.argmax() if evaluator.isLargerBetter() else averages.argmin())
-    if error_score is not None:  # the same for all, which changes averages but no choice
-        metrics += [[error_score] * len(grid)] * (folds - len(usable))
-    with noted(f"the refit of candidate {best} ({plain(candidates[best])})"):
-        (model,) = in_threads(frame.sparkSession, [functools.partial(estimator.fit, frame, candidates[best])], 1)
-    found = CrossValidatorModel(model, np.mean(metrics, axis=0).tolist(), None, np.std(metrics, axis=0).tolist())
-    return validator._copyValues(found)
+    if error_score is not None:
+        _add_folds(model, len(usable), folds - len(usable), error_score)
+    return model
 
 
 def refuse_params_of_others(grid: Sequence[Candidate], estimator: Estimator, evaluator: Evaluator) -> None:
@@ -231,57 +209,109 @@ def refuse_one_class(evaluator: Any, metric: float, rows: DataFrame, fold: int) 
         )
 
 
-@contextmanager
-def noted(place: str) -> Iterator[None]:
-    """Add to an exception where it was: CrossValidator tells neither fold nor candidate."""
-    try:
-        yield
-    except Exception as error:
-        error.add_note(f"in {place}")
-        raise
+def _add_folds(model: CrossValidatorModel, folds: int, more: int, score: float) -> None:
+    """Let each candidate have the same score in some more folds, which changes averages but no choice."""
+    averages, deviations = np.array(model.avgMetrics), np.array(model.stdMetrics)
+    mean = (folds * averages + more * score) / (folds + more)
+    variance = (folds * (deviations**2 + (averages - mean) ** 2) + more * (score - mean) ** 2) / (folds + more)
+    model.avgMetrics, model.stdMetrics = mean.tolist(), np.sqrt(variance).tolist()
 
 
-@contextmanager
-def cached(part: DataFrame) -> Iterator[None]:
-    """Cache rows during the `with` block. CrossValidator caches one copy of them, whatever the number of executors."""
-    part.persist(on_each_executor(part))
-    try:
-        yield
-    finally:
-        part.unpersist()
+class _Watched:
+    """An estimator and an evaluator in one, as CrossValidator uses them, whose failures tell fold and candidate.
 
-
-def in_threads(session: SparkSession, calls: Sequence[Callable[[], Result]], threads: int) -> list[Result]:
-    """Make calls in so many threads, and return what they return. Whatever happens, no thread or job outlives it.
-
-    CrossValidator never stops its threads: after a failed fit, or Ctrl-C, they go on through the remaining candidates.
-    (Cached blocks of a cancelled LogisticRegression or LinearSVC may stay until the session ends.)
+    CrossValidator calls `fitMultiple` once for each fold, and fits and evaluates a candidate in one thread.
     """
-    # A tag, and not a group: that is the caller's, who may cancel by it.
-    context, tag = session.sparkContext, f"cross-validation-{uuid.uuid4()}"
-    with ThreadPoolExecutor(min(threads, len(calls))) as pool:
-        futures: list[Future[Result]] = []
-        context.addJobTag(tag)  # threads inherit it
+
+    label_is_made = False
+    over = False  # nothing more is to begin
+
+    def __init__(self, estimator: Estimator, evaluator: Any, candidates: Sequence[Any], folds: Sequence[int]) -> None:
+        self.estimator, self.evaluator, self.candidates, self.folds = estimator, evaluator, candidates, iter(folds)
+        self.isLargerBetter = evaluator.isLargerBetter
+        self.fold = -1
+        self.here = threading.local()  # the place of each thread
+        self.running: set[int] = set()
+
+    @contextmanager
+    def noted(self) -> Iterator[None]:
+        """Add to an exception where it was, and know which threads are at work."""
+        self.running.add(threading.get_ident())
         try:
-            for call in calls:
-                futures.append(pool.submit(inheritable_thread_target(session)(call)))
-            for future in as_completed(futures):
-                future.result()
-        except BaseException:
-            running = [future for future in futures if not future.cancel()]
-
-            def end_jobs() -> None:
-                context.cancelJobsWithTag(tag)
-                while wait(running, timeout=0.1).not_done:
-                    context.cancelJobsWithTag(tag)  # again: many algorithms start another job when one is cancelled
-
-            ending = threading.Thread(target=end_jobs)  # a thread that a second, impatient Ctrl-C does not reach
-            ending.start()
-            ending.join()
+            if self.over:
+                raise RuntimeError("the search was ended")
+            yield
+        except Exception as error:
+            error.add_note(f"in {self.here.place}")
             raise
         finally:
-            context.removeJobTag(tag)
-    return [future.result() for future in futures]
+            self.running.discard(threading.get_ident())
+
+    def fitMultiple(self, dataset: DataFrame, candidates: Sequence[Any]) -> Iterator[tuple[int, Any]]:
+        """Return what gives a candidate's number and model each time, to several threads at once."""
+        self.fold = next(self.folds)
+        self.here.place = f"fold {self.fold}"
+
+        def be_at(number: int) -> None:
+            self.here.place = f"fold {self.fold}, candidate {number} ({plain(candidates[number])})"
+
+        def fit_one(number: int) -> tuple[int, Any]:
+            be_at(number)
+            return number, estimator.fit(dataset, candidates[number])
+
+        with self.noted():
+            if type(self.estimator).fitMultiple is Estimator.fitMultiple:
+                estimator = self.estimator.copy()  # as PySpark does, but a failure knows its candidate
+                models: Iterator[tuple[int, Any]] = map(fit_one, range(len(candidates)))
+            else:
+                models = self.estimator.fitMultiple(dataset, candidates)
+
+        def fit_next() -> tuple[int, Any]:
+            self.here.place = f"fold {self.fold}"
+            with self.noted():
+                number, model = next(models)
+            be_at(number)
+            return number, SimpleNamespace(transform=self.noted()(model.transform))
+
+        return iter(fit_next, None)
+
+    def evaluate(self, rows: DataFrame) -> float:
+        """Return the metric of a candidate in a fold."""
+        with self.noted():
+            metric: float = self.evaluator.evaluate(rows)
+            if self.label_is_made:
+                refuse_one_class(self.evaluator, metric, rows, self.fold)
+            return metric
+
+    def fit(self, dataset: DataFrame, params: Any) -> Any:
+        """Fit the best candidate on all rows."""
+        number = next(number for number, candidate in enumerate(self.candidates) if candidate is params)
+        self.here.place = f"the refit of candidate {number} ({plain(params)})"
+        with self.noted():
+            return self.estimator.fit(dataset, params)
+
+
+class _KeyedFolds(CrossValidator):
+    """CrossValidator with folds by conditions, where its own are a random number or a column that estimators see."""
+
+    conditions: Sequence[tuple[Column, Column]] = ()
+    cached: Sequence[DataFrame] = ()
+
+    def _kFold(self, dataset: DataFrame) -> list[tuple[DataFrame, DataFrame]]:
+        pairs = [(dataset.filter(train), dataset.filter(validation)) for train, validation in self.conditions]
+        levels = [(part, on_each_executor(part)) for pair in pairs for part in pair]
+        # CrossValidator caches each part once when its turn comes, but leaves what is cached already.
+        self.cached = [part.persist(level) for part, level in levels if level.replication > 1]
+        return pairs
+
+    @contextmanager
+    def caches_freed(self) -> Iterator[None]:
+        """Free what a failure keeps CrossValidator from freeing."""
+        try:
+            yield
+        finally:
+            for part in self.cached:
+                part.unpersist()
 
 
 def on_each_executor(data: DataFrame) -> StorageLevel:
@@ -387,6 +417,36 @@ def usable_folds(
     return usable
 
 
+@contextmanager
+def all_jobs_stop_on_failure(context: SparkContext, watched: _Watched) -> Iterator[None]:
+    """Cancel all jobs of the `with` block when it raises, until none of its threads is at work.
+
+    CrossValidator never stops its threads: after a failed fit, or Ctrl-C, they go on through the remaining
+    candidates. (Cached blocks of a cancelled LogisticRegression or LinearSVC may stay until the session ends.)
+    """
+    # A tag, and not a group: that is the caller's, who may cancel by it.
+    tag = f"cross-validation-{uuid.uuid4()}"
+    context.addJobTag(tag)  # CrossValidator's threads inherit it
+    try:
+        yield
+    except BaseException:
+        watched.over = True
+
+        def end_jobs() -> None:
+            context.cancelJobsWithTag(tag)
+            while watched.running:
+                time.sleep(0.1)
+                context.cancelJobsWithTag(tag)  # again: many algorithms start another job when one is cancelled
+
+        # In a thread that a second, impatient Ctrl-C does not reach.
+        ending = threading.Thread(target=end_jobs, daemon=True)
+        ending.start()
+        ending.join()
+        raise
+    finally:
+        context.removeJobTag(tag)
+
+
 def plain(candidate: Candidate) -> dict[str, object]:
     """Return a candidate as names and values."""
     return {param.name: value for param, value in candidate.items()}
@@ -399,6 +459,7 @@ import sys
 from pyspark.ml.classification import LogisticRegression, RandomForestClassifier
 from pyspark.ml.feature import VectorAssembler
 from pyspark.ml.tuning import ParamGridBuilder
+from pyspark.sql import SparkSession
 from sklearn.datasets import load_breast_cancer, make_classification
 
 WORKLOAD = "Spark CrossValidator"

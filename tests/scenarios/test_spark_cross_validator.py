@@ -7,6 +7,7 @@ import threading
 import time
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from pyspark.ml.evaluation import BinaryClassificationEvaluator, Evaluator
 from pyspark.ml.feature import RFormula, StringIndexer, VectorAssembler
 from pyspark.ml.functions import vector_to_array
 from pyspark.ml.param import Params
-from pyspark.ml.tuning import ParamGridBuilder
+from pyspark.ml.tuning import CrossValidatorModel, ParamGridBuilder
 from pyspark.sql import DataFrame, SparkSession, functions
 from sklearn.linear_model import LogisticRegression as SklearnLogisticRegression
 from sklearn.metrics import roc_auc_score
@@ -298,7 +299,7 @@ def test_the_metric_of_a_subclass_is_believed_where_rows_have_one_class(rows: Da
     positive = np.flatnonzero(fold_of != 2).tolist()[::2]
     frame = rows.withColumn("label", functions.col("row").isin(positive).cast("double"))
     with warnings.catch_warnings():
-        warnings.simplefilter("error", UserWarning)
+        warnings.simplefilter("error", UserWarning)  # CrossValidator leaves a pool open
         found = validate_rows(frame, evaluator=Cost(), error_score=0.5)
     assert found.avgMetrics == [1.0]
 
@@ -322,14 +323,23 @@ def test_a_fold_of_one_class_is_refused_where_the_estimator_makes_the_label(rows
     found = validate_rows(mixed, estimator=estimator, evaluator=evaluator)
     assert found.avgMetrics == pytest.approx([1.0])
     assert found.getEvaluator() is evaluator
+    assert found.getEstimator() is estimator
 
 
 @pytest.mark.spark
-def test_numbers_of_numpy_are_candidates(rows: DataFrame) -> None:
+def test_numbers_of_numpy_are_candidates(rows: DataFrame, tmp_path: Path) -> None:
     vectors, regression = VectorAssembler(inputCols=["x"], outputCol="features"), LogisticRegression(maxIter=3)
     grids = [[{regression.regParam: kind(value)} for value in (0.5, 0.25)] for kind in (float, np.float32, np.float64)]
     found = [validate_rows(rows, estimator=Pipeline(stages=[vectors, regression]), grid=grid) for grid in grids]
     assert found[0].avgMetrics == found[1].avgMetrics == found[2].avgMetrics
+    found[2].save(f"{tmp_path}/model")
+    loaded = CrossValidatorModel.load(f"{tmp_path}/model")
+    assert [scenario.plain(candidate) for candidate in loaded.getEstimatorParamMaps()] == [
+        {"regParam": 0.5},
+        {"regParam": 0.25},
+    ]
+    assert isinstance(loaded.getEstimator(), Pipeline)
+    assert isinstance(loaded.getEvaluator(), BinaryClassificationEvaluator)
 
 
 # --- failures ---
@@ -355,11 +365,30 @@ class StepwiseRegression(LogisticRegression):
         return self
 
 
+class WithIteratorOfItsOwn(StepwiseRegression):
+    """CrossValidator learns the number of a candidate when it is fitted."""
+
+    def fitMultiple(self, dataset: DataFrame, paramMaps: Any) -> Iterator[tuple[int, LogisticRegressionModel]]:
+        def fit(number: int) -> tuple[int, LogisticRegressionModel]:
+            return number, self.fit(dataset, paramMaps[number])
+
+        return map(fit, range(len(paramMaps)))
+
+
 @pytest.mark.spark
-def test_a_failure_names_its_candidate_and_stops_the_others(data: dict, spark: SparkSession) -> None:
+@pytest.mark.parametrize(
+    ("kind", "place"),
+    [
+        (StepwiseRegression, "in fold 0, candidate 0 ({'regParam': 0.0})"),
+        (WithIteratorOfItsOwn, "in fold 0"),
+    ],
+)
+def test_a_failure_names_its_candidate_and_stops_the_others(
+    data: dict, spark: SparkSession, kind: type[StepwiseRegression], place: str
+) -> None:
     """The jobs are in the group of the caller, who may cancel them by it."""
     finished: list[float] = []
-    estimator = StepwiseRegression(finished)
+    estimator = kind(finished)
     grid = ParamGridBuilder().addGrid(estimator.regParam, [float(i) for i in range(12)]).build()
     before, caches = threads(), cached(spark)
     context = spark.sparkContext
@@ -372,14 +401,51 @@ def test_a_failure_names_its_candidate_and_stops_the_others(data: dict, spark: S
         assert context.getLocalProperty("spark.jobGroup.id") == "the caller's own"
     finally:
         context.setLocalProperty("spark.jobGroup.id", None)
-    assert raised.value.__notes__ == ["in fold 0, candidate 0 ({'regParam': 0.0})"]
-    assert finished == []
+    assert raised.value.__notes__ == [place]
+    jobs = jobs_so_far(spark)
+    del raised  # it holds CrossValidator's pool
+    deadline = time.monotonic() + 60
+    while threads() - before and time.monotonic() < deadline:
+        time.sleep(0.1)
     assert threads() - before == set()
+    assert finished == []
+    assert jobs_so_far(spark) == jobs
     assert cached(spark) - caches == set()
     assert set(context.getJobTags()) == set()
     context._jsc.sc().listenerBus().waitUntilEmpty()
     assert context.statusTracker().getJobIdsForGroup("the caller's own")
     assert data["frame"].count() == 569  # the session is as good as before
+
+
+class FailsLater(LogisticRegression):
+    """Fits folds, and cannot fit all rows, or gives models that cannot transform."""
+
+    where = ""
+
+    def _fit(self, dataset: DataFrame) -> Any:
+        if self.where == "refit" and dataset.count() == 300:
+            raise RuntimeError("no refit")
+        model = super()._fit(dataset)
+        if self.where == "transform":
+            model.transform = self.fail
+        return model
+
+    def fail(self, dataset: DataFrame, params: Any = None) -> DataFrame:
+        raise RuntimeError("no transform")
+
+
+@pytest.mark.spark
+@pytest.mark.parametrize(
+    ("where", "place"), [("transform", "in fold 0, candidate 0"), ("refit", "in the refit of candidate 0")]
+)
+def test_a_failure_after_a_fit_says_where(rows: DataFrame, where: str, place: str) -> None:
+    regression = FailsLater(maxIter=3)
+    regression.where = where
+    estimator = Pipeline(stages=[VectorAssembler(inputCols=["x"], outputCol="features"), regression])
+    grid: list[dict] = [{regression.regParam: 0.5}]
+    with pytest.raises(RuntimeError, match=f"no {where}") as error:
+        validate_rows(rows, estimator=estimator, grid=grid)
+    assert error.value.__notes__ == [f"{place} ({{'regParam': 0.5}})"]
 
 
 @pytest.mark.spark
@@ -411,6 +477,7 @@ class Metric(Evaluator):
 
 
 @pytest.mark.spark
+@pytest.mark.filterwarnings("ignore:invalid value encountered in subtract")  # the deviation of an infinite metric
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
 def test_a_metric_that_is_not_a_finite_number_never_wins(data: dict, bad: float) -> None:
     estimator = LogisticRegression(maxIter=1)
