@@ -2,7 +2,7 @@
 """What joblib users meet over Spark Connect: our backend refuses and names joblib-spark's recipe, and that one works.
 
 Needs packages that the project does not, like the tests in test_time_series_cv_processes.py: it uses the interpreter
-named by FOLDOUT_CONNECT_JOBLIB_PYTHON, or makes an environment. joblib-spark fails on a server in local mode.
+named by FOLDOUT_CONNECT_JOBLIB_PYTHON, or makes an environment.
 """
 
 import importlib.util
@@ -15,6 +15,8 @@ from tests.scenarios.test_time_series_cv_processes import RECIPE, environment, r
 pytestmark = [pytest.mark.spark, pytest.mark.slow]
 
 SCRIPT = """
+    import sys
+
     import joblib
     from grid_search_joblib_spark import on_spark
     from grid_search_spark_backend import register_spark_pool
@@ -24,7 +26,7 @@ SCRIPT = """
     from sklearn.svm import SVC
 
     if __name__ == "__main__":
-        spark = SparkSession.builder.remote("local-cluster[2,1,1024]").getOrCreate()
+        spark = SparkSession.builder.remote(sys.argv[1]).getOrCreate()
         assert "connect" in type(spark).__module__
         X, y = make_classification(200, random_state=0)
         search = GridSearchCV(SVC(), {"C": [0.01, 1.0, 100.0]}, cv=4, error_score="raise")
@@ -48,12 +50,13 @@ SCRIPT = """
 """
 
 
-def test_our_backend_names_the_recipe_that_works_over_connect(tmp_path):
+@pytest.mark.parametrize("server", ["local[2]", "local-cluster[2,1,1024]"])
+def test_our_backend_names_the_recipe_that_works_over_connect(tmp_path, server):
     python = sys.executable
     if any(importlib.util.find_spec(package) is None for package in ("grpc", "grpc_status", "zstandard")):
         packages = ("pyspark[connect]==4.3.0", "pandas<3", "joblibspark==0.6.0", "scikit-learn==1.9.1", "packaging")
         python = environment("FOLDOUT_CONNECT_JOBLIB_PYTHON", tmp_path / "venv", *packages)
-    said = run(SCRIPT, folder=tmp_path, python=python, path=[RECIPE.parent]).splitlines()
+    said = run(SCRIPT, server, folder=tmp_path, python=python, path=[RECIPE.parent]).splitlines()
     refused = (
         "refused: spark-pool: with Spark Connect no executor can reach this process. Use joblib-spark's backend "
         "(grid_search_joblib_spark.py), which sends each batch as a Spark job"
