@@ -21,6 +21,7 @@ import math
 import operator
 import threading
 import time
+import traceback
 import uuid
 import warnings
 from collections.abc import Iterator, Sequence
@@ -429,7 +430,7 @@ def all_jobs_stop_on_failure(context: SparkContext, watched: _Watched) -> Iterat
     context.addJobTag(tag)  # CrossValidator's threads inherit it
     try:
         yield
-    except BaseException:
+    except BaseException as error:
         watched.over = True
 
         def end_jobs() -> None:
@@ -442,6 +443,10 @@ def all_jobs_stop_on_failure(context: SparkContext, watched: _Watched) -> Iterat
         ending = threading.Thread(target=end_jobs, daemon=True)
         ending.start()
         ending.join()
+        # The traceback would keep CrossValidator's pool, and that its threads, for as long as anybody looks at it.
+        for frame, _ in traceback.walk_tb(error.__traceback__):
+            if frame.f_globals.get("__name__") in ("pyspark.ml.tuning", "multiprocessing.pool"):
+                frame.clear()
         raise
     finally:
         context.removeJobTag(tag)
