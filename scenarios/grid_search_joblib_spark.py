@@ -215,9 +215,8 @@ class Parcel:
     would write 48 GB.
     """
 
-    MOST_BYTES = (
-        500_000  # that travel inside the job; PySpark broadcasts from `spark.broadcast.UDFCompressionThreshold`
-    )
+    # That travel inside the job. PySpark broadcasts from `spark.broadcast.UDFCompressionThreshold` on, a megabyte.
+    MOST_BYTES = 500_000
 
     def __init__(self, batch: Callable[[], list], context: SparkContext | None) -> None:
         self._batch = batch
