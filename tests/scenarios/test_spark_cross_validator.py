@@ -390,7 +390,7 @@ def test_a_failure_names_its_candidate_and_stops_the_others(
     finished: list[float] = []
     estimator = kind(finished)
     grid = ParamGridBuilder().addGrid(estimator.regParam, [float(i) for i in range(12)]).build()
-    before, caches = threads(), cached(spark)
+    before = threads()
     context = spark.sparkContext
     context.setLocalProperty("spark.jobGroup.id", "the caller's own")
     try:
