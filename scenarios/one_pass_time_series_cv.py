@@ -1234,11 +1234,8 @@ class OnePassTimeSeriesCrossValidator(TimeSeriesCrossValidator):
             for fold, row in zip(folds, metrics.tolist(), strict=True)
             for candidate, metric in enumerate(row)
         }
-        without, evaluator, score = (
-            outcome.without_r2(search),
-            self._require("evaluator"),
-            self.getOrDefault("errorScore"),
-        )
+        without = outcome.without_r2(search)
+        evaluator, score = self._require("evaluator"), self.getOrDefault("errorScore")
         for fold, candidate in itertools.product(without, range(len(search.settings))):
             metric, reason = without_metric(evaluator, without[fold], score)
             results[fold, candidate] = results[fold, candidate]._replace(metric=metric, error=reason)

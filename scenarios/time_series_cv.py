@@ -700,17 +700,18 @@ def _counted_folds(
 
 
 def has_area(evaluator: Evaluator) -> bool:
-    """Whether the metric is the area that Spark itself works out. Subclasses may have a metric of their own."""
-    own = BinaryClassificationEvaluator
-    return isinstance(evaluator, own) and type(evaluator)._evaluate is own._evaluate
+    """Whether the metric is the area that Spark itself works out."""
+    return evaluates_as(evaluator, BinaryClassificationEvaluator)
 
 
-def has_r2(evaluator: Evaluator) -> bool:
+def has_r2(evaluator: Any) -> bool:
     """Whether the metric is the r2 that Spark itself works out."""
-    own = RegressionEvaluator
-    return (
-        isinstance(evaluator, own) and type(evaluator)._evaluate is own._evaluate and evaluator.getMetricName() == "r2"
-    )
+    return evaluates_as(evaluator, RegressionEvaluator) and evaluator.getMetricName() == "r2"
+
+
+def evaluates_as(evaluator: Evaluator, kind: Any) -> bool:
+    """Whether an evaluator works out its metric as Spark's own of a kind. Subclasses may have one of their own."""
+    return isinstance(evaluator, kind) and type(evaluator)._evaluate is kind._evaluate
 
 
 def only_label(evaluator: Any, metric: float, predictions: DataFrame) -> str | None:
@@ -745,13 +746,9 @@ def report_folds_without_metric(
     """Warn of folds that have no metric; raise ValueError where there are no others, or NaN is their score."""
     if not labels:
         return
-    kind, named = (
-        class_or_label(evaluator),
-        [f"fold {fold} ({windows[fold]}, {labels[fold]})" for fold in sorted(labels)],
-    )
-    message = (
-        f"{evaluator.getMetricName()} is not defined where all validation rows have one {kind}: {'; '.join(named)}"
-    )
+    kind, metric = class_or_label(evaluator), evaluator.getMetricName()
+    named = "; ".join(f"fold {fold} ({windows[fold]}, {labels[fold]})" for fold in sorted(labels))
+    message = f"{metric} is not defined where all validation rows have one {kind}: {named}"
     if len(labels) == len(windows):
         raise ValueError(f"{message}. There is no other fold: choose folds with rows of more than one {kind}")
     if score != score:

@@ -248,7 +248,10 @@ def _add_compare(commands: Commands) -> None:
     compare.add_argument("--master", metavar="M", help="as for bench, but not compose")
     compare.add_argument("--slots", type=positive_ints, metavar="N", help="cores that Spark may use")
     compare.add_argument(
-        "--data", type=Path, metavar="DIR", help="a folder of yours: `make_data` of both sides gets it as `data_folder`"
+        "--data",
+        type=named_path,
+        metavar="DIR",
+        help="a folder of yours: `make_data` of both sides gets it as `data_folder`",
     )
     compare.add_argument(
         "--timeout",

@@ -313,7 +313,7 @@ def _remove_once(engine: Engine, label: str) -> list[str]:
     if strangers := _strangers(engine, label):
         raise ClusterError(
             "the cluster's network cannot be removed, since other containers are on it: "
-            f"`docker rm -f {' '.join(strangers)}`, then `python -m suite cluster down`"
+            f"`docker rm -f {' '.join(strangers)}`, then `{suite_command('cluster down')}`"
         )
     return found
 

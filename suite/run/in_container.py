@@ -143,7 +143,7 @@ def _check_kept(kept: ClusterSpec, wanted: ClusterSpec, options: BenchOptions) -
     if wanted.encrypt and not kept.encrypt:
         raise UsageError(
             "FOLDOUT_ENCRYPT is set: the cluster that is up does not encrypt. Leave the variable out, or end that "
-            "cluster first: python -m suite cluster down"
+            f"cluster first: {suite_command('cluster down')}"
         )
 
 
