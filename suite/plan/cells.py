@@ -183,9 +183,10 @@ class Request:
 def plan_cells(scenarios: Sequence[Scenario], request: Request) -> list[Cell]:
     """Make the whole plan, in the order in which it will run.
 
-    Every block holds every cell once, grouped by session (a fresh process each), groups and cells in random order. The
-    first cell of a process has the only cold call there: over the blocks, the variants take turns with it. In block 0
-    the process that runs most base cases goes first, so that there is a reference answer for all that follow.
+    Every block holds every cell once, grouped by session (a fresh process each), groups and cells in random order;
+    without Spark, cells that use the same workers, which a recipe keeps from call to call, come in a row. The first
+    cell of a process has the only cold call there: over the blocks, the variants take turns with it. In block 0 the
+    process that runs most base cases goes first, so that there is a reference answer for all that follow.
 
     Parameters
     ----------
@@ -213,6 +214,7 @@ def plan_cells(scenarios: Sequence[Scenario], request: Request) -> list[Cell]:
     if not request.gate:
         templates = _with_base_or_skipped(templates)
     shuffle = random.Random(request.seed)
+    keeping = {scenario.name for scenario in scenarios if scenario.keeps_workers}
     groups = _groups(templates)
     variants = {name: list(dict.fromkeys(cell.name for cell in group)) for name, group in groups.items()}
     for names in variants.values():
@@ -220,7 +222,7 @@ def plan_cells(scenarios: Sequence[Scenario], request: Request) -> list[Cell]:
     cells: list[Cell] = []
     for block in range(request.blocks):
         first = {name: names[block % len(names)] for name, names in variants.items()}
-        for cell in _order(groups, first, shuffle, bases_first=block == 0 and not request.gate):
+        for cell in _order(groups, first, keeping, shuffle, bases_first=block == 0 and not request.gate):
             number = cell_id(cell.scenario, cell.variant, cell.factors, block)
             cells.append(replace(cell, id=number, block=block, order=len(cells)))
     return cells
@@ -244,6 +246,7 @@ def _groups(templates: Iterable[Cell]) -> dict[int | None, list[Cell]]:
 def _order(
     groups: Mapping[int | None, Sequence[Cell]],
     first: Mapping[int | None, str],
+    keeping: set[str],
     shuffle: random.Random,
     *,
     bases_first: bool,
@@ -255,6 +258,8 @@ def _order(
     for name, cells in shuffled.items():
         leader = next(place for place, cell in enumerate(cells) if cell.name == first[name])
         cells.insert(0, cells.pop(leader))
+    if None in shuffled:
+        shuffled[None] = _in_a_row(shuffled[None], keeping)
     late: list[Cell] = []
     if bases_first:
         # Without Spark first: a serial base case may serve recipes of any session. What has its base case on Spark
@@ -265,6 +270,16 @@ def _order(
         late = [cell for cell in alone if cell.workload not in answered]
         shuffled[None] = [cell for cell in alone if cell.workload in answered]
     return [cell for name in names for cell in shuffled[name]] + late
+
+
+def _in_a_row(cells: Sequence[Cell], keeping: set[str]) -> list[Cell]:
+    """Move cells of recipes that keep workers behind the first one that uses the same: to start them takes seconds."""
+    place: dict[tuple[Any, ...], int] = {}
+    places = [
+        place.setdefault((cell.name, cell.factors["parallelism"]), number) if cell.scenario in keeping else number
+        for number, cell in enumerate(cells)
+    ]
+    return [cells[number] for number in sorted(range(len(cells)), key=places.__getitem__)]
 
 
 def sweep_centre(scenario: Scenario, request: Request) -> Factors:

@@ -123,6 +123,7 @@ class CellRunner:
         self._no_session: str | None = None
         self._called = False
         self._processes: int | None = None
+        self._keeper: tuple[Any, ...] | None = None  # whose workers are kept for the next call
         self._seen: dict[str, Seen] = {}
         self._data: dict[str, Any] = {}
 
@@ -191,13 +192,19 @@ class CellRunner:
         data_ready()
         ready = time.perf_counter()
         seen = self._seen.setdefault(cell.id, Seen())
-        # Workers that are kept from call to call are gone after each visit, and one call starts them again.
+        # Workers that are kept from call to call are gone after each visit on Spark, whose events tell of tasks that
+        # have ended alone, and where another variant comes. One call starts them again.
+        keeper = (cell.scenario, cell.variant, cell.factors["parallelism"])
+        kept = self._keeper == keeper
+        if not kept:
+            self.release()
+        self._keeper = keeper
         # Without Spark, loky starts its processes anew when a call wants another number than the one before.
         wanted = cell.factors["parallelism"] if cell.session is None else None
         others = wanted not in (None, self._processes)
         self._processes = wanted or self._processes
         forgotten, budget = seen.was_forgotten(), self.assignment.warm_seconds
-        untimed = int(visit.warm_up or scenario.keeps_workers or others or (forgotten and not budget))
+        untimed = int(visit.warm_up or (scenario.keeps_workers and not kept) or others or (forgotten and not budget))
         finding = untimed and self.references.lacks(cell)
         rounds = max(2 if finding else 1, untimed + visit.timed)
         watch = CallWatch(lambda: variant.function(**arguments), self.spark, self.events, turn, visit.timed)
@@ -210,8 +217,11 @@ class CellRunner:
             seconds = benchmark.stats.stats.data
             if not visit.timed:
                 more += _warm_up(watch, seconds, budget)
-        finally:
-            scenario.release()
+        except BaseException:
+            self.release()
+            raise
+        if self.spark is not None:
+            self.release()
         watch.after_last_call()
         seen.quickest, seen.left_at = min(seen.quickest, *seconds, *more), time.perf_counter()
         # Where sides take turns, they make their first calls at the same time.
@@ -265,6 +275,12 @@ class CellRunner:
         threads = scenario.parallelism == "threads"
         return why_not_parallel(cell.needs or 0, cell.session or 1, asdict(ran), seconds, threads=threads)
 
+    def release(self) -> None:
+        """End what the variant that was called last keeps for its next call."""
+        if self._keeper:
+            self.scenarios[self._keeper[0]].release()
+        self._keeper = None
+
     def recover(self) -> bool:
         """Make the process fit for the next cell after a failure; return False where that cannot be done."""
         if self.spark is None:
@@ -285,7 +301,8 @@ class CellRunner:
             return {}
 
     def stop(self) -> None:
-        """End the session."""
+        """End what is kept for a next call, and the session."""
+        self.release()
         if self.spark is not None and session.is_alive(self.spark):
             self.spark.stop()
 

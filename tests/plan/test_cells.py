@@ -3,6 +3,7 @@
 
 from collections import Counter
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -444,3 +445,31 @@ def test_who_stops_the_program_while_it_plans_is_heard():
 
     with pytest.raises(KeyboardInterrupt):
         plan_what_can_be([scenario(validate=validate), scenario("two")], REQUEST)
+
+
+@given(seed=st.integers(0, 2**31))
+def test_without_spark_what_keeps_workers_has_its_turns_in_a_row(seed):
+    def run_serial(data, *, rows): ...
+
+    def run_kept(data, *, parallelism, rows): ...
+
+    def run_on_spark(data, *, spark, rows): ...
+
+    variants = (run_serial, run_kept, run_on_spark)
+    sizes = {"ci": {"rows": tuple(range(10, 16)), "parallelism": (2, 3)}}
+    keeps = scenario("keeps", variants=variants, sizes=sizes, keeps_workers=True)
+    plain = scenario("plain", variants=variants, sizes=sizes)
+    cells = plan_cells([keeps, plain], replace(REQUEST, seed=seed, blocks=3))
+
+    def uses(block, name):
+        alone = [cell for cell in cells if cell.block == block and cell.session is None and cell.scenario == name]
+        return [(cell.variant, cell.factors["parallelism"]) for cell in alone]
+
+    for block in range(3):
+        used = uses(block, "keeps")
+        changes = [(one, other) for one, other in pairwise(used) if one != other]
+        assert len(changes) + 1 == len(set(used))
+        # The others stay in random order, and all are there.
+        assert sorted(uses(block, "plain"), key=str) == sorted(used, key=str)
+    # In some block they do not happen to come in a row: one chance in thousands a block.
+    assert any(len({*pairwise(uses(block, "plain"))}) > len(set(uses(block, "plain"))) for block in range(3))
