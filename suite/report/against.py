@@ -175,7 +175,7 @@ def against_sheet(run: MeasuredRun, contests: Iterable[Contest]) -> Sheet:
         for pairs in contest.by_variant().values()
     ]
     limits = dot_limits([row for _, _, rows in drawn for row in rows])
-    panels = [DotPanel(label, contest.title, rows, "×", line=1.0, limits=limits) for label, contest, rows in drawn]
+    panels = [DotPanel(label, contest.title, rows, "×", lines=[1.0], limits=limits) for label, contest, rows in drawn]
     stack(sheet, panels)
     return sheet
 

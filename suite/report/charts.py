@@ -200,17 +200,18 @@ def rows_chart(run: MeasuredRun) -> tuple[Sheet, str] | None:
         if not any(point.rows for point in points):
             continue
         for job, of_job in group_by_job(run, points).items():
-            base = next((base for p in of_job if (base := run.base_of(p)) and base.rate), None)
-            line = base.rate.median if base and base.rate else None
+            found = {id(p): p for of in (run.base_of, run.single_node_of) for p in map(of, of_job) if p}
+            lines = [point.rate.median for point in found.values() if point.rate]
             rows = [_rate_row(p, points) for p in of_job]
-            panels.append(DotPanel(workload, shared_setting(of_job, job), rows, line=line))
+            panels.append(DotPanel(workload, shared_setting(of_job, job), rows, lines=lines))
             shown += of_job
     if not panels:
         return None
     sheet = Sheet(
         "How many rows a second each way of scoring gets through",
-        "Rows per second of a warm call, on a log axis: further right is faster. The dashed line is the base case, "
-        "which is the first row. At the right: the rate, and the rows that one call scored.",
+        "Rows per second of a warm call, on a log axis: further right is faster. The dashed lines are the base case, "
+        "which is the first row, and the best of several processes without Spark: the limit on one machine. At the "
+        "right: the rate, and the rows that one call scored.",
         footnotes(run, shown, hollow=True),
     )
     stack(sheet, panels)

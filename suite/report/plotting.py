@@ -252,8 +252,8 @@ class DotPanel:
         A line under the title.
     unit : str
         Follows the number at each tick.
-    line : float or None
-        Where a dashed line crosses all rows.
+    lines : sequence of float
+        Where dashed lines cross all rows.
     limits : (float, float) or None
         Ends of the axis, where panels share one; by default it fits the values.
     """
@@ -262,7 +262,7 @@ class DotPanel:
     below: str
     rows: Sequence[Row]
     unit: str = ""
-    line: float | None = None
+    lines: Sequence[float] = ()
     limits: tuple[float, float] | None = None
 
 
@@ -285,8 +285,8 @@ def draw_dots(axes: Axes, panel: DotPanel) -> None:
     axes.grid(visible=False, axis="y")
     axes.spines["left"].set_visible(False)
     write_title(axes, DOTS_LEFT - EDGE, WIDTH - 2 * EDGE, panel.title, panel.below)
-    if panel.line is not None:
-        axes.axvline(panel.line, color=GREY, linewidth=0.9, linestyle=REFERENCE, zorder=1)
+    for line in panel.lines:
+        axes.axvline(line, color=GREY, linewidth=0.9, linestyle=REFERENCE, zorder=1)
     beside = blended_transform_factory(axes.transAxes, axes.transData)
     for y, row in enumerate(panel.rows):
         colour, marker = colour_and_marker(row.style)

@@ -4,6 +4,7 @@
 import html
 import itertools
 import re
+from pathlib import Path
 
 import matplotlib as mpl
 import pytest
@@ -32,6 +33,8 @@ from suite.report.plotting import (
 from suite.report.points import read_run
 from suite.report.variance import timed_calls
 from suite.stats import Interval
+
+RESULTS = Path(__file__).resolve().parents[2] / "results"
 
 
 def draw(folder, **how):
@@ -163,6 +166,19 @@ def test_rows_chart_has_rates_and_the_rows_of_a_prefix(drawn):
     assert re.search(r"\dk rows/s \(2k rows\)", text)
     assert re.search(r"\dk rows/s \(20k rows\)", text)
     assert "(2k rows)" in words(drawn[0], "seconds")
+
+
+def test_rows_chart_has_a_line_for_one_process_and_one_for_several_without_spark(monkeypatch):
+    run = read_run(RESULTS / "file_inference")
+    panels = []
+    monkeypatch.setattr(charts, "stack", lambda sheet, found: panels.extend(found))
+    assert charts.rows_chart(run)
+    expected = [
+        {point.rate.median for point in points if point.variant in ("one_process", "processes")}
+        for points in captions.group_by_job(run, run.points).values()
+    ]
+    assert [set(panel.lines) for panel in panels] == expected
+    assert [len(lines) for lines in expected] == [2, 2, 2, 2]
 
 
 def test_folds_chart_compares_with_the_base_case_of_as_many_folds(drawn):
