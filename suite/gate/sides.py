@@ -86,7 +86,7 @@ class Side:
         tracked = {top / name for name in ask_git(top, "ls-files", "-z").split("\0")}
         # The suite itself runs both sides, also where it is compared.
         strange = (Path(file) for file in imported if not Path(file).is_relative_to(ROOT / "suite"))
-        return [str(file.relative_to(top)) for file in strange if file in tracked]
+        return sorted(str(file.relative_to(top)) for file in strange if file in tracked)
 
 
 @contextlib.contextmanager

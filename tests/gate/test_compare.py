@@ -306,7 +306,7 @@ def test_a_revision_that_imports_the_working_trees_package_is_refused(recipes, s
     words = ["--scenarios", str(recipes), "--out", str(tmp_path / "out")]
     assert main(["compare", "main", ".", *words]) == 2
     said = capsys.readouterr().err
-    assert "error: base imports shop/model.py of the working tree, not of " in said
+    assert "error: base imports shop/__init__.py of the working tree, not of " in said
     assert "PYTHONPATH" in said
 
 
