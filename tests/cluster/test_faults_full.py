@@ -43,6 +43,28 @@ def test_worker_paused(bench, engine):
     assert "worker 1 paused" in run.said
 
 
+def test_fewer_executors_than_promised(bench, engine):
+    run = bench(STEADY)
+    run.until("the driver", lambda: run.container("bench"))
+    engine.ask("kill", str(run.container("worker 2")))
+    assert run.end() == 2
+    (line,) = run.error_lines()
+    assert "2 cores were asked for, but the master has 1 workers with 1 cores" in line
+    assert not run.out.exists()
+
+
+def test_interrupted_while_running(bench):
+    run = bench(STEADY)
+    run.until("tasks", lambda: run.working("steady"))
+    run.signal(signal.SIGINT)
+    assert run.end(180) == 130
+    records = run.records()
+    assert len(records) == run.planned() == 2
+    assert records["shuffled"]["status"] in ("failed", "skipped")
+    assert "interrupted" in records["shuffled"]["reason"]
+    assert "--resume" in run.said
+
+
 def test_master_killed_and_restarted(bench):
     """The application goes on meanwhile, and the restarted master still knows it: no part of a job is lost."""
     run = bench(STEADY)

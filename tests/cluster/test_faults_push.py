@@ -1,12 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Faults on real containers that are tested on every push.
+"""The fault on real containers that is tested on every push; test_faults_full.py has the others.
 
 A run on a broken cluster has to do one of two things. It finishes with the answers of a sound cluster, and its time is
 withdrawn; or it ends within a bound, with one message that names the cause. Nothing may be left behind: the `bench`
 fixture checks that after each test.
 """
 
-import signal
 from pathlib import Path
 
 import pytest
@@ -36,25 +35,3 @@ def test_worker_killed_in_the_middle_of_a_job(bench):
     assert code == 1
     assert "worker 1" in run.said
     assert run.records()["serial"]["status"] == "ok"
-
-
-def test_fewer_executors_than_promised(bench, engine):
-    run = bench(STEADY)
-    run.until("the driver", lambda: run.container("bench"))
-    engine.ask("kill", str(run.container("worker 2")))
-    assert run.end() == 2
-    (line,) = run.error_lines()
-    assert "2 cores were asked for, but the master has 1 workers with 1 cores" in line
-    assert not run.out.exists()
-
-
-def test_interrupted_while_running(bench):
-    run = bench(STEADY)
-    run.until("tasks", lambda: run.working("steady"))
-    run.signal(signal.SIGINT)
-    assert run.end(180) == 130
-    records = run.records()
-    assert len(records) == run.planned() == 2
-    assert records["shuffled"]["status"] in ("failed", "skipped")
-    assert "interrupted" in records["shuffled"]["reason"]
-    assert "--resume" in run.said

@@ -216,10 +216,10 @@ def end(tmp_path: Path, body: str, number: int | None) -> tuple[subprocess.Popen
 @pytest.mark.parametrize(
     ("body", "number"),
     [
-        ("pass", None),
+        pytest.param("pass", None, marks=pytest.mark.slow),
         ("raise RuntimeError('planned')", None),
         ("__import__('time').sleep(100)", signal.SIGINT),
-        ("__import__('time').sleep(100)", signal.SIGTERM),
+        pytest.param("__import__('time').sleep(100)", signal.SIGTERM, marks=pytest.mark.slow),
         ("__import__('time').sleep(100)", signal.SIGKILL),
     ],
     ids=["end", "exception", "SIGINT", "SIGTERM", "SIGKILL"],

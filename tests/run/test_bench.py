@@ -37,6 +37,7 @@ from suite.run.request import (
     note_on_data,
     note_on_links,
 )
+from tests.nightly import others_at_night
 
 ROOT = Path(__file__).resolve().parents[2]
 RECIPES = ROOT / "tests" / "recipes"
@@ -261,7 +262,7 @@ def test_nothing_that_is_held_against_a_bad_base_case_gets_a_time(bench, tame, o
     assert said["processes"] == "the base case gave no right answer to hold this one against"
 
 
-@pytest.mark.parametrize("optimize", ["1", "2"])
+@pytest.mark.parametrize("optimize", others_at_night(["1", "2"], ["2"]))
 def test_asserts_count_however_python_was_started(bench, optimize, tmp_path):
     """A wrong answer gets no time where PYTHONOPTIMIZE would remove the `assert` of a recipe's own check."""
     bench.environment["PYTHONOPTIMIZE"] = optimize
@@ -298,8 +299,8 @@ def test_every_way_to_misbehave_on_spark_gets_its_record(bench):
 @pytest.mark.parametrize(
     ("moment", "number"),
     [
-        ("start", signal.SIGINT),
-        ("cell", signal.SIGINT),
+        pytest.param("start", signal.SIGINT, marks=pytest.mark.slow),
+        pytest.param("cell", signal.SIGINT, marks=pytest.mark.slow),
         ("later", signal.SIGINT),
         ("cell", signal.SIGTERM),
         pytest.param("start", signal.SIGTERM, marks=pytest.mark.slow),
@@ -418,6 +419,7 @@ def sound(folder: Path) -> Path:
 
 
 @pytest.mark.spark
+@pytest.mark.slow
 def test_on_a_cluster_of_processes_the_executors_are_recorded_before_and_after(bench, tmp_path):
     code, said = bench.run(str(sound(tmp_path)), "--master", "standalone", "--workers", "2", "--size", "smoke")
     assert code == 0, said
@@ -728,6 +730,7 @@ def test_a_recipe_whose_validate_fails_is_named_and_the_rest_runs(bench, tame, t
 
 
 @pytest.mark.spark
+@pytest.mark.slow
 def test_a_local_cluster_has_the_slots_that_its_name_says(bench, tmp_path):
     code, said = bench.run(str(sound(tmp_path)), "--master", "local-cluster[2,1,1024]", "--size", "smoke")
     assert code == 0, said

@@ -213,6 +213,7 @@ spark.stop()
 """
 
 
+@pytest.mark.slow
 def test_each_task_has_the_gpus_that_it_asks_for(tmp_path: Path) -> None:
     script = tmp_path / "gpus.sh"
     script.write_text("""#!/bin/sh\necho '{"name": "gpu", "addresses": ["0", "1"]}'\n""")
@@ -266,6 +267,7 @@ spark.stop()
 """
 
 
+@pytest.mark.slow
 def test_with_dynamic_allocation_tasks_with_needs_get_executors_of_their_own(tmp_path: Path) -> None:
     (tmp_path / "script.py").write_text(GROWING_SCRIPT)
     environment = {**os.environ, "PYTHONPATH": str(Path(scenario.__file__).parent), "PYSPARK_PYTHON": sys.executable}

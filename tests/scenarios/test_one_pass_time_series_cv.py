@@ -23,6 +23,8 @@ from pyspark.ml.util import DefaultParamsReadable, DefaultParamsWritable
 from pyspark.sql import functions as F  # noqa: N812
 from time_series_cv import TimeSeriesCrossValidator, TimeSeriesCrossValidatorModel
 
+from tests.nightly import others_at_night
+
 pytestmark = pytest.mark.spark
 FIRST = date(2024, 1, 1)
 EXACT = 1e-8  # relative
@@ -116,7 +118,11 @@ def assert_same(ours, theirs, exact=EXACT):
 # Answers ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("rules", [{}, {"maxTrain": 9, "gap": 1, "stride": 2}], ids=["expanding", "sliding"])
+@pytest.mark.parametrize(
+    "rules",
+    [pytest.param({}, marks=pytest.mark.slow), {"maxTrain": 9, "gap": 1, "stride": 2}],
+    ids=["expanding", "sliding"],
+)
 def test_ridge_is_sparks(data, rules):
     estimator = LinearRegression()
     maps = grid(estimator, regParam=[0.0, 1.0], fitIntercept=[True, False], standardization=[True, False])
@@ -145,7 +151,14 @@ def test_elastic_net_is_at_the_optimum_that_sparks_approaches(data):
 
 
 @pytest.mark.parametrize(
-    ("fit_weights", "metric_weights"), [("w", None), (None, "v"), ("w", "v"), ("w", "w")], ids=lambda name: str(name)
+    ("fit_weights", "metric_weights"),
+    [
+        pytest.param("w", None, marks=pytest.mark.slow),
+        pytest.param(None, "v", marks=pytest.mark.slow),
+        ("w", "v"),
+        pytest.param("w", "w", marks=pytest.mark.slow),
+    ],
+    ids=str,
 )
 def test_weights_are_sparks(data, fit_weights, metric_weights):
     estimator = LinearRegression(**({"weightCol": fit_weights} if fit_weights else {}))
@@ -183,7 +196,7 @@ def test_folds_of_one_label_have_no_r2(data, score, weight):
         ours.fit(data.withColumn("label", F.lit(0.0)))
 
 
-@pytest.mark.parametrize("refit", ["all", "last", "none"])
+@pytest.mark.parametrize("refit", others_at_night(["all", "last", "none"], ["last"]))
 def test_refit_and_weights_of_folds(data, refit):
     estimator = LinearRegression()
     settings = {"foldWeights": "rows", "refit": refit, "maxTrain": 12}
@@ -194,17 +207,19 @@ def test_refit_and_weights_of_folds(data, refit):
     ("kind", "rules"),
     [
         ("date", {"timeUnit": "week", "horizon": 1, "numFolds": 2}),
-        ("date", {"timeUnit": "month", "horizon": 1, "numFolds": 1}),
-        ("timestamp", {}),
-        ("timestamp", {"timeUnit": "week", "horizon": 1}),
+        pytest.param("date", {"timeUnit": "month", "horizon": 1, "numFolds": 1}, marks=pytest.mark.slow),
+        pytest.param("timestamp", {}, marks=pytest.mark.slow),
+        pytest.param("timestamp", {"timeUnit": "week", "horizon": 1}, marks=pytest.mark.slow),
         ("timestamp", {"timeUnit": "hour", "horizon": 48}),
-        ("timestamp", {"cutoffs": [datetime(2024, 1, 20, 7), datetime(2024, 2, 3, 1)]}),
+        pytest.param(
+            "timestamp", {"cutoffs": [datetime(2024, 1, 20, 7), datetime(2024, 2, 3, 1)]}, marks=pytest.mark.slow
+        ),
         ("timestamp_ntz", {"timeUnit": "hour", "horizon": 48}),
-        ("date", {"cutoffs": [date(2024, 1, 20), date(2024, 1, 22)], "gap": 1}),
+        pytest.param("date", {"cutoffs": [date(2024, 1, 20), date(2024, 1, 22)], "gap": 1}, marks=pytest.mark.slow),
         ("long", {"timeUnit": 3, "horizon": 2}),
-        ("byte", {"horizon": 5}),
+        pytest.param("byte", {"horizon": 5}, marks=pytest.mark.slow),
         ("double", {"timeUnit": 0.1, "horizon": 8}),
-        ("long", {"timeUnit": 0.5, "horizon": 10}),
+        pytest.param("long", {"timeUnit": 0.5, "horizon": 10}, marks=pytest.mark.slow),
     ],
     ids=str,
 )
@@ -417,13 +432,13 @@ class Pinball(Evaluator, DefaultParamsReadable, DefaultParamsWritable):
     "rules",
     [
         {},
-        {"stride": 2, "refit": "last"},
+        pytest.param({"stride": 2, "refit": "last"}, marks=pytest.mark.slow),
         {"stride": 6, "gap": 1, "maxTrain": 9, "foldWeights": "rows", "parallelism": 3, "foldParallelism": "pool"},
-        {"timeCol": "number", "horizon": 40},
-        {"timeCol": "clock", "timeUnit": "hour", "horizon": 40},
+        pytest.param({"timeCol": "number", "horizon": 40}, marks=pytest.mark.slow),
+        pytest.param({"timeCol": "clock", "timeUnit": "hour", "horizon": 40}, marks=pytest.mark.slow),
         {"timeCol": "wall", "cutoffs": [datetime(2024, 1, 20, 7), datetime(2024, 2, 3, 1, 0, 0, 5)]},
-        {"timeCol": "wall", "timeUnit": "week", "horizon": 1},
-        {"timeCol": "half", "horizon": 17, "timeUnit": 0.5},
+        pytest.param({"timeCol": "wall", "timeUnit": "week", "horizon": 1}, marks=pytest.mark.slow),
+        pytest.param({"timeCol": "half", "horizon": 17, "timeUnit": 0.5}, marks=pytest.mark.slow),
     ],
     ids=str,
 )

@@ -549,7 +549,7 @@ FEW, MANY = ((3, 7, 20, 56), "0.0"), ((3, 7, *range(40, 55), 56), "1.0")
 @pytest.mark.parametrize(
     ("positive", "label", "metric"),
     [
-        (*FEW, "areaUnderROC"),
+        pytest.param(*FEW, "areaUnderROC", marks=pytest.mark.slow),
         (*MANY, "areaUnderPR"),
         pytest.param(*FEW, "areaUnderPR", marks=pytest.mark.slow),
         pytest.param(*MANY, "areaUnderROC", marks=pytest.mark.slow),

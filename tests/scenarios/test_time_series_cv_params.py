@@ -24,6 +24,8 @@ from pyspark.ml.tuning import CrossValidator, CrossValidatorModel, ParamGridBuil
 from time_series_cv import TimeSeriesCrossValidator, TimeSeriesCrossValidatorModel
 from time_series_toys import Calls, CallsModel, Error, Mean, MeanModel, ValueOf
 
+from tests.nightly import others_at_night
+
 pytestmark = pytest.mark.spark
 
 SETTINGS = {
@@ -318,7 +320,7 @@ def test_defaults_come_back_as_defaults(spark, tmp_path):
         assert loaded.getEstimatorParamMaps() == [{}]
 
 
-@pytest.mark.parametrize("when", ["float", "date", "timestamp"])
+@pytest.mark.parametrize("when", others_at_night(["float", "date", "timestamp"], ["date"]))
 def test_save_and_load_a_model(spark, data, tmp_path, when):
     if when != "float":
         data = data.withColumn("time", recipe.F.date_add(recipe.F.lit("2024-02-01"), data.time.cast("int")).cast(when))

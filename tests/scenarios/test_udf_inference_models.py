@@ -33,6 +33,8 @@ from sklearn.preprocessing import MaxAbsScaler, MinMaxScaler, OneHotEncoder, Rob
 from sklearn.svm import SVC, LinearSVC
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
+from tests.nightly import others_at_night
+
 pytestmark = pytest.mark.spark
 ROWS = 60
 X = np.random.default_rng(0).normal(size=(ROWS, 3)) * [1.0, 50.0, 0.01] + [0.0, 1e4, 0.5]
@@ -40,6 +42,7 @@ NAMES = ["a b", "c.d", "é`f"]
 SIGN = X[:, 0] > 0
 THREE = np.digitize(X[:, 0], [-0.5, 0.5])
 UDFS = [name for name in recipe.WAYS if name not in ("sql", "files")]
+PUSHED = ("pandas_udf", "map_in_arrow", "files")
 
 
 @pytest.fixture(scope="module")
@@ -220,7 +223,7 @@ def test_a_large_sum_goes_to_python_because_java_would_interpret_it(spark: Spark
     close(answers(recipe.score(frame, model, features=names, way="sql")), model.predict(wide))
 
 
-@pytest.mark.parametrize("way", recipe.WAYS)
+@pytest.mark.parametrize("way", others_at_night(recipe.WAYS, PUSHED))
 def test_nulls_reach_the_model_as_nan(way: str, spark: SparkSession, tmp_path: Path) -> None:
     holed = np.where(np.arange(ROWS) % 7 == 0, np.nan, X[:, 0])
     both = np.c_[holed, np.where(np.arange(ROWS) % 5 == 0, np.nan, X[:, 1])]
@@ -234,7 +237,7 @@ def test_nulls_reach_the_model_as_nan(way: str, spark: SparkSession, tmp_path: P
         scored.collect()
 
 
-@pytest.mark.parametrize("way", recipe.WAYS)
+@pytest.mark.parametrize("way", others_at_night(recipe.WAYS, PUSHED))
 def test_empty_and_one_row_partitions(way: str, spark: SparkSession, tmp_path: Path) -> None:
     model = LogisticRegression().fit(X[:, :1], SIGN)
     for count in (0, 1, 3):
@@ -412,7 +415,7 @@ def test_a_model_is_shipped_once_loaded_once_by_each_worker_and_has_one_thread(
     assert len(shipped) == 2  # it is another model by now
 
 
-@pytest.mark.parametrize("way", [*UDFS, "files"])
+@pytest.mark.parametrize("way", others_at_night([*UDFS, "files"], PUSHED))
 def test_a_model_that_raises_in_the_middle_says_so_itself(way: str, spark: SparkSession, tmp_path: Path) -> None:
     frame = spark.range(0, 4000, 1, 2).selectExpr("id as number", "double(id) as x")
     if way == "files":

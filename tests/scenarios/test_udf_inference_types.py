@@ -20,9 +20,12 @@ from sklearn.ensemble import IsolationForest
 from sklearn.linear_model import LinearRegression
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
+from tests.nightly import others_at_night
+
 pytestmark = pytest.mark.spark
 recipe.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers cannot import the models of this file
 UDFS = [name for name in recipe.WAYS if name not in ("sql", "files")]
+PUSHED = ("predict_batch_udf", "map_in_arrow", "files")
 ZONE = "spark.sql.session.timeZone"
 
 
@@ -133,7 +136,7 @@ def test_arrays_and_vectors_dense_and_sparse(way: str, spark: SparkSession) -> N
             recipe.score(vectors, model, features=["v"], way=way)
 
 
-@pytest.mark.parametrize("way", [*UDFS, "files"])
+@pytest.mark.parametrize("way", others_at_night([*UDFS, "files"], PUSHED))
 def test_arrays_of_unequal_lengths_and_null_arrays_are_named(way: str, spark: SparkSession, tmp_path: Path) -> None:
     model = LinearRegression().fit([[0.0, 0.0, 1.0], [1.0, 1.0, 2.0], [1.0, 2.0, 5.0]], [0.0, 1.0, 2.0])
     # Six numbers in two rows: as a matrix of three columns they would be taken without a word.
@@ -152,7 +155,7 @@ def test_arrays_of_unequal_lengths_and_null_arrays_are_named(way: str, spark: Sp
             scored.collect()
 
 
-@pytest.mark.parametrize("way", [*UDFS, "files"])
+@pytest.mark.parametrize("way", others_at_night([*UDFS, "files"], PUSHED))
 def test_two_arrays_and_a_number(way: str, spark: SparkSession, tmp_path: Path) -> None:
     X = np.random.default_rng(0).normal(size=(6, 5))
     model = LinearRegression().fit(X, X[:, 0])
@@ -179,7 +182,7 @@ class Halves(BaseEstimator):
         return np.c_[self.predict(X), X[:, 0]]
 
 
-@pytest.mark.parametrize("way", [*UDFS, "files"])
+@pytest.mark.parametrize("way", others_at_night([*UDFS, "files"], PUSHED))
 def test_nan_among_the_answers_is_nan_by_every_way(way: str, spark: SparkSession, tmp_path: Path) -> None:
     spark.sql("select id, double(id - 1) as x from range(3)").write.parquet(str(tmp_path / "rows"))
     frame = spark.read.parquet(str(tmp_path / "rows"))
