@@ -15,6 +15,8 @@ from pyspark.ml.regression import LinearRegression
 from pyspark.sql import functions as F  # noqa: N812
 from time_series_cv import TimeSeriesCrossValidator
 
+from tests.nightly import others_at_night
+
 pytestmark = pytest.mark.spark
 FIRST = date(2024, 1, 1)
 DAYS = 60
@@ -59,7 +61,7 @@ def by_name(found):
     return {row["kind.of"]: row for row in found.collect()}
 
 
-@pytest.mark.parametrize("metric", ["rmse", "mae", "r2"])
+@pytest.mark.parametrize("metric", others_at_night(["rmse", "mae", "r2"], ["mae"]))
 def test_each_series_has_what_a_search_of_its_own_finds(data, metric):
     found = by_name(fit_each_series(search(metric=metric), data, ["kind.of", "item"]))
     assert set(found) == {"a", "b", "late", "short"}
@@ -119,7 +121,7 @@ def test_what_a_series_cannot_be_fitted_on_is_said_and_the_others_are(data):
     assert "raise regParam, or leave columns out" in row["problem"]
 
 
-@pytest.mark.parametrize("refit", ["all", "last", "none"])
+@pytest.mark.parametrize("refit", others_at_night(["all", "last", "none"], ["last"]))
 def test_weights_of_folds_and_refit_are_those_of_a_search_of_its_own(data, refit):
     uneven = data.where("`kind.of` = 'b' and (day < '2024-02-20' or x0 > 0)")
     rules = {"foldWeights": "rows", "refit": refit}

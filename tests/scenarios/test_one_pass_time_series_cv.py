@@ -129,7 +129,7 @@ def test_ridge_is_sparks(data, rules):
     assert_same(*both(data, estimator, maps, numFolds=2, **rules))
 
 
-@pytest.mark.parametrize("metric", ["mse", "r2", "var", "mae"])
+@pytest.mark.parametrize("metric", others_at_night(["mse", "r2", "var", "mae"], ["r2", "mae"]))
 def test_metrics_are_sparks(data, metric):
     estimator = LinearRegression(regParam=0.1)
     assert_same(*both(data, estimator, grid(estimator, fitIntercept=[True, False]), metric, numFolds=2))

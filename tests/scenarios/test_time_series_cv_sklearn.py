@@ -9,11 +9,15 @@ import time_series_cv_sklearn as recipe
 from pyspark.ml.linalg import Vectors
 from pyspark.ml.regression import LinearRegression
 
+from tests.nightly import others_at_night
+
 pytestmark = pytest.mark.spark
 SMALL = {"dataset": "warehouse", "days": 90, "warehouses": 2, "items": 3}
 
 
-@pytest.mark.parametrize("asked", [SMALL, {"dataset": "flights"}], ids=["warehouse", "flights"])
+@pytest.mark.parametrize(
+    "asked", others_at_night([SMALL, {"dataset": "flights"}], [SMALL]), ids=["warehouse", "flights"]
+)
 def test_the_metrics_are_those_of_spark(spark, asked):
     frame = time_series_cv.make_data(spark=spark, **asked)
     expected = time_series_cv.run_one_at_a_time(frame, folds=3, candidates=4)
