@@ -29,7 +29,7 @@ from suite import cli, records
 from suite.report.against import find_contests, tables_against
 from suite.report.formatting import figure_words, number, ratio_digits
 from suite.report.points import read_run
-from suite.report.terminal import summary
+from suite.report.terminal import break_even_lines, summary
 
 ROOT = Path(__file__).resolve().parent.parent
 RULES = re.findall(r"^\| (\d+) \| (.+?) \| (.+?) \|$", (ROOT / "CONTRIBUTING.md").read_text(), re.MULTILINE)
@@ -216,6 +216,12 @@ def test_tables_in_the_readme_are_those_of_their_runs(name, variant):
 def test_summaries_are_those_of_their_runs(name):
     said = summary(ROOT / "results" / name).partition("\nRecipes that have changed")[0].strip("\n")
     assert f"<!-- python -m suite report results/{name} -->\n```text\n{said}\n```\n" in TEXT
+
+
+def test_from_which_fit_each_way_pays_is_what_its_run_says():
+    said = "\n".join(break_even_lines(read_run(ROOT / "results" / "peers"))).strip()
+    assert said.count("\n") > 4
+    assert f"```text\n{said}\n```" in TEXT
 
 
 ANALYSED = re.findall(r"^<!-- python -m suite variance results/(\w+) -->$", TEXT, re.MULTILINE)
