@@ -1050,8 +1050,14 @@ def reducers() -> ChainMap:
     def refuse(_: Accumulator) -> tuple:
         raise TypeError("spark-pool: Spark adds up an accumulator when a task ends, after the call: return the numbers")
 
+    lock = threading.Lock()
+
+    def with_value(broadcast: Broadcast) -> tuple:
+        with lock:  # Spark reads it at the first question, and two threads that ask at once would get a copy each
+            return SimpleNamespace, (), {"value": broadcast.value}
+
     own, *others = cloudpickle.Pickler.dispatch_table.maps
-    ours = {Broadcast: lambda value: (SimpleNamespace, (), {"value": value.value}), Accumulator: refuse}
+    ours = {Broadcast: with_value, Accumulator: refuse}
     return ChainMap({**own, **ours}, *others)
 
 

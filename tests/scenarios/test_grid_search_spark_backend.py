@@ -9,6 +9,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -20,7 +21,7 @@ import pandas as pd
 import pytest
 import scipy.sparse
 import time_series_folds
-from pyspark import cloudpickle
+from pyspark import Broadcast, cloudpickle
 from pyspark.sql import SparkSession
 from sklearn.compose import make_column_transformer
 from sklearn.datasets import make_classification
@@ -232,6 +233,26 @@ def test_text_travels_once_too_but_a_list_with_each_batch(kind: Callable, times:
         lengths = joblib.Parallel(batch_size=1)(joblib.delayed(len)(texts) for _ in range(20))
     assert lengths == [20_000] * 20
     assert len(shipped) == times
+
+
+def test_two_threads_that_pickle_a_broadcast_at_once_find_one_value(
+    spark: SparkSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Spark reads the value when it is first asked for: with two of them, an array would travel twice."""
+    rows = spark.sparkContext.broadcast([1.0])
+    load, loads = Broadcast.load_from_path, []
+
+    def load_slowly(broadcast: Broadcast, path: str) -> object:
+        loads.append(path)
+        time.sleep(0.3)
+        return load(broadcast, path)
+
+    monkeypatch.setattr(Broadcast, "load_from_path", load_slowly)
+    shared = scenario.Shared(local=True)
+    with ThreadPoolExecutor(2) as threads:
+        list(threads.map(shared.dump, [rows, rows]))
+    rows.destroy()
+    assert len(loads) == 1
 
 
 @pytest.mark.parametrize("kind", [np.array, list])
