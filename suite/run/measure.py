@@ -198,7 +198,6 @@ class CellRunner:
         kept = self._keeper == keeper
         if not kept:
             self.release()
-        self._keeper = keeper
         # Without Spark, loky starts its processes anew when a call wants another number than the one before.
         wanted = cell.factors["parallelism"] if cell.session is None else None
         others = wanted not in (None, self._processes)
@@ -209,6 +208,7 @@ class CellRunner:
         rounds = max(2 if finding else 1, untimed + visit.timed)
         watch = CallWatch(lambda: variant.function(**arguments), self.spark, self.events, turn, visit.timed)
         first, self._called = not self._called, True
+        self._keeper = keeper
         try:
             more = _warm_up(watch, [], budget) if forgotten else []
             benchmark.pedantic(
