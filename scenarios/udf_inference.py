@@ -1432,12 +1432,18 @@ from sklearn.datasets import make_classification
 from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
 from sklearn.svm import SVC
 
-WORKLOAD = "SVC inference"
+WORKLOAD = "inference from memory"
 PARALLELISM = "slots"
 SIZES = {
     "smoke": {"rows": 2_000},
     "ci": {"rows": 50_000},
-    "full": {"rows": (2_000_000, 200_000), "model": ("svc", "logistic", "boosting", "forest"), "columns": (20, 5, 50)},
+    "full": {
+        "rows": (2_000_000, 200_000),
+        "model": ("svc", "logistic", "boosting", "forest"),
+        "columns": (20, 5, 50),
+        "tasks_per_slot": (1, 8, 64),
+        "batch": (10_000, 1_000, 100_000),
+    },
     "gate": {"rows": 30_000, "calls": 4},
 }
 GATED = ("map_in_arrow",)
@@ -1454,19 +1460,29 @@ BATCH = 10_000  # rows that the base case scores at once, as many as an Arrow ba
 BLOCKS = 100  # the rows are cut into so many equal blocks, and an answer counts the labels of each
 SHUFFLED = "spark.sql.shuffle.partitions"
 ADAPTIVE = "spark.sql.adaptive.enabled"
+ARROW_BATCH = "spark.sql.execution.arrow.maxRecordsPerBatch"
 PREFIX = 50  # the row UDF scores a fiftieth of the rows: the first two blocks
 
 
 def make_data(
-    *, spark: SparkSession | None = None, seed: int = 0, rows: int = 2_000, model: str = "svc", columns: int = 20
+    *,
+    spark: SparkSession | None = None,
+    seed: int = 0,
+    rows: int = 2_000,
+    model: str = "svc",
+    columns: int = 20,
+    tasks_per_slot: int = 1,
+    batch: int = 10_000,
 ) -> dict[str, Any]:
     """Fit the model on 1,000 rows, and without Spark make the rows to score too.
 
-    With Spark `prepare` makes them on the cluster: at size full they take 320 MB.
+    With Spark `prepare` makes them on the cluster: at size full they take 320 MB. They lie in `tasks_per_slot`
+    partitions for each slot, and go to Python in Arrow batches of at most `batch` rows; other ways do without.
     """
     X, y = make_classification(n_samples=1000, n_features=columns, random_state=seed)
     names = [f"x{i}" for i in range(columns)]
     data = {"model": clone(MODELS[model]).fit(X, y), "train": X, "seed": seed, "rows": rows, "features": names}
+    data |= {"tasks_per_slot": tasks_per_slot, "batch": batch}
     if spark is None:
         data["X"] = rows_between(0, rows, X, seed)
     return data
@@ -1491,7 +1507,7 @@ def rows_between(start: int, stop: int, train: np.ndarray, seed: int) -> np.ndar
 
 
 def prepare(data: dict[str, Any], *, spark: SparkSession) -> dict[str, Any]:
-    """Make the rows on the cluster and cache them, in one partition for each slot, all of equal size.
+    """Make the rows on the cluster and cache them, in as many partitions for each slot as asked, all of equal size.
 
     Whoever calls this unpersists `frame` and `prefix` (or calls `spark.catalog.clearCache()`) at the end.
     """
@@ -1506,16 +1522,18 @@ def prepare(data: dict[str, Any], *, spark: SparkSession) -> dict[str, Any]:
     schema = "id long, " + ", ".join(f"{name} double" for name in names)
     frames = {}
     for name, count in {"frame": rows, "prefix": rows // PREFIX}.items():
-        ids = spark.range(0, count, 1, spark.sparkContext.defaultParallelism)
+        ids = spark.range(0, count, 1, data["tasks_per_slot"] * spark.sparkContext.defaultParallelism)
         frames[name] = ids.mapInArrow(make, schema).cache()
         frames[name].count()
     return {**data, **frames}
 
 
-def validate(*, rows: int, model: str = "svc", columns: int = 20) -> None:
-    """Raise ValueError where the rows cannot be cut into equal blocks, or the model is not known."""
+def validate(*, rows: int, model: str = "svc", columns: int = 20, tasks_per_slot: int = 1, batch: int = 10_000) -> None:
+    """Raise ValueError where the rows cannot be cut into equal blocks, or another factor has no such value."""
     if model not in MODELS or columns < 5:
         raise ValueError(f"model={model!r}, columns={columns}: choose of {', '.join(MODELS)}, and 5 columns or more")
+    if tasks_per_slot < 1 or batch < 1:
+        raise ValueError(f"tasks_per_slot={tasks_per_slot}, batch={batch}: choose 1 or more")
     if rows < BLOCKS or rows % BLOCKS:
         raise ValueError(f"rows={rows}: choose a multiple of {BLOCKS}, because the answer has that many equal blocks")
 
@@ -1565,6 +1583,8 @@ def on_cluster(
     # Scoring is what counts: a hundred sums need not go into 200 files, as many as Spark writes in each task, and the
     # rest of the plan need not be made anew once these are there.
     settings: dict[str, Any] = {SHUFFLED: spark.sparkContext.defaultParallelism, ADAPTIVE: False}
+    if batch := data.get("batch"):
+        settings[ARROW_BATCH] = batch
     before = {name: str(spark.conf.get(name)) for name in settings}
     try:
         for name, value in settings.items():

@@ -17,6 +17,8 @@ from suite.report.point import PARALLEL, Point
 from suite.report.points import MeasuredRun, read_run
 from suite.stats import Interval
 
+WIDE = 2  # so many variants for each setting make a table that is too wide to read
+
 
 @dataclass(frozen=True)
 class Pair:
@@ -195,7 +197,7 @@ def _ratio_row(run: MeasuredRun, contest: Contest, pair: Pair) -> Row:
 def _table_lines(contest: Contest) -> Iterator[str]:
     """A Markdown table under a line that says what it is of: a row for each setting, two columns for each variant.
 
-    Where there is one setting, a row for each variant.
+    Where there is one setting, or the table would be far wider than long, a row for each variant.
     """
     variants, settings = contest.by_variant(), contest.by_setting()
     yield f"{contest.title}.\n"
@@ -206,12 +208,21 @@ def _table_lines(contest: Contest) -> Iterator[str]:
         for pair in contest.pairs:
             yield _markdown_row([pair.point.label, *_pair_cells(pair)])
         return
+    if len(variants) > WIDE * len(settings):
+        references = [next(iter(pairs.values())).reference for pairs in settings.values()]
+        yield _markdown_row(["", *(text for setting in settings for text in (f"{setting}, s", "ratio"))])
+        yield _markdown_row(["---"] * (1 + 2 * len(settings)))
+        yield _markdown_row([contest.reference, *(text for one in references for text in (_seconds_cell(one), NONE))])
+        for variant, pairs in variants.items():
+            cells = [text for there in settings.values() for text in _pair_cells(there.get(variant))]
+            yield _markdown_row([pairs[0].point.label, *cells])
+        return
     headings = [text for pairs in variants.values() for text in (f"{pairs[0].point.label}, s", "ratio")]
     yield _markdown_row(["setting", f"{contest.reference}, s", *headings])
     yield _markdown_row(["---"] * (2 + len(headings)))
-    for setting, pairs in settings.items():
-        reference = next(iter(pairs.values())).reference
-        cells = [text for variant in variants for text in _pair_cells(pairs.get(variant))]
+    for setting, there in settings.items():
+        reference = next(iter(there.values())).reference
+        cells = [text for variant in variants for text in _pair_cells(there.get(variant))]
         yield _markdown_row([setting, _seconds_cell(reference), *cells])
 
 

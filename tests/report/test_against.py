@@ -71,6 +71,21 @@ def test_of_one_setting_the_table_has_a_row_for_each_variant(tmp_path):
     ]
 
 
+def test_a_table_that_would_be_far_wider_than_long_has_a_row_for_each_variant(tmp_path, monkeypatch):
+    synthetic.write(tmp_path, change=change, only=["flight demand CV"])
+    (contest,) = find_contests(read_run(tmp_path), "pool", tmp_path)
+    monkeypatch.setattr("suite.report.against.WIDE", 0.1)
+    pairs = [pair for pair in contest.pairs if pair.setting in ("parallelism 4, folds 4", "parallelism 2, folds 8")]
+    (table,) = tables(tables_against([replace(contest, pairs=pairs)]))
+    heading = ["", "parallelism 2, folds 8, s", "ratio", "parallelism 4, folds 4, s", "ratio"]
+    assert [[cell[0] for cell in row] for row in table] == [heading] * 3
+    assert [[cell[1] for cell in row] for row in table] == [
+        ["All folds and candidates in one pool", "7.00", "–", "7.00", "–"],
+        ["One fit at a time", "21.0", "3.00× [3.00, 3.00]", "21.0", "3.00× [3.00, 3.00]"],
+        ["Fold after fold", "10.5", "1.50× [1.50, 1.50]", "10.5", "1.50× [1.50, 1.50]"],
+    ]
+
+
 def test_the_chart_has_a_panel_for_each_other_variant(tmp_path):
     synthetic.write(tmp_path, change=change, only=["flight demand CV"])
     report_against(tmp_path, "pool")

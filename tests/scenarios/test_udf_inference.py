@@ -9,6 +9,7 @@ from typing import Any
 
 import grid_search_single_node as single_node
 import numpy as np
+import pyarrow as pa
 import pytest
 import udf_inference as scenario
 from pyspark.sql import DataFrame, SparkSession
@@ -115,6 +116,31 @@ def test_prepare_makes_the_drivers_rows_on_the_cluster_in_one_equal_partition_fo
 
 
 @pytest.mark.spark
+def test_partitions_and_batches_are_as_many_and_as_large_as_asked(spark: SparkSession) -> None:
+    data = scenario.make_data(spark=spark, rows=ROWS, tasks_per_slot=3, batch=50)
+    prepared = scenario.prepare(data, spark=spark)
+
+    def label_by_size(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            sizes = pa.array([batch.num_rows] * batch.num_rows)
+            yield pa.RecordBatch.from_arrays([batch.column("id"), sizes], ["id", "label"])
+
+    def way(frame: DataFrame, model: Any, features: Any) -> DataFrame:
+        return frame.mapInArrow(label_by_size, "id long, label long")
+
+    try:
+        parts = [len(part) for part in prepared["frame"].rdd.glom().collect()]
+        assert len(parts) == 3 * spark.sparkContext.defaultParallelism
+        before = spark.conf.get(scenario.ARROW_BATCH)
+        answer = scenario.on_cluster(prepared, spark, way, prepared["frame"], ROWS)
+        assert spark.conf.get(scenario.ARROW_BATCH) == before
+    finally:
+        prepared["frame"].unpersist(blocking=True)
+        prepared["prefix"].unpersist(blocking=True)
+    assert answer["positives"] == sum(rows // 50 * 50**2 + (rows % 50) ** 2 for rows in parts)
+
+
+@pytest.mark.spark
 @pytest.mark.parametrize("name", SCORERS)
 def test_every_single_label_is_scikit_learns(name: str, data: dict, prepared: dict, spark: SparkSession) -> None:
     score, options = SCORERS[name]
@@ -166,9 +192,17 @@ def test_validate_wants_equal_blocks(rows: int) -> None:
         scenario.validate(rows=rows)
 
 
-@pytest.mark.parametrize("wrong", [{"model": "oracle"}, {"columns": 4}])
-def test_validate_wants_a_known_model_and_columns_enough(wrong: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match="choose of svc, logistic, boosting, forest, and 5 columns or more"):
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"model": "oracle"}, "choose of svc, logistic, boosting, forest, and 5 columns or more"),
+        ({"columns": 4}, "columns=4: choose of .*, and 5 columns or more"),
+        ({"tasks_per_slot": 0}, "tasks_per_slot=0, batch=10000: choose 1 or more"),
+        ({"batch": 0}, "tasks_per_slot=1, batch=0: choose 1 or more"),
+    ],
+)
+def test_validate_says_which_values_there_are(wrong: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         scenario.validate(rows=100, **wrong)
 
 
