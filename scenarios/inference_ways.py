@@ -77,12 +77,12 @@ def run_arrow_udf(data: dict[str, Any], *, spark: SparkSession) -> dict[str, Any
 
 
 def run_pandas_udf(data: dict[str, Any], *, spark: SparkSession) -> dict[str, Any]:
-    """Read by Spark, scored by pandas_udf of an iterator."""
+    """Read by Spark, scored by pandas_udf."""
     return by(data, spark, udf_inference.score_by_pandas_udf)
 
 
 def run_series_udf(data: dict[str, Any], *, spark: SparkSession) -> dict[str, Any]:
-    """Read by Spark, scored by pandas_udf of series."""
+    """Read by Spark, by pandas_udf of series."""
     return by(data, spark, udf_inference.score_by_series_udf)
 
 

@@ -14,10 +14,12 @@ from pathlib import Path
 import pytest
 
 from suite.plan.scenario import MARKER, SCENARIOS, discover
+from tests.nightly import others_at_night
 
 ISOLATED = os.environ.get("FOLDOUT_COPY_OUT") == "isolated"
 ROOT = SCENARIOS.parent
 RECIPES = sorted(SCENARIOS.glob("*.py"))
+TO_COPY = [path for path in RECIPES if "ON_REQUEST = True" not in path.read_text()]
 
 
 def header(text: str) -> dict:
@@ -123,7 +125,7 @@ def test_main_is_ten_lines_at_most(recipe):
 
 
 @pytest.mark.spark
-@pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("recipe", others_at_night(RECIPES, TO_COPY), ids=lambda path: path.stem)
 def test_copied_alone_it_runs_and_cut_it_imports(recipe, tmp_path, environments):
     copy = copied(recipe, tmp_path)
     python = interpreter(recipe, environments, tmp_path)
