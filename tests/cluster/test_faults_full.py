@@ -118,7 +118,7 @@ def test_disk_full(bench, tmp_path):
     assert run.end(900) == 1
     record = run.records()["disk"]
     assert record["status"] == "failed"
-    assert "the disk of spark.local.dir is full" in record["reason"]
+    assert "the disk of Spark's local folders is full on a worker" in record["reason"]
 
 
 def test_local_folders_have_a_limit(bench, tmp_path):
