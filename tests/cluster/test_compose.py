@@ -171,6 +171,13 @@ def test_the_secret_goes_into_a_file_of_its_owner_and_nowhere_else(entrypoint, r
     assert conf.get("spark.driver.host") == ("10.0.0.7" if role == "suite" else None)
 
 
+def test_a_check_of_health_needs_no_package():
+    """An image whose Python lacks some is found by the preflight, which names them."""
+    command = [sys.executable, "-I", "-S", DOCKER / "entrypoint", "health", "master"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stderr) == (1, "the master does not answer\n")
+
+
 def test_without_a_secret_the_suite_can_be_asked_and_no_daemon_starts(entrypoint, tmp_path):
     (tmp_path / "secret").unlink()
     entrypoint.configure("suite")
