@@ -47,7 +47,8 @@ class ScaledLogisticRegression(ClassifierMixin, BaseEstimator):
     def fit(self, X: np.ndarray, y: np.ndarray) -> ScaledLogisticRegression:
         """Fit X of shape (n_rows, n_features). A constant feature gets the coefficient 0, as Spark gives it."""
         self.mean_, scale = X.mean(axis=0), X.std(axis=0, ddof=1)
-        self.scale_ = np.where(scale == 0, 1.0, scale)
+        constant = np.ptp(X, axis=0) == 0  # where the mean is not exact, the deviation is not 0
+        self.mean_, self.scale_ = np.where(constant, X[0], self.mean_), np.where(constant, 1.0, scale)
         self.model_ = LogisticRegression(
             C=1 / (len(y) * self.reg_param) if self.reg_param else np.inf,
             l1_ratio=self.elastic_net_param,

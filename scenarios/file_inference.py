@@ -45,7 +45,7 @@ from udf_inference import (
 def score_files(
     files: str | Path | Sequence[str | Path],
     model: Any,
-    features: Sequence[str],
+    features: str | Sequence[str],
     *,
     keep: str,
     processes: int | None,
@@ -59,7 +59,7 @@ def score_files(
     files : path, or sequence of them
         Also addresses, such as `frame.inputFiles()` gives. A folder stands for its files `*.parquet`.
     model : fitted classifier or regressor
-    features : sequence of str
+    features : str or sequence of str
         Columns, as `udf_inference.score` takes them. Where the model was fitted on columns by name, it gets a table of
         them, in its order. Else they stand in the model's order, and it gets a matrix, in which an array column is as
         many features as it has elements, or texts, where it takes documents.
@@ -76,7 +76,7 @@ def score_files(
     Raises
     ------
     ValueError
-        Where the model was fitted on other columns, there are no files, or `processes` is 0.
+        Where the model was fitted on other columns, or the files lack some, there are no files, or `processes` is 0.
     """
     paths = [files] if isinstance(files, (str, Path)) else files
     addresses = [as_address(f) for path in paths for f in sorted(map(str, Path(path).glob("*.parquet"))) or [str(path)]]
@@ -99,10 +99,13 @@ def score_files(
     return found
 
 
-def _scorer(model: Any, features: Sequence[str], file: str) -> tuple[Scorer, tuple[str, ...]]:
+def _scorer(model: Any, features: str | Sequence[str], file: str) -> tuple[Scorer, tuple[str, ...]]:
     """Return what gives rows to a model as it takes them, and the columns to read, in the model's order."""
-    names = in_models_order(features, model, "predict")
-    kinds = [pq.read_schema(file).field(name).type for name in names]
+    names = in_models_order([features] if isinstance(features, str) else features, model, "predict")
+    schema = pq.read_schema(file)
+    if lacking := [name for name in names if name not in schema.names]:
+        raise ValueError(f"{file} has no column {lacking}: it has {schema.names[:50]}")
+    kinds = [schema.field(name).type for name in names]
     inputs = tuple(pa.float64() if pa.types.is_primitive(kind) else kind for kind in kinds)
     documents = may_take_a_series(model, names) and takes_documents(model)
     shape = "frame" if known_features(model, "predict")[0] else "documents" if documents else "matrix"
@@ -119,7 +122,8 @@ def _score_groups(
     with sklearn.config_context(**scorer.config):
         for batch in batches_of(groups, [keep, *names]):
             kept.append(_as_kept(batch.column(keep)))
-            answers.append(scorer.model.value.predict(scorer.rows([batch.column(name) for name in names])))
+            found = scorer.model.value.predict(scorer.rows([batch.column(name) for name in names]))
+            answers.append(found.toarray() if hasattr(found, "toarray") else found)
     return np.concatenate(kept), np.concatenate(answers)
 
 

@@ -113,12 +113,18 @@ def fit_each_series(cv: OnePassTimeSeriesCrossValidator, data: DataFrame, by: st
         raise ValueError(text) from error
     when, keys, _, ends = cv.windows_in_keys(scan)
     rules = evaluator.isLargerBetter(), cv.getOrDefault("foldWeights"), cv.getOrDefault("refit")
+    large = str(data.sparkSession.conf.get("spark.sql.execution.arrow.useLargeVarTypes", "false")).lower() == "true"
+    kinds = {**TYPES, "problem": pa.large_string() if large else pa.string()}  # Spark casts nothing here
 
     def of_series(table: pa.Table) -> pa.Table:
         values = table.slice(0, 1).select(table.column_names[: len(by)])
+        for place, key in enumerate(values.schema):
+            if pa.types.is_timestamp(key.type) and key.type.tz:  # it sends the session's zone, and wants this one back
+                in_utc = values.column(place).cast(pa.timestamp("us", "UTC"))
+                values = values.set_column(place, key.name, in_utc)
         found = fit_series(table.select(table.column_names[len(by) :]), keys, ends, search, *rules)
         for name, value in found.items():
-            values = values.append_column(name, pa.array([value], TYPES[name]))
+            values = values.append_column(name, pa.array([value], kinds[name]))
         return values
 
     series = [scan.column(name).alias(f"s{i}") for i, name in enumerate(by)]

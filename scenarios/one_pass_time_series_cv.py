@@ -53,6 +53,7 @@ from pyspark.ml.param import Param
 from pyspark.ml.regression import LinearRegression, LinearRegressionModel
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
+from pyspark.sql.types import NumericType
 from pyspark.sql.utils import is_remote
 from time_series_cv import (
     CLOCK_UNITS,
@@ -941,7 +942,11 @@ class Scan:
     """Passes over the rows of a data set. Each is one Spark job of few tasks; nothing is cached or shuffled."""
 
     def __init__(self, dataset: DataFrame, estimator: LinearRegression, evaluator: Evaluator) -> None:
-        weights = filter(None, dict.fromkeys(weight_columns(estimator, evaluator)))
+        weights = [name for name in dict.fromkeys(weight_columns(estimator, evaluator)) if name]
+        for column in (estimator.getLabelCol(), *weights):
+            kind = dataset.select(F.col(column)).schema[0].dataType
+            if not isinstance(kind, NumericType):  # a cast would take text and truth
+                raise ValueError(f"the column {column} is {kind.simpleString()}: LinearRegression takes numbers alone")
         label = F.col(estimator.getLabelCol()).cast("double")
         name = estimator.getFeaturesCol()
         self.features, kind = column_and_type(dataset, name)
@@ -1076,8 +1081,9 @@ def _slots(session: SparkSession) -> int | None:
 def _width(metadata: Mapping[str, Any]) -> int | None:
     """Return the number of features that the metadata of a vector column tell, or None where they tell nothing."""
     attributes = metadata.get("ml_attr", {})
-    if "num_attrs" in attributes:
-        return int(attributes["num_attrs"])
+    for found in (attributes.get("num_attrs"), metadata.get("numFeatures")):  # the latter of files in libsvm's format
+        if found is not None:
+            return int(found)
     return sum(map(len, attributes["attrs"].values())) if "attrs" in attributes else None
 
 

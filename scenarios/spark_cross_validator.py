@@ -135,7 +135,7 @@ def cross_validate(
 
 
 def refuse_params_of_others(grid: Sequence[Candidate], estimator: Estimator, evaluator: Evaluator) -> None:
-    """Raise ValueError where a candidate has a param that belongs to none of the stages.
+    """Raise ValueError where a candidate has a param that belongs to none of the stages, or to the evaluator.
 
     PySpark passes over such a param, and all candidates would be the same. Nothing is refused where that cannot be
     told.
@@ -143,10 +143,16 @@ def refuse_params_of_others(grid: Sequence[Candidate], estimator: Estimator, eva
     stages = stages_in(estimator)
     if any(map(has_ways_of_its_own, stages)):
         return
+    inside = {stage.uid for stage in stages}
     # A candidate may bring stages of its own, such as those of a pipeline.
-    owners = {stage.uid for stage in (*stages, *stages_in([evaluator, *grid]))}
+    owners = inside | {stage.uid for stage in stages_in([*grid])}
     for number, candidate in enumerate(grid):
         for param in candidate:
+            if isinstance(param, Param) and param.parent == evaluator.uid and evaluator.uid not in inside:
+                raise ValueError(
+                    f"candidate {number} has the param {param} of the evaluator, which has the same settings for all"
+                    " candidates: set it there"
+                )
             if isinstance(param, Param) and param.parent not in owners:
                 raise ValueError(
                     f"candidate {number} has the param {param}, which belongs to no stage of the estimator: take it"

@@ -634,6 +634,8 @@ def _checked_candidates(
     if not maps:
         raise ValueError("estimatorParamMaps is empty: give one candidate or more; [{}] is the estimator as it is")
     owners = _owners(estimator, evaluator, maps)
+    # PySpark hands the evaluator no candidate's params. A validator inside may have the same evaluator.
+    of_evaluator = owners is not None and evaluator.uid not in {stage.uid for stage in _stages_in(estimator)}
     candidates: list[dict[Param, Any]] = []
     for number, params in enumerate(maps):
         candidates.append({})
@@ -641,6 +643,11 @@ def _checked_candidates(
             if not isinstance(param, Param):
                 raise ValueError(
                     f"candidate {number} has the key {param!r}: give Params, such as {{model.regParam: 1}}"
+                )
+            if of_evaluator and param.parent == evaluator.uid:
+                raise ValueError(
+                    f"candidate {number} has the param {param} of the evaluator, which has the same settings for all"
+                    " candidates: set it there"
                 )
             if owners is not None and param.parent not in owners:
                 raise ValueError(

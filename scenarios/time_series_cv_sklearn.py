@@ -46,7 +46,8 @@ class ScaledRidge(RegressorMixin, BaseEstimator):
         """Fit an array-like X of shape (n_rows, n_features). A constant feature gets the coefficient 0, as of Spark."""
         X, y = np.asarray(X, dtype=float), np.asarray(y, dtype=float)  # std of pandas divides by n - 1
         self.mean_, scale = X.mean(axis=0), X.std(axis=0)
-        self.scale_ = np.where(scale == 0, 1.0, scale)
+        constant = np.ptp(X, axis=0) == 0  # where the mean is not exact, the deviation is not 0
+        self.mean_, self.scale_ = np.where(constant, X[0], self.mean_), np.where(constant, 1.0, scale)
         # A constant y has no deviation: the mean is fitted, whatever the penalty, as Spark fits it.
         self.model_ = Ridge(alpha=len(y) * self.reg_param / (y.std() or 1.0), solver="cholesky")
         self.model_.fit((X - self.mean_) / self.scale_, y)

@@ -100,7 +100,7 @@ def score(
         Any columns, with any names and in any order. All of them are kept.
     model : fitted estimator, Broadcast of one, or path
         A path is that of a file that `joblib.dump` wrote. Spark keeps what it sends until it stops, in a file on the
-        driver too. The same model is not sent again; to end even that, give
+        driver too. One of the last 32 models is not sent again; to end even that, give
         `spark.sparkContext.broadcast(Shipped(model))`, and call its `destroy()` when all is scored.
     features : sequence of str, optional
         Columns to give to the model. By default those that it was fitted on by name; where it has names, they also
@@ -157,15 +157,15 @@ class Shipped:
         for array in self.arrays:
             digest.update(array.raw())
         key = str(context.applicationId), digest.hexdigest()
-        if key not in BROADCASTS:
-            BROADCASTS[key] = context.broadcast(self)
-            for old in list(BROADCASTS)[:-MOST_BROADCASTS]:  # Java may forget it once no query needs it
-                del BROADCASTS[old]
-        return BROADCASTS[key]
+        found = BROADCASTS.pop(key, None) or context.broadcast(self)
+        BROADCASTS[key] = found  # the latest used comes last
+        for old in list(BROADCASTS)[:-MOST_BROADCASTS]:  # Java may forget it once no query needs it
+            BROADCASTS.pop(old, None)  # another thread may have done so
+        return found
 
 
 BROADCASTS: dict[tuple[str, str], Broadcast[Any]] = {}
-MOST_BROADCASTS = 8
+MOST_BROADCASTS = 32
 
 
 @dataclass
@@ -295,6 +295,9 @@ def as_arrow(found: Any, kind: pa.DataType | None = None) -> pa.Array:
     if single and (wide := values[np.isfinite(values) & (np.abs(values) > np.finfo(np.float32).max)]).size:
         raise ValueError(f"{wide[0]} is larger than the largest float")  # Arrow would make it infinite
     hidden = np.ma.getmaskarray(found).ravel() if isinstance(found, np.ma.MaskedArray) else None
+    if values.dtype == object:
+        absent = absent_among(values.ravel())
+        hidden = absent if hidden is None else hidden | absent
     cells = pa.array(values.ravel(), mask=hidden)
     if pa.types.is_timestamp(cells.type):
         cells = cells.cast(pa.timestamp("us", cells.type.tz))  # Spark has no other
@@ -302,6 +305,15 @@ def as_arrow(found: Any, kind: pa.DataType | None = None) -> pa.Array:
         starts = np.arange(len(values) + 1, dtype=np.int32) * np.int32(values.shape[1])
         cells = pa.ListArray.from_arrays(pa.array(starts), cells)
     return cells if kind is None or cells.type == kind else cells.cast(kind)
+
+
+def absent_among(cells: np.ndarray) -> np.ndarray:
+    """Say which objects are no value: pandas' NA and NaT, and NaN beside text. Beside numbers NaN is one of them."""
+    texts = any(isinstance(cell, str) for cell in cells)
+    return np.array(
+        [cell is pd.NA or cell is pd.NaT or (texts and isinstance(cell, float) and cell != cell) for cell in cells],
+        dtype=bool,
+    )
 
 
 def inside_lists(kind: pa.DataType) -> pa.DataType:
@@ -513,7 +525,10 @@ def known_features(model: Any, method: str) -> tuple[list[str], int | None]:
     if method == "inverse_transform":
         return [], None
     step = model if hasattr(model, "n_features_in_") else front(model)
-    names = list(getattr(step, "feature_names_in_", ()))
+    names = getattr(step, "feature_names_in_", None)
+    names = [] if names is None else list(names)
+    if not all(isinstance(name, str) for name in names):  # scikit-learn takes such names for none
+        names = []
     made_up = any(names == [form.format(place) for place in range(len(names))] for form in MADE_UP)
     return [] if made_up else names, getattr(step, "n_features_in_", None)
 
@@ -530,7 +545,8 @@ def feature_columns(frame: DataFrame, model: Any, features: Features, method: st
     names = [unquoted(name) if name not in frame.columns else name for name in asked]
     if missing := [name for name in names if name not in frame.columns]:
         lower = [name.lower() for name in missing]
-        alike = [name for name in frame.columns if name.lower() in lower]
+        # LightGBM makes underscores of blanks.
+        alike = [name for name in frame.columns if {name.lower(), name.lower().replace(" ", "_")} & {*lower}]
         hint = f", and {alike} in other letters" if alike else ""
         raise ValueError(f"the frame has no column {missing}: it has {frame.columns[:50]}{hint}")
     times = times_there(frame)
@@ -1198,7 +1214,7 @@ def row_groups(frame: DataFrame, columns: set[str]) -> list[tuple[int, str, int]
     found = []
     # A file whose path is given twice is here twice, as Spark reads it; `frame.inputFiles` has it once.
     for address in map(as_address, sorted(relation.inputFiles())):
-        filesystem, path = fs.FileSystem.from_uri(address)
+        filesystem, path = opened(address)
         with pq.ParquetFile(path, filesystem=filesystem) as file:
             if lacking := sorted(columns - set(file.schema_arrow.names)):
                 raise ValueError(f"files: {address} has no column {lacking}, such as those in the names of folders")
@@ -1222,8 +1238,18 @@ def parquet_relation(frame: DataFrame) -> Any:
 
 def as_address(file: str) -> str:
     """Return what Arrow opens a file by: an absolute path, or an address of ASCII alone; Java leaves other letters."""
+    file = re.sub(r"^s3[an]:", "s3:", file)  # Hadoop's names for its ways to S3
     is_address = re.match(r"\w\w+:/", file)
     return quote(file, safe=string.printable) if is_address else str(Path(file).absolute())
+
+
+def opened(address: str) -> tuple[fs.FileSystem, str]:
+    """Return the file system of an address, and the path in it."""
+    try:
+        found: tuple[fs.FileSystem, str] = fs.FileSystem.from_uri(address)
+    except pa.ArrowInvalid as error:
+        raise ValueError(f"Arrow cannot open {address}, choose another way: {error}") from error
+    return found
 
 
 def deal(groups: Sequence[tuple[int, str, int]], slots: int) -> list[list[tuple[str, int]]]:
@@ -1240,7 +1266,7 @@ def deal(groups: Sequence[tuple[int, str, int]], slots: int) -> list[list[tuple[
 def batches_of(groups: Sequence[tuple[str, int]], columns: list[str]) -> Iterator[pa.RecordBatch]:
     """Read row groups in batches of as many rows as Spark's own have: they fit in a core's cache."""
     for address, mine in itertools.groupby(groups, key=lambda group: group[0]):
-        filesystem, path = fs.FileSystem.from_uri(address)
+        filesystem, path = opened(address)
         with pq.ParquetFile(path, filesystem=filesystem, memory_map=True, coerce_int96_timestamp_unit="us") as file:
             numbers = [number for _, number in mine]
             yield from file.iter_batches(10_000, row_groups=numbers, columns=columns, use_threads=False)

@@ -23,12 +23,11 @@ from typing import Any
 
 from suite.cluster.description import DEFAULT_MEMORY, as_outside, wants_encryption
 from suite.errors import UsageError
-from suite.machine.signals import INTERRUPTED, InterruptError, raise_on_signals
+from suite.machine.signals import BROKEN_PIPE, INTERRUPTED, InterruptError, raise_on_signals
 from suite.plan.scenario import BENCH_SIZES, SCENARIOS, SIZE_NAMES, Scenario, discover, helpers
 from suite.spark.shadow import REMEDY, foreign_pyspark, refuse_foreign_pyspark
 
 WRONG_USAGE = 2
-BROKEN_PIPE = 141  # as shells say of a program that SIGPIPE has ended
 
 Commands = argparse._SubParsersAction  # of `ArgumentParser`s
 
@@ -391,7 +390,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return BROKEN_PIPE
     except OSError as error:
         _drop_output()
-        print(f"error: {_plain(error)}", file=sys.stderr)
+        print(f"error: {as_outside(_plain(error))}", file=sys.stderr)
         return WRONG_USAGE
 
 

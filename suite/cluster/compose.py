@@ -45,6 +45,7 @@ from suite.cluster.ownership import (
     KEPT,
     is_orphaned,
     new_log_folder,
+    one_shot_name,
     only_user_of_kept_cluster,
     stale_state_folders,
     state_folder,
@@ -56,6 +57,7 @@ from suite.machine.signals import InterruptError, defer_signals
 OWNER_LABEL = "foldout.owner"
 KEPT_OWNER = "kept"  # of the cluster of `cluster up`
 DRIVER_LABEL = "foldout.driver"  # the owner of a bench that runs in a cluster which stays
+LOCAL_DISK = "20g"  # of each container, where the variable FOLDOUT_LOCAL_DISK says nothing else
 MASTER_URL = "spark://master:7077"
 MASTER_PAGES = "http://master:8080"
 COMPOSE_START_SECONDS = 240.0  # until every container is healthy; half a minute in practice
@@ -81,6 +83,8 @@ class ClusterSpec:
         The name of an image of the user's own, built on ours; empty for ours.
     data : str
         A folder of the user's to mount as /data, read-only; empty for none.
+    local_disk : str
+        What Spark may write to the local folders of a container.
     """
 
     name: str
@@ -92,6 +96,7 @@ class ClusterSpec:
     image: str = IMAGE
     image_name: str = ""
     data: str = ""
+    local_disk: str = LOCAL_DISK
 
     @property
     def heap(self) -> int:
@@ -133,6 +138,7 @@ class ClusterSpec:
             # The driver's container is where the recipes without Spark run: it gets as many cores as Spark has slots.
             "FOLDOUT_DRIVER_CORES": str(min(self.workers * self.cores, engine.cores)),
             "FOLDOUT_ENCRYPT": "1" if self.encrypt else "",
+            "FOLDOUT_LOCAL_DISK": self.local_disk,
             "FOLDOUT_CLUSTER": json.dumps(asdict(self.cluster(engine.cores))),
             **({"FOLDOUT_DATA": self.data} if self.data else {}),
         }
@@ -179,6 +185,24 @@ def start_containers(engine: Engine, plan: ClusterSpec, owner: str, log: Path) -
         wait_until_healthy(engine, plan.name, plan.workers + len(services) - 1, client, log)
 
 
+def local_disk_wanted() -> str:
+    """What Spark may write to the local folders of a container.
+
+    Raises
+    ------
+    ClusterError
+        The variable FOLDOUT_LOCAL_DISK is no amount.
+    """
+    disk = os.environ.get("FOLDOUT_LOCAL_DISK") or LOCAL_DISK
+    gibibytes(disk, "FOLDOUT_LOCAL_DISK")
+    return disk
+
+
+def workers_that_fit(engine: Engine, plan: ClusterSpec) -> int:
+    """How many of the workers that a cluster would have by default the engine has cores and memory for, at least 1."""
+    return max(1, min(plan.workers, max(2, engine.cores), int(engine.memory_gib * 1024) // plan.worker_limit))
+
+
 def check_fits(engine: Engine, plan: ClusterSpec) -> None:
     """Make sure that the engine has what a cluster needs.
 
@@ -188,15 +212,13 @@ def check_fits(engine: Engine, plan: ClusterSpec) -> None:
         It has too few cores or too little memory; or the sizes make no sense.
     """
     check_size(plan.workers, plan.cores, plan.memory)
-    if disk := os.environ.get("FOLDOUT_LOCAL_DISK"):
-        gibibytes(disk, "FOLDOUT_LOCAL_DISK")
     if plan.cores > engine.cores:
         raise ClusterError(f"workers of {plan.cores} cores cannot be had: the Docker engine has {engine.cores}")
     needed = plan.workers * plan.worker_limit / 1024
     if needed > engine.memory_gib:
         raise ClusterError(
             f"{plan.workers} workers need {needed:.1f} GiB, the Docker engine has {engine.memory_gib:.1f}: "
-            "take fewer, or give it more"
+            "take fewer by --workers, or give it more"
         )
 
 
@@ -385,7 +407,7 @@ def cluster_up(plan: ClusterSpec | None = None) -> int:
     plan : Plan, optional
         By default two workers of one core.
     """
-    plan = plan or ClusterSpec(KEPT)
+    plan = replace(plan or ClusterSpec(KEPT), local_disk=local_disk_wanted())
     engine = find_engine()
     check_fits(engine, plan)  # before anything is built, and an earlier cluster ended
     remove_orphans(engine)
@@ -393,15 +415,18 @@ def cluster_up(plan: ClusterSpec | None = None) -> int:
     with only_user_of_kept_cluster():
         print("building the image (minutes the first time, seconds after)", flush=True)
         plan = with_image(engine, plan, logs / "build.log")
-        remove_cluster(engine, plan.name)
+        with defer_signals():
+            remove_cluster(engine, plan.name)
         print(f"starting a master and {plan.workers} workers", flush=True)
         try:
             start_containers(engine, plan, KEPT_OWNER, logs / "compose.log")
             (state_folder(plan.name) / "plan.json").write_text(json.dumps(asdict(plan)))
         except BaseException as error:
             with defer_signals():
-                save_logs(engine, plan.name, logs)
-                remove_cluster(engine, plan.name)
+                try:
+                    save_logs(engine, plan.name, logs)
+                finally:
+                    remove_cluster(engine, plan.name)
             if isinstance(error, InterruptError):
                 shutil.rmtree(logs, ignore_errors=True)
             raise
@@ -437,6 +462,9 @@ def _tell_others(engine: Engine) -> bool:
     for name, _, owner in (line.partition(" ") for line in others):
         if owner == KEPT_OWNER:
             whose = "is of another `cluster up`: another user's, or from before this machine was named anew"
+            ends = f"`docker rm -f -v $(docker ps -aq --filter label={NAME_LABEL}={name})` ends it"
+        elif name.startswith(f"{KEPT}-") and not name.startswith(one_shot_name(0).removesuffix("0")):
+            whose = "is a cluster of a bench, from before this machine was started, or of a machine with the same id"
             ends = f"`docker rm -f -v $(docker ps -aq --filter label={NAME_LABEL}={name})` ends it"
         else:
             whose = "is a cluster of a bench, of this user or another"

@@ -13,7 +13,7 @@ import os
 import resource
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from pathlib import Path
 from typing import NoReturn
 
@@ -44,7 +44,7 @@ def other_processes() -> list[int]:
     return [pid for pid in seen if pid != os.getpid()]
 
 
-def keep_within(folder: Path, limit: int) -> NoReturn:
+def keep_within(folder: Path, limit: int, spared: Container[int] = ()) -> NoReturn:
     """Watch a folder for as long as the container lives.
 
     Parameters
@@ -52,24 +52,28 @@ def keep_within(folder: Path, limit: int) -> NoReturn:
     folder : Path
     limit : int
         Bytes.
+    spared : container of int
+        Processes that may write whatever there is.
     """
     full = False
     while True:
         before, full = full, used_bytes(folder) > limit
         if full or before:
             # Each time, since a process that has started meanwhile has the limit of its parent.
-            allow_writes(other_processes(), not full)
+            allow_writes((pid for pid in other_processes() if pid not in spared), not full)
         if full != before:
             said = f"hold more than {limit / 2**30:.3g} GiB: nothing is written" if full else "have room again"
             print(f"Spark's local folders {said}", file=sys.stderr, flush=True)
         time.sleep(SECONDS)
 
 
-def watch(folder: Path, limit: int) -> None:
+def watch(folder: Path, limit: int, *, spare_caller: bool = False) -> None:
     """Start a process that does `keep_within`.
 
-    It belongs to the container's first process, as whoever starts it will be another program soon.
+    It belongs to the container's first process, as whoever starts it will be another program soon. `spare_caller` is
+    for one that becomes the suite: it writes records of what has failed, and none of what fills the folder.
     """
+    spared = {os.getpid()} if spare_caller else set()
     if child := os.fork():
         os.waitpid(child, 0)
         return
@@ -79,6 +83,6 @@ def watch(folder: Path, limit: int) -> None:
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)  # the run that the suite sends is for another
     try:
-        keep_within(folder, limit)
+        keep_within(folder, limit, spared)
     finally:
         os._exit(1)

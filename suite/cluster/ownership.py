@@ -73,15 +73,40 @@ def new_log_folder() -> Path:
 def stale_state_folders() -> Iterator[Path]:
     """The folders of processes that are gone: of clusters, of which no container may have been made, and of logs."""
     begin = one_shot_name(0).removesuffix("0")
-    for folder in state_folder(KEPT).parent.glob(f"{begin}*"):
+    for folder in state_folder(KEPT).parent.glob(f"{KEPT}-*"):
         number = folder.name.removeprefix(begin).removesuffix(".logs")
-        if number.isdigit() and not psutil.pid_exists(int(number)):
+        if folder.name.startswith(begin):
+            gone = number.isdigit() and _has_ended(int(number))
+        else:  # of another boot, or of a machine with the same id, whose clusters are not older than this boot
+            gone = folder.stat().st_mtime < psutil.boot_time()
+        if gone:
             yield folder
 
 
 def this_owner() -> str:
     """A name for the process that we are, such that no other one is ever taken for it."""
-    return f"{_here()}:{os.getpid()}:{psutil.Process().create_time():.0f}"
+    return f"{_here()}:{os.getpid()}:{_begun(psutil.Process())}"
+
+
+def _begun(process: psutil.Process) -> str:
+    """When a process began: on Linux in ticks since the boot, which do not change when the clock is set."""
+    with contextlib.suppress(OSError):
+        return "t" + Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[19]
+    return f"{process.create_time():.0f}"
+
+
+def _has_ended(number: int, begun: str = "") -> bool:
+    """Whether a process has ended, also if nobody has asked for its exit code, or its number is another's by now."""
+    try:
+        process = psutil.Process(number)
+        if process.status() == psutil.STATUS_ZOMBIE:
+            return True
+        if begun.startswith("t") or not begun:
+            return bool(begun) and _begun(process) != begun
+        # The clock may have been set since; a number is not given to another process within a minute.
+        return abs(process.create_time() - float(begun)) > 60
+    except psutil.NoSuchProcess:
+        return True
 
 
 def is_orphaned(owner: str) -> bool:
@@ -91,14 +116,8 @@ def is_orphaned(owner: str) -> bool:
     known to be gone: they never are.
     """
     place, _, rest = owner.partition(":")
-    number, _, born = rest.partition(":")
-    if place != _here() or not number.isdigit():
-        return False
-    try:
-        # The clock may have been set since; a number is not given to another process within a minute.
-        return abs(psutil.Process(int(number)).create_time() - float(born)) > 60
-    except psutil.NoSuchProcess:
-        return True
+    number, _, begun = rest.partition(":")
+    return place == _here() and number.isdigit() and _has_ended(int(number), begun)
 
 
 @contextlib.contextmanager

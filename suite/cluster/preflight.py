@@ -13,7 +13,7 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from pathlib import Path
@@ -391,11 +391,16 @@ def explain_log(log: Path) -> str:
     return causes[-1][:200] if causes else "it ended without a word"
 
 
+def _conf(url: str, slots: int, asked: Mapping[str, str]) -> dict[str, str]:
+    """The settings of the session that looks; how many cores an executor has decides how many of them are asked for."""
+    own = {**asked, **executor_conf(asked, slots)}
+    return session.spark_conf(url, slots, Path.cwd(), own) | {"spark.eventLog.enabled": "false"}
+
+
 def check_from_stdin() -> None:
     """Check the cluster that stdin describes, and print a line with the result: the process of `run_preflight`."""
     asked: dict[str, Any] = json.load(sys.stdin)
-    conf = session.spark_conf(asked["url"], asked["slots"], Path.cwd(), asked["conf"])
-    conf |= {"spark.eventLog.enabled": "false", **executor_conf(conf, asked["slots"])}
+    conf = _conf(asked["url"], asked["slots"], asked["conf"])
     # Who waits for executors, and says why they do not come, is `check`; Spark itself would wait a minute in silence.
     conf["spark.scheduler.minRegisteredResourcesRatio"] = "0.0"
     spark = session.start_session(conf, [])

@@ -126,7 +126,7 @@ def _compare(comparison: Comparison, plans: Mapping[str, SidePlan], seed: int) -
         "cpu_seconds": screen.values("cpu_seconds"),
         "cpu_seconds_again": confirm.values("cpu_seconds"),
         "loads": comparison.loads,
-        "warnings": screen.warnings(),
+        "warnings": [*screen.warnings(), *(f"measured again: {said}" for said in confirm.warnings())],
     }
     _show(comparison, result)
     return verdict.exit_code

@@ -118,9 +118,15 @@ def compare_records(
             findings.append(problem)
         else:
             whole.append(name)
-    said = complaints([(name, base.answers(name)[0], head.answers(name)[0]) for name in whole])
+    # Of each block: a fault that comes and goes is in one of them.
+    pairs = [(name, *pair) for name in whole for pair in zip(base.answers(name), head.answers(name), strict=True)]
+    said: dict[str, str] = {}
+    for (name, *_), complaint in zip(pairs, complaints(pairs), strict=True):
+        if complaint:
+            said.setdefault(name, complaint)
     logarithms = {}
-    for name, complaint in zip(whole, said, strict=True):
+    for name in whole:
+        complaint = said.get(name)
         if changed := complaint or (strict and _last_digits(base.answers(name), head.answers(name))):
             findings.append(Finding("regression", name, f"its answer changed{': ' if complaint else ' '}{changed}"))
             continue

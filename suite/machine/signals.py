@@ -14,6 +14,7 @@ from types import FrameType
 from typing import Any, NoReturn
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+BROKEN_PIPE = 141  # as shells say of a program that SIGPIPE has ended
 INTERRUPTED = 130  # the exit code that shells give to a process ended by Ctrl-C
 
 

@@ -154,7 +154,9 @@ class Request:
         Values of other factors that shape the data, for the recipes that have them, as they were typed.
     blocks : int
     cores : int
-        What the machine or cluster has.
+        What the machine or cluster has, or is said to have.
+    driver_cores : int or None
+        What the driver's machine has; None where that is `cores`.
     local : bool
         Whether Spark runs inside the driver, where slots are threads and any number of them can be had.
     shares_files : bool
@@ -178,6 +180,7 @@ class Request:
     gate: bool = False
     factors: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     has_data: bool = False
+    driver_cores: int | None = None
 
 
 def plan_cells(scenarios: Sequence[Scenario], request: Request) -> list[Cell]:
@@ -365,6 +368,8 @@ def _parallel_values(spec: Factors, scenario: Scenario, request: Request) -> tup
     """Take out of `spec` the fixed slots of sessions, and the values of parallelism with the centre first."""
     own_slots, own_parallel = spec.pop("slots", None), spec.pop("parallelism", None)
     slots = max(_tuple(request.slots or own_slots or request.cores))
+    if scenario.parallelism == "slots":
+        own_parallel = own_parallel or own_slots
     if own_slots and not request.slots and not request.local and slots > request.cores:
         # A cluster cannot give more slots than it has.
         slots = request.cores
@@ -492,7 +497,7 @@ class _CellMaker:
             needs=None if session is None else _needs(scenario, schedule, shaping, at_once, session),
             schedule=schedule,
             bound=self._bound(schedule, shaping, at_once),
-            oversubscribed=wants > self.request.cores and not self.fixes_slots,
+            oversubscribed=wants > self._cores(session) and not self.fixes_slots,
             calls=self.calls,
             skip=self._skip(variant, session),
         )
@@ -501,6 +506,11 @@ class _CellMaker:
         if not variant.on_spark:
             return None
         return value if self.scenario.parallelism == "slots" and value else self.slots
+
+    def _cores(self, session: int | None) -> int:
+        """What the processes or slots of a cell share: the driver's machine, or a cluster that is somewhere else."""
+        elsewhere = session is not None and not self.request.shares_files
+        return self.request.cores if elsewhere else self.request.driver_cores or self.request.cores
 
     def _bound(self, schedule: str | None, shaping: Factors, at_once: int) -> float | None:
         """For equal fits; of unequal ones the measured times tell, later."""
@@ -523,13 +533,15 @@ class _CellMaker:
 
 def _needs(scenario: Scenario, schedule: str | None, shaping: Factors, at_once: int, session: int) -> int:
     """Return the fewest tasks that have to run at once for a cell to have done what it says."""
-    if scenario.parallelism == "slots":
-        return session
     if schedule == "serial":
         return 1
+    if scenario.parallelism == "slots" and schedule is None:
+        return session
     fits = shaping.get("candidates", at_once)
     if schedule == "pool":
         fits *= shaping.get("folds", 1)
+    if scenario.parallelism == "slots":
+        return int(min(session, fits))
     most = min(at_once, fits)
     # Driver threads start their jobs one after another, so the first may end before the last begins. What has to be
     # caught are jobs that never ran beside another.

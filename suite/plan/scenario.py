@@ -456,6 +456,8 @@ def _crossed(module: ModuleType, sizes: Mapping[str, Mapping[str, Any]]) -> tupl
     crossed = _names(module, "CROSSED", "factors") or ()
     if odd := [name for name in crossed for spec in sizes.values() if name not in spec]:
         raise ScenarioError(f"CROSSED has {odd[0]!r}, which is not a factor of each of SIZES")
+    if own := [name for name in crossed if name in ("slots", "parallelism", "calls")]:
+        raise ScenarioError(f"CROSSED has {own[0]!r}, which shapes no data: it is swept by itself, at the centre")
     return crossed
 
 

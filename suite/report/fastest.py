@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from suite.report.captions import group_by_job, point_label, shown_of_job
 from suite.report.formatting import figure_words, plural, ratio_digits
@@ -31,6 +31,8 @@ class Fastest:
         The fastest way on Spark, where `point` is not on Spark.
     on_spark_gain : Interval or None
         How many times as fast as the base case that is.
+    job : str
+        In words what differs from the centre of the sweeps, where nothing has a time; else empty.
     """
 
     point: Point
@@ -39,6 +41,7 @@ class Fastest:
     file: str
     on_spark: Point | None
     on_spark_gain: Interval | None
+    job: str = ""
 
     @property
     def sure(self) -> str:
@@ -66,9 +69,10 @@ def fastest_ways(run: MeasuredRun) -> Iterator[Fastest]:
     """The fastest way of each workload that has times, in the order of the plan."""
     for points in run.workloads.values():
         jobs = group_by_job(run, points)
-        central = next((kept for of_job in jobs.values() if (kept := _timed(shown_of_job(run, of_job)))), [])
-        if central:
-            yield _fastest(run, central)
+        for job, of_job in jobs.items():
+            if kept := _timed(shown_of_job(run, of_job)):
+                yield replace(_fastest(run, kept), job=job)
+                break
 
 
 def _timed(points: Iterable[Point]) -> list[Point]:
@@ -99,6 +103,8 @@ def _seconds_of_work(point: Point) -> float:
 def in_words(found: Fastest) -> str:
     """A line for a terminal."""
     said = f"{found.point.workload}: {point_label(found.point)}"
+    if found.job:
+        said += f" ({found.job}, since nothing has a time at the centre)"
     if found.over is None:
         said += ", and no other way has a time."
     elif found.file:

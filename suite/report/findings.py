@@ -143,9 +143,11 @@ def by_setting(run: MeasuredRun, workload: str) -> dict[str, list[Point]]:
 
     Empty where the workload crosses none, or where the swept one is not a number.
     """
-    points, crossed = run.workloads[workload], run.crossed(workload)
+    crossed = run.crossed(workload)
+    # A file of the workload that lacks one of them has no cell that was run.
+    points = [point for point in run.workloads[workload] if all(name in point.factors for name in crossed)]
     found: dict[str, list[Point]] = {}
-    if not crossed or not all(isinstance(point.factors.get(crossed[0]), (int, float)) for point in points):
+    if not crossed or not all(isinstance(point.factors[crossed[0]], (int, float)) for point in points):
         return found
     # By value, the smallest first; the plan has the centre first.
     for point in sorted(points, key=lambda p: [(isinstance(v := p.factors[n], str), v) for n in crossed[1:]]):
@@ -159,16 +161,18 @@ def break_evens(run: MeasuredRun, workload: str) -> list[BreakEven]:
     found = []
     for setting, points in by_setting(run, workload).items():
         swept = run.crossed(workload)[0]
-        ways: dict[str, dict[float, Point]] = {}
+        ways: dict[tuple[str, str], dict[float, Point]] = {}
         for point in points:
-            ways.setdefault(point.label, {})[point.factors[swept]] = point
-        rivals = {label: way for label, way in ways.items() if any(p.base or p.single_node for p in way.values())}
-        for label, way in ways.items():
+            ways.setdefault((point.scenario, point.variant), {})[point.factors[swept]] = point
+        rivals = {name: way for name, way in ways.items() if any(p.base or p.single_node for p in way.values())}
+        for name, way in ways.items():
             if not any(point.base for point in way.values()):
                 wins = {
-                    other: win_words({x: run.ratio(rival.get(x), point) for x, point in sorted(way.items())})
+                    next(iter(rival.values())).label: win_words(
+                        {x: run.ratio(rival.get(x), point) for x, point in sorted(way.items())}
+                    )
                     for other, rival in rivals.items()
-                    if other != label
+                    if other != name
                 }
                 found.append(BreakEven(setting, next(iter(way.values())), wins))
     return found

@@ -22,7 +22,7 @@ def number(value: float) -> str:
 def short(value: float) -> str:
     """At most three significant digits, with k, M or G for thousands, millions or billions."""
     for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if abs(value) >= size:
+        if abs(value) >= 0.9995 * size:  # what rounds to 1,000 of the smaller unit
             return f"{value / size:.3g}{unit}"
     return f"{value:.3g}"
 

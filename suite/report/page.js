@@ -1,6 +1,10 @@
 // Tables: a click on a heading sorts, the field above them keeps rows with all its words. Without this they are plain.
 const value = (row, place) => row.cells[place].textContent.trim();
-const figure = (text) => { const found = text.replaceAll(",", "").match(/^-?[\d.]+/); return found ? Number(found[0]) : NaN; };
+const units = { k: 1e3, M: 1e6, G: 1e9 };
+const figure = (text) => {
+  const found = text.replaceAll(",", "").match(/^(-?[\d.]+)(?:([kMG])(?![A-Za-z]))?/);
+  return found ? Number(found[1]) * (units[found[2]] ?? 1) : NaN;
+};
 const compare = (one, other) => {
   const [left, right] = [figure(one), figure(other)];
   if (Number.isNaN(left) && Number.isNaN(right)) return one.localeCompare(other);

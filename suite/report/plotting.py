@@ -47,6 +47,7 @@ STYLE: Any = {
     "axes.axisbelow": True,
     "grid.color": "#e2e2e2",
     "grid.linewidth": 0.6,
+    "text.parse_math": False,  # a $ in a label is a $
     "svg.fonttype": "none",  # text stays text: it can be searched, and tests can read it
     "svg.hashsalt": "foldout",  # the same records give the same file
 }

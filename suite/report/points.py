@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import re
 import statistics
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -22,6 +23,8 @@ from suite.report.point import PARALLEL, Point
 from suite.stats import Interval
 
 NOT_RUN = "not run"
+# In the address of a master: the driver's own machine, whatever else is there.
+THIS_MACHINE = re.compile(r"//(?:127\.|localhost\b|\[::1\])")
 LEAST_CPU_SECONDS = 0.2  # below it clocks that tick in hundredths tell nothing
 
 
@@ -69,7 +72,11 @@ class MeasuredRun:
     def one_host(self) -> bool:
         """Whether everything ran on the driver's own machine."""
         plain = self.master.lower()
-        return plain.startswith(("local", "standalone", "compose")) or "//127." in plain or "one host" in plain
+        return (
+            plain.startswith(("local", "standalone", "compose"))
+            or "one host" in plain
+            or bool(THIS_MACHINE.search(plain))
+        )
 
     @cached_property
     def workloads(self) -> dict[str, list[Point]]:
@@ -104,12 +111,14 @@ class MeasuredRun:
             for name, value in point.factors.items():
                 if value is not None:
                     having.setdefault((point.scenario, name), []).append(point)
-        # The plan tells the centre of what shapes the data; older plans do not.
-        told = {
-            (scenario, name): value
-            for scenario, about in self.plan["scenarios"].items()
-            for name, value in about.get("centre", {}).items()
-        }
+        # The plan tells the centre of what shapes the data; older plans do not. Files of one workload may have other
+        # centres: then that of the base case counts, or points of different jobs would be side by side.
+        base_files = {point.workload: point.scenario for point in self.points if point.base}
+        told = {}
+        for scenario, about in self.plan["scenarios"].items():
+            of_base = self.plan["scenarios"].get(base_files.get(about["workload"]), {}).get("centre", {})
+            for name, value in about.get("centre", {}).items():
+                told[scenario, name] = of_base.get(name, value)
         return {key: _central_value(key[1], points) for key, points in having.items()} | told
 
     def crossed(self, workload: str) -> list[str]:

@@ -15,11 +15,13 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from suite.errors import UsageError
 from suite.machine.environment import ROOT
 from suite.plan.cells import Cell
 from suite.plan.visits import Visit, mirrored_visits, single_visits
+from suite.run.options import parse_setting
 from suite.run.plan_file import read_plan
 
 
@@ -103,6 +105,7 @@ def assign_by_hand(folder: Path, name: str) -> Assignment:
         There is no such cell in the run.
     """
     plan = read_plan(folder)
+    options = plan.get("outside") or plan["options"]
     planned = [Cell(**cell) for cell in plan["cells"]]
     cells = [cell for cell in planned if cell.name == name and cell.block == 0]
     if not cells:
@@ -112,12 +115,22 @@ def assign_by_hand(folder: Path, name: str) -> Assignment:
         run=plan["run"],
         directory=tempfile.mkdtemp(prefix="foldout-by-hand-"),
         master=plan["master"],
-        conf={},
-        files=[str(ROOT / about["path"]) for about in plan["scenarios"].values()],
+        conf=dict(map(parse_setting, options.get("conf") or ())),
+        files=[_file_of(scenario, about, options) for scenario, about in plan["scenarios"].items()],
         cells=cells,
         pipe=1,
         compared=True,
+        data=options.get("data"),
     )
+
+
+def _file_of(name: str, about: Mapping[str, Any], options: Mapping[str, Any]) -> str:
+    """Where the file of a recipe is: as the user named it, in the folder that was given, or among the project's own."""
+    for given in options.get("scenario") or ():
+        if given.endswith(".py") and Path(given).stem == name:
+            return str(given)
+    folder = options.get("scenarios")
+    return str(Path(folder, f"{name}.py") if folder else ROOT / about["path"])
 
 
 if __name__ == "__main__":

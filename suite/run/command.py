@@ -90,14 +90,23 @@ def bench(options: BenchOptions, command_line: str) -> int:
         options.make_absolute()
     elif options.data and (note := note_on_data(options.data)):
         print(f"note: {note}", file=sys.stderr)
+    outside = {}
+    if options.resume and not os.environ.get("FOLDOUT_RUN_FOLDER"):
+        earlier = read_plan(options.out or _newest_run())
+        outside = earlier.get("outside", {})
+        if options.master == "compose" and not outside:
+            raise UsageError(f"--master compose: the run that goes on is on {earlier['master']}: leave it out")
+    if outside and options.master is None:
+        options.master = "compose"
     if options.master == "compose":
         folder = options.out or (_newest_run() if options.resume else None)
-        if options.resume and folder:  # with the same recipes, data, image and workers
-            options.fill(read_plan(folder).get("outside", {}))
+        options.fill(outside)  # the same recipes, data, image and workers
         check_settings(options, options.master)
         if options.data and (note := note_on_links(options.data)):
             print(f"note: {note}", file=sys.stderr)
-        if not options.image:  # which may have packages that recipes import and this machine lacks
+        if options.image:  # it may have packages that recipes import and this machine lacks
+            _check_names(options)
+        else:
             _find_scenarios(options)
         with _kept_folder(folder, new=not options.resume) as directory:
             return run_in_containers(
@@ -142,6 +151,7 @@ def _plan_of(
     """Return run folder, plan, scenarios, cells and broken files of a new run, or of the run that is to go on."""
     directory = _newest_run() if options.resume and options.out is None else options.out
     earlier = read_plan(directory) if options.resume and directory else None
+    typed_master = options.master
     if earlier:
         options.fill(earlier["options"])
     if options.seed is None:
@@ -149,6 +159,8 @@ def _plan_of(
         options.seed = earlier["seed"] if earlier else secrets.randbits(31)
     # First what is known at once: the recipes import their libraries, which takes seconds.
     master = check_master(options.master)
+    if earlier and typed_master and master != earlier["master"]:
+        raise UsageError(f"--master {master}: the run that goes on is on {earlier['master']}: leave it out")
     check_cluster_options(options, master)
     request = make_request(options, master)
     scenarios, broken = _find_scenarios(options)
@@ -241,10 +253,18 @@ def write_results(directory: Path) -> int:
     return int(bool(statuses & {"failed", "timeout", "invalid"}))
 
 
-def _find_scenarios(options: BenchOptions) -> tuple[list[Scenario], dict[str, str]]:
+def _check_names(options: BenchOptions) -> Path:
+    """Refuse recipes that are not there; the folder of those that are named without a path."""
     folder = options.scenarios or SCENARIOS
     if not folder.is_dir():
         raise UsageError(f"--scenarios {folder} is not a directory")
+    for name in options.scenario:
+        _scenario_file(name, folder)
+    return folder
+
+
+def _find_scenarios(options: BenchOptions) -> tuple[list[Scenario], dict[str, str]]:
+    folder = _check_names(options)
     if not options.scenario:
         scenarios, broken = discover(folder)
         if not scenarios:

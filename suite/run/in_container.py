@@ -12,11 +12,13 @@ import shutil
 import subprocess
 import tarfile
 import tempfile
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import IO
 
 from suite.cluster.compose import (
+    DRIVER_LABEL,
     KEPT_OWNER,
     MASTER_URL,
     ClusterSpec,
@@ -26,9 +28,11 @@ from suite.cluster.compose import (
     container_state,
     explain_failed_start,
     kept_cluster,
+    local_disk_wanted,
     remove_orphans,
     temporary_cluster,
     with_image,
+    workers_that_fit,
 )
 from suite.cluster.description import DEFAULT_MEMORY, RUN_FOLDER, ClusterError, wants_encryption
 from suite.cluster.docker_engine import (
@@ -45,7 +49,7 @@ from suite.errors import UsageError
 from suite.machine.environment import revision, suite_command
 from suite.machine.pipes import write_all
 from suite.machine.processes import open_scope
-from suite.machine.signals import InterruptError, defer_signals
+from suite.machine.signals import BROKEN_PIPE, INTERRUPTED, InterruptError, defer_signals
 from suite.run.options import BenchOptions
 from suite.run.plan_file import tell_unknown_revision
 
@@ -98,6 +102,7 @@ def run_in_containers(
         encrypt,
         image_name=options.image or "",
         data=str(options.data or ""),
+        local_disk=local_disk_wanted(),
     )
     engine = find_engine()
     tell_unknown_revision()
@@ -108,19 +113,29 @@ def run_in_containers(
     if kept:
         _check_kept(kept, plan, options)
     else:
+        if not options.workers:
+            plan = replace(plan, workers=workers_that_fit(engine, plan))
         check_fits(engine, plan)
     logs = new_log_folder()
     try:
-        print("building the image (minutes the first time, seconds after)", flush=True)
-        plan = with_image(engine, kept or plan, logs / "build.log")
-        if kept:
-            with only_user_of_kept_cluster():
+        # From here on nobody else ends or changes the cluster that is up.
+        with only_user_of_kept_cluster() if kept else contextlib.nullcontext():
+            if kept and kept_cluster(engine) != kept:
+                raise ClusterError("the cluster that was up has changed meanwhile: start again")
+            print("building the image (minutes the first time, seconds after)", flush=True)
+            plan = with_image(engine, kept or plan, logs / "build.log")
+            if kept:
+                if kept.image_name and plan.image != kept.image:
+                    raise ClusterError(
+                        f"the image {kept.image_name} was built again since the cluster came up: begin with "
+                        f"{suite_command('cluster up')} --image {kept.image_name}"
+                    )
                 print(f"using the cluster that is up, with {plan.workers} workers of {plan.memory}", flush=True)
                 code = _run_driver(engine, plan, KEPT_OWNER, parcel, logs)
-        else:
-            print(f"starting a master and {plan.workers} workers", flush=True)
-            with temporary_cluster(engine, plan, logs):
-                code = _run_driver(engine, plan, this_owner(), parcel, logs)
+            else:
+                print(f"starting a master and {plan.workers} workers", flush=True)
+                with temporary_cluster(engine, plan, logs):
+                    code = _run_driver(engine, plan, this_owner(), parcel, logs)
     except ClusterError:
         raise  # it names a log, which has to stay
     except BaseException:
@@ -140,6 +155,11 @@ def _check_kept(kept: ClusterSpec, wanted: ClusterSpec, options: BenchOptions) -
                 f"--{name} {asked}: the cluster that is up has {has or 'none'}. Leave the option out, or end that "
                 f"cluster first: {suite_command('cluster down')}"
             )
+    if os.environ.get("FOLDOUT_LOCAL_DISK") and wanted.local_disk != kept.local_disk:
+        raise UsageError(
+            f"FOLDOUT_LOCAL_DISK is {wanted.local_disk}: the workers of the cluster that is up have {kept.local_disk}. "
+            f"Leave the variable out, or end that cluster first: {suite_command('cluster down')}"
+        )
     if wanted.encrypt and not kept.encrypt:
         raise UsageError(
             "FOLDOUT_ENCRYPT is set: the cluster that is up does not encrypt. Leave the variable out, or end that "
@@ -161,14 +181,16 @@ class Parcel:
     command_line: str
     out: Path
 
-    def variables(self, inside: BenchOptions) -> dict[str, str]:
+    def variables(self, inside: BenchOptions, plan: ClusterSpec) -> dict[str, str]:
         """What `compose.yaml` asks for of a bench; `inside` are the options as `pack` has made them."""
+        # A resume is to have the same cluster, whatever is the default or up by then.
+        outside = {**self.options.of_plan(), "workers": plan.workers, "memory": plan.memory}
         return {
             "FOLDOUT_COMMAND": shlex.join(["bench", *inside.arguments()]),
             "FOLDOUT_SENDS": "1",
             "FOLDOUT_COMMAND_LINE": self.command_line,
             "FOLDOUT_RUN_FOLDER": str(self.out),
-            "FOLDOUT_OUTSIDE": json.dumps(self.options.of_plan()),
+            "FOLDOUT_OUTSIDE": json.dumps(outside),
             "FOLDOUT_REVISION": json.dumps(revision()),
             "FOLDOUT_DRIVER": this_owner(),
         }
@@ -177,7 +199,7 @@ class Parcel:
 def _run_driver(engine: Engine, plan: ClusterSpec, owner: str, parcel: Parcel, logs: Path) -> int:
     """Run a bench in the cluster, and take its folder out, also after an interrupt."""
     inside, archive = pack(parcel.options, parcel.out)
-    variables = plan.variables(engine, owner) | parcel.variables(inside)
+    variables = plan.variables(engine, owner) | parcel.variables(inside, plan)
     log = logs / "compose.log"
     command = [*compose_command(engine, plan), "up", "--no-start", "--no-deps", "--no-build", "bench"]
     driver = None
@@ -196,11 +218,13 @@ def _run_driver(engine: Engine, plan: ClusterSpec, owner: str, parcel: Parcel, l
         return exit_code_of(engine, plan.name, driver)
     finally:
         with defer_signals():
-            if driver is not None:
-                try:
+            try:
+                if driver is not None:
                     _bring_out(engine, driver, parcel.out)
-                finally:
-                    engine.ask("rm", "-f", "-v", driver)
+            finally:  # by label: compose may have been about to make it
+                label = f"label={DRIVER_LABEL}={variables['FOLDOUT_DRIVER']}"
+                if made := engine.ask("ps", "-aq", "--filter", label).split():
+                    engine.ask("rm", "-f", "-v", *made)
 
 
 def _attend(engine: Engine, driver: str, archive: bytes) -> None:
@@ -213,10 +237,11 @@ def _attend(engine: Engine, driver: str, archive: bytes) -> None:
             # The pipe stays open: where our end closes, the engine closes the container's output as well.
             client.wait()
         except InterruptError:
-            print("\nthe bench writes down what it has ...", flush=True)
             engine.ask("kill", "--signal", "INT", driver, may_fail=True)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                client.wait(STOP_SECONDS)
+            with contextlib.suppress(OSError):  # who reads it may have ended by the same Ctrl-C, as `tee` does
+                print("\nthe bench writes down what it has ...", flush=True)
+            with contextlib.suppress(ClusterError):  # the container, since our client may have ended too
+                call_client(["docker", "wait", driver], STOP_SECONDS)
             raise
 
 
@@ -237,6 +262,10 @@ def exit_code_of(engine: Engine, name: str, driver: str) -> int:
             if container["State"]["Status"] != "exited":
                 raise ClusterError("the connection to the driver's container broke while it ran: go on by --resume")
             code = int(container["State"]["ExitCode"])
+            if code > 128 and code not in (INTERRUPTED, BROKEN_PIPE):
+                raise ClusterError(
+                    f"the driver's container was ended from outside (exit code {code}): go on by --resume"
+                )
         elif container["RestartCount"] or what != "healthy":
             again = " and was started again" if container["RestartCount"] else ""
             print(f"{who} {what}{again}: what ran at that time was disturbed")
@@ -262,23 +291,39 @@ def _bring_out(engine: Engine, driver: str, out: Path) -> None:
     # Where it did not begin, a log may say why.
     if not begun and call_client(["docker", "cp", f"{driver}:{PREFLIGHT_LOG}", "-"]).returncode:
         return
-    with tempfile.NamedTemporaryFile(prefix="foldout-results-") as spool:
-        words = ["docker", "cp", f"{driver}:{RUN_FOLDER}/.", "-"]
-        done = subprocess.run(
-            words, stdin=subprocess.DEVNULL, stdout=spool, stderr=subprocess.PIPE, text=True, start_new_session=True
-        )
-        if done.returncode:
-            raise ClusterError(f"the results could not be brought out to {out}: {last_line(done.stderr)}")
-        spool.seek(0)
+    words = ["docker", "cp", f"{driver}:{RUN_FOLDER}/.", "-"]
+    try:
+        _take_output(words, lambda archive: unpack(archive, out), out)
+    except OSError as error:
+        # The container still has them.
+        number, kept = tempfile.mkstemp(prefix="foldout-results-", suffix=".tar")
+        with os.fdopen(number, "wb") as spool:
+            _take_output(words, lambda archive: shutil.copyfileobj(archive, spool), out)
+        raise ClusterError(
+            f"the results cannot be written to {out} ({error.strerror}): they are in {kept}: make room for them, "
+            f"then `mkdir -p {shlex.quote(str(out))}; tar -xf {kept} -C {shlex.quote(str(out))}`"
+        ) from error
+
+
+def _take_output(words: Sequence[str], take: Callable[[IO[bytes]], object], out: Path) -> None:
+    """Have what a client writes taken as it comes: a spool might have too little room."""
+    with subprocess.Popen(
+        words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
+    ) as client:
+        assert client.stdout is not None
+        assert client.stderr is not None
+        broken = None
         try:
-            unpack(spool, out)
-        except OSError as error:
-            kept = f"{spool.name}.tar"
-            os.link(spool.name, kept)
-            raise ClusterError(
-                f"the results cannot be written to {out} ({error.strerror}): they are in {kept}: make room for them, "
-                f"then `mkdir -p {shlex.quote(str(out))}; tar -xf {kept} -C {shlex.quote(str(out))}`"
-            ) from error
+            take(client.stdout)
+            client.stdout.read()  # what stands behind the end of an archive
+        except tarfile.TarError as error:  # the client has ended too early, and says why
+            broken = error
+        except BaseException:
+            client.kill()
+            raise
+        said = client.stderr.read().decode(errors="replace")
+    if client.returncode or broken:
+        raise ClusterError(f"the results could not be brought out to {out}: {last_line(said or str(broken))}")
 
 
 def unpack(archive: IO[bytes], out: Path) -> None:
@@ -321,7 +366,9 @@ def pack(options: BenchOptions, out: Path) -> tuple[BenchOptions, bytes]:
     archive : bytes
         A tar archive with the members `run/...` and `own/...`, unpacked into `/results`.
     """
-    inside = replace(options, scenario=list(options.scenario), master=MASTER_URL, out=Path(RUN_FOLDER), image=None)
+    # What cluster it is the driver learns from the cluster.
+    of_container = {"master": MASTER_URL, "out": Path(RUN_FOLDER), "image": None, "workers": None, "memory": None}
+    inside = replace(options, scenario=list(options.scenario), **of_container)
     if options.data:
         inside.data = Path("/data")
     buffer = io.BytesIO()

@@ -33,6 +33,8 @@ PLAN_OPTIONS = (
 )
 REPEATED = ("conf", "factor")  # those that may be given more than once
 PATHS = ("scenarios", "data")
+# They change no cell of the plan, but how it is measured.
+SETTLED = ("conf", "data", "image", "memory", "warm_up")
 # Settings of the suite itself, by how they begin, and what to use instead. What ran is read from the event log; the
 # local folders are those that go with a child, and Spark takes these before the setting.
 OWN_SETTINGS = {
@@ -174,9 +176,21 @@ class BenchOptions:
         return {name: str(value) if isinstance(value, Path) else value for name, value in values.items()}
 
     def fill(self, earlier: Mapping[str, Any]) -> None:
-        """Take from an earlier run's `of_plan` what a resume leaves out."""
+        """Take from an earlier run's `of_plan` what a resume leaves out.
+
+        Raises
+        ------
+        UsageError
+            What would change how the rest is measured is given, and differs.
+        """
         for name in PLAN_OPTIONS:
             old = earlier.get(name)  # None also where an older version did not know the option
-            if not getattr(self, name) and old is not None:
+            own = getattr(self, name)
+            if own and name in SETTLED and name in earlier and (str(own) if name in PATHS else own) != old:
+                option = "--" + name.replace("_", "-")
+                raise UsageError(
+                    f"{option}: the run that goes on has {old or 'none'}: leave it out, or begin a new run"
+                )
+            if not own and old is not None:
                 listed = isinstance(old, list) and name not in REPEATED
                 setattr(self, name, Path(old) if name in PATHS else tuple(old) if listed else old)

@@ -168,6 +168,7 @@ def make_request(options: BenchOptions, master: str) -> Request:
         seed=options.seed or 0,
         factors=dict(map(parse_factor, options.factor)),
         has_data=options.data is not None,
+        driver_cores=environment.cores(),
     )
 
 

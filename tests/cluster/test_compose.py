@@ -15,6 +15,8 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+import time
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -103,6 +105,11 @@ def test_pages_are_published_on_request_only_and_other_ports_never():
     assert {port.rsplit(":", 1)[1] for port in ports} == {"8080", "18080"}
 
 
+def test_containers_run_as_the_images_user_whatever_an_image_on_top_of_it_says():
+    (user,) = set(re.findall(r"^USER (.+)$", (DOCKER / "Dockerfile").read_text(), re.MULTILINE)) - {"root"}
+    assert {service["user"] for service in services("compose.yaml").values()} == {user} == {"10001:10001"}
+
+
 def test_the_readme_names_the_ports_of_the_pages():
     published = re.findall(r"127\.0\.0\.1:\$\{(\w+):-(\d+)\}", (DOCKER / "compose.pages.yaml").read_text())
     (line,) = [line for line in (DOCKER / "README.md").read_text().splitlines() if "cluster up --workers" in line]
@@ -127,7 +134,6 @@ def test_the_compose_file_asks_for_nothing_that_the_suite_does_not_give(engine_o
         "FOLDOUT_DRIVER",
         "FOLDOUT_ADDRESS",
         "FOLDOUT_DRIVER_LIMIT",
-        "FOLDOUT_LOCAL_DISK",
     }
     assert asked - given == by_bench_or_user
     assert given <= asked
@@ -436,8 +442,17 @@ def test_a_cluster_that_the_engine_cannot_hold_is_refused_first(plan, said, engi
         monkeypatch.setattr(module, "with_image", lambda *_: pytest.fail("an image is built"))
     with pytest.raises(ClusterError, match=said):
         compose.cluster_up(plan)
+    options = BenchOptions(workers=plan.workers)
     with pytest.raises(ClusterError, match=said):
-        in_container.run_in_containers(BenchOptions(), "typed", tmp_path / "out", plan.workers, plan.cores, plan.memory)
+        in_container.run_in_containers(options, "typed", tmp_path / "out", plan.workers, plan.cores, plan.memory)
+
+
+@pytest.mark.parametrize(
+    ("cores", "gib", "workers"), [(8, 15.5, 6), (2, 24.0, 2), (1, 24.0, 2), (8, 1.0, 1), (8, 64.0, 8)]
+)
+def test_by_default_there_are_as_many_workers_as_the_engine_has_room_for(cores, gib, workers):
+    plan = ClusterSpec("x", workers=8)
+    assert compose.workers_that_fit(Engine(("docker-compose",), cores, gib), plan) == workers
 
 
 def test_only_what_a_dead_process_of_this_user_and_boot_owned_is_orphaned():
@@ -455,6 +470,23 @@ def test_only_what_a_dead_process_of_this_user_and_boot_owned_is_orphaned():
     for other in ("kept", "by-hand", "", "a:b:c", f"{place}:b:c"):
         assert not ownership.is_orphaned(other)
     assert ownership.this_owner().split(":")[1] == str(psutil.Process().pid)
+
+
+def test_who_lives_is_told_apart_from_who_was_killed_whatever_the_clock_says(monkeypatch):
+    owner = ownership.this_owner()
+    place = owner.split(":")[0]
+    really = psutil.Process.create_time
+    monkeypatch.setattr(psutil.Process, "create_time", lambda process: really(process) + 3600)  # the clock was set
+    if sys.platform == "linux":
+        assert not ownership.is_orphaned(owner)
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as killed:
+        begun = ownership._begun(psutil.Process(killed.pid))
+        assert not ownership.is_orphaned(f"{place}:{killed.pid}:{begun}")
+        killed.kill()
+        until = time.monotonic() + 10
+        while psutil.Process(killed.pid).status() != psutil.STATUS_ZOMBIE:  # nobody has asked for its exit code yet
+            assert time.monotonic() < until
+        assert ownership.is_orphaned(f"{place}:{killed.pid}:{begun}")
 
 
 def test_names_of_clusters_are_of_this_machine_and_user_and_fit_compose():
@@ -521,6 +553,15 @@ def test_the_folder_of_a_bench_that_died_before_its_first_container_is_stale(tmp
     for name in (ownership.one_shot_name(ended.pid), ownership.one_shot_name(os.getpid()), ownership.KEPT, "else-1"):
         ownership.state_folder(name).mkdir(parents=True)
     assert list(ownership.stale_state_folders()) == [ownership.state_folder(ownership.one_shot_name(ended.pid))]
+
+
+def test_the_folders_of_an_earlier_boot_are_stale(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    old, new = (ownership.state_folder(f"{ownership.KEPT}-{boot}-17") for boot in ("01234567", "89abcdef"))
+    for folder in (old, new):
+        folder.mkdir(parents=True)
+    os.utime(old, (0, psutil.boot_time() - 1000))
+    assert list(ownership.stale_state_folders()) == [old]
 
 
 def test_logs_that_an_error_names_stay_until_the_next_command(tmp_path, monkeypatch):
@@ -630,6 +671,14 @@ def test_results_that_cannot_be_written_are_kept_and_named(tmp_path, monkeypatch
     assert f"tar -xf {kept} " in str(error.value)
 
 
+@pytest.mark.parametrize("before", ["", "head -c 700 /dev/zero | tr '\\0' x; "], ids=["nothing", "no whole archive"])
+def test_what_a_client_says_that_ends_too_early_is_told(before, tmp_path, monkeypatch):
+    path = fake_docker(tmp_path, f"{before}echo 'no space left' >&2; exit 1")
+    monkeypatch.setenv("PATH", f"{path}:{os.environ['PATH']}")
+    with pytest.raises(ClusterError, match=r"could not be brought out to .*: no space left"):
+        in_container._take_output(["docker", "cp"], lambda archive: in_container.unpack(archive, tmp_path), tmp_path)
+
+
 def test_recipes_of_one_folder_share_a_place_inside(tmp_path):
     for name in ("a/one.py", "a/two.py", "a/sibling.py", "b/three.py"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
@@ -730,6 +779,48 @@ def test_a_driver_that_still_runs_has_no_exit_code():
         exit_code_of(Running(), "foldout-1", "0123")
 
 
+@pytest.mark.parametrize(
+    ("code", "ended"), [(137, True), (143, True), (0, False), (2, False), (130, False), (141, False)]
+)
+def test_a_driver_that_was_ended_from_outside_is_told(code, ended):
+    class Ended:
+        def containers(self, name):
+            state = {"OOMKilled": False, "Status": "exited", "Paused": False, "ExitCode": code}
+            config = {"Labels": {"com.docker.compose.service": "bench"}}
+            return [{"Id": "0123", "Created": "", "Config": config, "State": state, "RestartCount": 0}]
+
+        def ask(self, *words, **_):
+            return ""
+
+    if ended:
+        with pytest.raises(ClusterError, match=rf"ended from outside \(exit code {code}\): go on by --resume"):
+            exit_code_of(Ended(), "foldout-1", "0123")
+    else:
+        assert exit_code_of(Ended(), "foldout-1", "0123") == code
+
+
+def test_a_run_of_another_master_does_not_go_on_in_containers(tmp_path, monkeypatch):
+    monkeypatch.setattr(command, "run_in_containers", lambda *_, **__: pytest.fail("containers are started"))
+    plan = {"schema": 1, "options": {}} | dict.fromkeys(PLAN_MEMBERS - {"master"}) | {"master": "local[2]"}
+    (tmp_path / "plan.json").write_text(json.dumps({**plan, "options": {}}))
+    with pytest.raises(UsageError, match=r"--master compose: the run that goes on is on local\[2\]: leave it out"):
+        command.bench(BenchOptions(master="compose", resume=True, out=tmp_path), "resumed")
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (BenchOptions(["typo"], image="mine", master="compose"), "no scenario 'typo'"),
+        (BenchOptions(scenarios=Path("typo"), image="mine", master="compose"), "typo is not a directory"),
+    ],
+)
+def test_recipes_that_are_not_there_are_told_outside_also_where_the_image_is_the_users(options, said, monkeypatch):
+    monkeypatch.setattr(command, "run_in_containers", lambda *_, **__: pytest.fail("containers are started"))
+    with pytest.raises(UsageError, match=said) as error:
+        command.bench(options, "typed")
+    assert "/results/own" not in str(error.value)
+
+
 def test_a_resume_on_containers_has_the_recipes_data_image_and_workers_of_the_run(tmp_path, monkeypatch):
     """The plan was written inside, where recipes and data have other paths and nobody knows the image."""
     recipe = tmp_path / "mine.py"
@@ -743,7 +834,7 @@ def test_a_resume_on_containers_has_the_recipes_data_image_and_workers_of_the_ru
         image="mine:1",
     )
     parcel = in_container.Parcel(asked, "typed", tmp_path / "run")
-    told = parcel.variables(asked)
+    told = parcel.variables(asked, ClusterSpec("x", 3, memory="2g"))
     assert set(told) <= set(re.findall(r"\w+", (DOCKER / "compose.yaml").read_text()))
     plan = {"schema": 1, "options": {"scenario": ["/results/own/0/mine.py"], "data": "/data"}}
     plan |= dict.fromkeys(PLAN_MEMBERS)  # the rest is read inside
@@ -765,7 +856,7 @@ def test_a_resume_on_containers_has_the_recipes_data_image_and_workers_of_the_ru
 
 def test_a_container_knows_the_revision_of_outside(monkeypatch):
     outside = environment.revision()
-    told = in_container.Parcel(BenchOptions(), "typed", Path("out")).variables(BenchOptions())
+    told = in_container.Parcel(BenchOptions(), "typed", Path("out")).variables(BenchOptions(), ClusterSpec("x"))
     monkeypatch.setattr(environment, "ROOT", Path("/nowhere"))
     assert environment.revision() == {"commit": None, "dirty": None}
     monkeypatch.setenv("FOLDOUT_REVISION", told["FOLDOUT_REVISION"])
@@ -819,6 +910,37 @@ def test_a_kept_cluster_has_its_own_data_and_image(option, asked, message):
     with pytest.raises(UsageError, match=message):
         in_container._check_kept(kept, wanted, options)
     in_container._check_kept(kept, wanted, BenchOptions())
+
+
+def test_a_kept_clusters_local_folders_have_the_size_that_they_were_given(monkeypatch):
+    monkeypatch.setenv("FOLDOUT_LOCAL_DISK", "100g")
+    wanted = ClusterSpec("new", local_disk=compose.local_disk_wanted())
+    with pytest.raises(UsageError, match="FOLDOUT_LOCAL_DISK is 100g: the workers of the cluster that is up have 20g"):
+        in_container._check_kept(ClusterSpec("kept"), wanted, BenchOptions())
+    in_container._check_kept(ClusterSpec("kept", local_disk="100g"), wanted, BenchOptions())
+    monkeypatch.setenv("FOLDOUT_LOCAL_DISK", "much")
+    with pytest.raises(ClusterError, match="FOLDOUT_LOCAL_DISK"):
+        compose.local_disk_wanted()
+
+
+@pytest.mark.parametrize(
+    ("later", "image", "said"),
+    [
+        ({"memory": "2g"}, "one", "the cluster that was up has changed meanwhile"),
+        ({}, "two", "the image mine was built again since the cluster came up: begin with .*cluster up --image mine"),
+    ],
+)
+def test_a_kept_cluster_that_has_changed_is_not_run_on(later, image, said, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    kept = ClusterSpec("kept", image="one", image_name="mine")
+    found = iter([kept, replace(kept, **later)])
+    monkeypatch.setattr(in_container, "find_engine", lambda: Engine(("docker-compose",), 8, 16.0))
+    monkeypatch.setattr(in_container, "remove_orphans", lambda _: [])
+    monkeypatch.setattr(in_container, "kept_cluster", lambda _: next(found))
+    monkeypatch.setattr(in_container, "with_image", lambda _, plan, __: replace(plan, image=image))
+    monkeypatch.setattr(in_container, "_run_driver", lambda *_: pytest.fail("a bench runs"))
+    with pytest.raises(ClusterError, match=said):
+        in_container.run_in_containers(BenchOptions(), "typed", tmp_path / "out")
 
 
 @pytest.mark.parametrize(("words", "asked"), [((), "1"), (("--encrypt",), ""), ((), "0")])

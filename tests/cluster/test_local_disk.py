@@ -70,6 +70,22 @@ def test_a_full_folder_takes_nothing_until_it_has_room_again(tmp_path, monkeypat
     assert "FOLDOUT_LOCAL_DISK" in meaning("OSError: [Errno 27] File too large")
 
 
+def test_a_process_that_is_spared_goes_on_writing(tmp_path, monkeypatch):
+    """The suite in the driver's container, which has to write down what failed."""
+    limited = []
+    monkeypatch.setattr(local_disk, "other_processes", lambda: [1, 2, 3])
+    monkeypatch.setattr(local_disk, "allow_writes", lambda pids, allowed: limited.append((list(pids), allowed)))
+
+    def once(_seconds):
+        raise TimeoutError
+
+    monkeypatch.setattr(local_disk.time, "sleep", once)
+    (tmp_path / "spill").write_bytes(bytes(10_000))
+    with pytest.raises(TimeoutError):
+        local_disk.keep_within(tmp_path, 100, {2})
+    assert limited == [([1, 3], False)]
+
+
 def test_processes_that_are_gone_or_of_others_are_left_alone():
     with subprocess.Popen([sys.executable, "-c", ""]) as gone:
         pass

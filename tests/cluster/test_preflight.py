@@ -23,6 +23,12 @@ def side(name: str, **other: str) -> NodeVersions:
     return NodeVersions(name, {**SAME, **other})
 
 
+def test_executors_are_counted_by_the_cores_that_they_get():
+    """Fewer slots than an executor would have cores are one executor of so many, not none."""
+    conf = preflight._conf("yarn", 2, {"spark.executor.cores": "4"})
+    assert (conf["spark.executor.instances"], conf["spark.executor.cores"]) == ("1", "2")
+
+
 def test_patch_releases_of_python_and_java_may_differ_and_nothing_else():
     driver = side("driver")
     assert preflight.version_differences(driver, [side("a", python="3.11.2", java="17.0.9")]) == []

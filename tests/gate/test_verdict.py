@@ -122,8 +122,14 @@ def test_a_changed_answer_is_a_regression_in_the_words_of_the_recipe():
     assert compared.logarithms == {}
 
 
-def content(_):
-    return [None]
+def test_an_answer_that_is_wrong_in_one_block_is_a_regression():
+    now_and_then = [{"best": 1}] * (BLOCKS - 1) + [{"best": 2}]
+    compared = gate0(side(a_of_pool=records()), side(a_of_pool=records(answer=now_and_then)), strict=False)
+    assert only(compared) == ("regression", "a.pool", "its answer changed: {'best': 2} is not {'best': 1}")
+
+
+def content(triples):
+    return [None] * len(triples)
 
 
 def test_last_digits_count_under_one_lock_and_only_where_they_never_vary():

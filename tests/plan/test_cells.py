@@ -243,6 +243,49 @@ def test_a_cluster_gives_the_slots_that_it_has():
     assert {c.skip for c in asked} == {"it needs 8 slots and the cluster has 4"}
 
 
+@pytest.mark.parametrize(
+    ("schedule", "slots", "needs"),
+    [("pool", 4, 4), ("pool", 8, 6), ("folds", 8, 2), ("serial", 8, 1), (None, 8, 8)],
+)
+def test_no_cell_needs_more_slots_than_it_has_fits(schedule, slots, needs):
+    def run_search(data, *, spark): ...
+
+    one = scenario(
+        parallelism="slots",
+        variants=(run_search,),
+        sizes={"ci": {"rows": 1, "folds": 3, "candidates": 2}},
+        schedule={"search": schedule} if schedule else {},
+    )
+    (cell,) = plan_cells([one], replace(REQUEST, blocks=1, slots=(slots,)))
+    assert cell.needs == needs
+
+
+@pytest.mark.parametrize(("own", "sessions"), [((1, 2), {1, 2}), (2, {2})])
+def test_slots_of_a_file_are_those_of_its_sessions_also_where_parallelism_is_slots(own, sessions):
+    def run_udf(data, *, spark): ...
+
+    one = scenario(parallelism="slots", variants=(run_udf,), sizes={"ci": {"rows": 1, "slots": own}})
+    assert {c.session for c in plan_cells([one], replace(REQUEST, blocks=1, cores=8))} == sessions
+    asked = plan_cells([one], replace(REQUEST, blocks=1, cores=8, slots=(4,)))
+    assert {c.session for c in asked} == {4}
+
+
+@pytest.mark.parametrize(
+    ("elsewhere", "marked"),
+    [(False, {"udf", "loky"}), (True, {"loky"})],
+    ids=["local[8] on two cores", "a cluster of eight, driven from two cores"],
+)
+def test_what_the_drivers_machine_has_too_few_cores_for_is_marked(elsewhere, marked):
+    def run_loky(data, *, parallelism): ...
+
+    def run_udf(data, *, spark): ...
+
+    one = scenario(parallelism="slots", variants=(run_loky, run_udf), sizes={"ci": {"rows": 1}})
+    asked = replace(REQUEST, blocks=1, cores=8, driver_cores=2, slots=(8,))
+    cells = plan_cells([one], replace(asked, local=not elsewhere, shares_files=not elsewhere))
+    assert {c.variant for c in cells if c.oversubscribed} == marked
+
+
 def test_more_slots_than_cores_are_marked():
     cells = plan_cells([scenario(parallelism="slots")], replace(REQUEST, slots=(4, 8), blocks=1))
     assert {c.session: c.oversubscribed for c in cells} == {4: False, 8: True}

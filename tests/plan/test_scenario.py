@@ -258,6 +258,10 @@ def test_the_projects_own_recipes_share_workloads_on_purpose():
     [
         ('REQUIRES = {"third": "json"}', "REQUIRES has 'third', which is not a variant"),
         ('CROSSED = ("rows", "megabytes")', "CROSSED has 'megabytes', which is not a factor of each of SIZES"),
+        (
+            'SIZES = {size: {**SIZES[size], "slots": (1, 2)} for size in SIZES}\nCROSSED = ("slots",)',
+            "CROSSED has 'slots', which shapes no data",
+        ),
     ],
 )
 def test_what_a_file_declares_has_to_be_there(written, line, said):

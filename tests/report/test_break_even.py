@@ -2,6 +2,7 @@
 """Where a way begins to win: the words for it, and the chart and table of a made-up run whose answer is known."""
 
 import html
+import json
 import re
 
 import pytest
@@ -36,6 +37,20 @@ def test_a_way_wins_where_half_a_fit_is_more_than_what_it_costs(tmp_path):
 def test_what_broke_at_the_longest_fit_is_not_said_to_win(tmp_path):
     run = written(tmp_path, lacks={("loky", 0.1, 1)})
     assert wins(run)["megabytes 1", "loky"] == {"One process": "not up to 0.1"}
+
+
+def test_a_file_that_lacks_a_crossed_factor_and_one_of_the_same_labels_change_nothing(tmp_path):
+    expected = wins(written(tmp_path))
+    plan = json.loads((tmp_path / "plan.json").read_text())
+    of_pool = next(cell for cell in plan["cells"] if cell["variant"] == "pool")
+    for name, lacks in (("other", "megabytes"), ("another", "fit_seconds"), ("copy", None)):
+        plan["scenarios"][name] = plan["scenarios"][of_pool["scenario"]]
+        factors = {factor: value for factor, value in of_pool["factors"].items() if factor != lacks}
+        plan["cells"].append({**of_pool, "id": name, "scenario": name, "factors": factors})
+    (tmp_path / "plan.json").write_text(json.dumps(plan))
+    run = read_run(tmp_path)
+    own = [row for row in break_evens(run, "fits") if row.way.scenario == of_pool["scenario"]]
+    assert {(row.setting, row.way.variant): row.wins_from for row in own} == expected
 
 
 def test_calls_of_different_numbers_of_fits_are_compared_by_the_fit(tmp_path):

@@ -350,13 +350,26 @@ def test_a_chart_that_the_run_no_longer_has_is_removed(tmp_path):
         ("standalone", "standalone cluster: 2 workers of 1 core, all on one host", 1),
         ("spark://master:7077", "containers: 2 workers of 1 core, all on one host", 1),
         ("spark://127.0.0.1:7077", None, 1),
+        ("spark://localhost:7077", None, 1),
+        ("spark://[::1]:7077", None, 1),
         ("spark://a:7077", None, 0),
+        ("spark://localhosts:7077", None, 0),
     ],
 )
 def test_one_host_is_said_where_it_is_true(tmp_path, master, label, one):
     draw(tmp_path, master=master, label=label, only=["waiting"], blocks=1)
     assert words(tmp_path, "waiting").count("One host: driver and workers") == one
     assert (label or master) in words(tmp_path, "waiting").replace("\n", " ")
+
+
+def test_a_dollar_in_a_label_is_a_dollar(tmp_path):
+    """matplotlib takes two of them for mathematics, and may fail to read it."""
+
+    def change(record):
+        return {**record, "label": "100 $ or 5 % $, cost $x_y_z$"}
+
+    draw(tmp_path, only=["svc inference"], blocks=1, change=change)
+    assert "cost $x_y_z$" in words(tmp_path, "seconds").replace("\n", " ").replace("\xa0", " ")
 
 
 def test_missing_environment_is_no_error(tmp_path):
@@ -446,7 +459,10 @@ def test_numbers_have_three_digits(value, text):
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(0.5, "0.5"), (-20000, "-20k"), (999, "999"), (20000, "20k"), (1.5e6, "1.5M"), (2e9, "2G")],
+    [
+        *((0.5, "0.5"), (-20000, "-20k"), (999, "999"), (999.7, "1k"), (20000, "20k")),
+        *((999_400, "999k"), (999_700, "1M"), (1.5e6, "1.5M"), (2e9, "2G")),
+    ],
 )
 def test_ticks_are_written_short(value, text):
     assert short(value) == text

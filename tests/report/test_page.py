@@ -401,6 +401,16 @@ def test_a_base_case_that_nothing_beats_is_the_answer_beside_the_next_best(tmp_p
     assert "svc grid search: One fit at a time, and nothing beats it: " in " ".join(page.text.split())
 
 
+def test_where_nothing_has_a_time_at_the_centre_the_answer_says_of_which_job_it_is(tmp_path):
+    def change(record):
+        return fail(record) if record["factors"]["rows"] == 20000 else record
+
+    page = made(tmp_path, only=["svc inference"], change=change)
+    (found,) = fastest_ways(read_run(tmp_path))
+    assert found.job == "rows 100,000"
+    assert "(rows 100,000, since nothing has a time at the centre)" in " ".join(page.text.split())
+
+
 def test_marks_of_charts_tell_their_figures(page, folder):
     run = read_run(folder)
     point = next(p for p in run.points if p.variant == "loky" and run.is_central(p))

@@ -35,6 +35,7 @@ seen.wider = [...document.querySelectorAll("body *")].filter((element) => !eleme
   && element.getBoundingClientRect().right > innerWidth + 1).map((element) => element.tagName);
 seen.colours = [getComputedStyle(document.body).color, getComputedStyle(document.body).backgroundColor];
 seen.told = document.querySelectorAll("svg title").length;
+seen.figures = ["950k (of 2M)", "1.2M (of 2M)", "129× [106, 159]", "12,000", "–"].map(figure);
 document.title = "SEEN " + JSON.stringify(seen);
 """
 
@@ -73,6 +74,10 @@ def test_a_reader_sorts_filters_and_reads_marks(page):
     assert all("loky" in row and "2" in row for row in seen["filtered"])
     assert seen["told"] > 50
     assert seen["wider"] == []
+
+
+def test_units_count_when_figures_are_sorted(page):
+    assert browse(page)["figures"] == [950_000, 1_200_000, 129, 12_000, None]
 
 
 def test_nothing_but_tables_and_charts_is_wider_than_a_telephone(page):

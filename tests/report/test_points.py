@@ -237,6 +237,18 @@ def test_a_run_of_an_older_version_has_neither_band_nor_limit(run):
     assert run.machine_limit(pool) is None
 
 
+def test_files_of_a_workload_with_other_centres_have_that_of_the_base_case(tmp_path):
+    """Else the folds of one file would stand beside other folds of another as if they were the same job."""
+    folder = synthetic.write(tmp_path)
+    plan = json.loads((folder / "plan.json").read_text())
+    plan["scenarios"]["grid_search_single_node"]["centre"] = {"folds": 5}
+    plan["scenarios"]["grid_search_joblib_spark"]["centre"] = {"folds": 3}
+    (folder / "plan.json").write_text(json.dumps(plan))
+    run = read_run(folder)
+    joblib_spark = [p for p in run.points if p.scenario == "grid_search_joblib_spark"]
+    assert {p.factors["folds"] for p in joblib_spark if run.is_central(p, "parallelism", "slots")} == {5}
+
+
 def test_the_plan_says_what_the_centre_is(tmp_path):
     folder = synthetic.write(tmp_path)
     plan = json.loads((folder / "plan.json").read_text())

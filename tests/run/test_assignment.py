@@ -25,6 +25,21 @@ def test_a_variant_of_a_run_is_assigned_with_its_cells_of_one_block(tmp_path, mo
     assert [cell.id for cell in assignment.cells] == same
 
 
+def test_recipes_from_elsewhere_their_data_and_settings_are_those_of_the_run(tmp_path, monkeypatch):
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    plan = json.loads((RUN / "plan.json").read_text())
+    name = "grid_search_single_node"
+    plan["scenarios"] = {name: plan["scenarios"][name], "udf_inference": plan["scenarios"]["udf_inference"]}
+    plan["options"] |= {"scenario": [f"/mine/{name}.py"], "data": "/rows", "conf": ["spark.x=1"]}
+    (tmp_path / "plan.json").write_text(json.dumps(plan))
+    assignment = assign_by_hand(tmp_path, f"{name}.serial")
+    assert assignment.files == [f"/mine/{name}.py", str(ROOT / "scenarios" / "udf_inference.py")]
+    assert (assignment.data, assignment.conf) == ("/rows", {"spark.x": "1"})
+    plan["options"] |= {"scenario": [], "scenarios": "/my"}
+    (tmp_path / "plan.json").write_text(json.dumps(plan))
+    assert assign_by_hand(tmp_path, f"{name}.serial").files[0] == f"/my/{name}.py"
+
+
 def test_what_a_run_does_not_have_is_named():
     with pytest.raises(UsageError, match=r"has no .nowhere\.serial.: there are .*grid_search_single_node\.serial, "):
         assign_by_hand(RUN, "nowhere.serial")

@@ -614,6 +614,11 @@ def test_a_folder_with_a_run_is_not_overwritten_and_another_plan_is_refused(benc
     assert (code, "holds a run already" in said) == (2, True)
     code, said = bench.run(*words[:-1], "3", "--resume")
     assert (code, "holds a run of another plan" in said) == (2, True)
+    for other in (("--conf", "spark.x=1"), ("--warm-up", "3"), ("--data", str(tame.parent)), ("--memory", "2g")):
+        code, said = bench.run("--resume", *other)
+        assert (code, f"{other[0]}: the run that goes on has none: leave it out" in said) == (2, True), said
+    code, said = bench.run("--resume", "--master", "local[7]")
+    assert (code, "--master local[7]: the run that goes on is on local[" in said) == (2, True), said
     tame.write_text(tame.read_text() + "\n")
     code, said = bench.run("--resume")
     assert (code, "tame.py has changed since the run" in said) == (2, True)
@@ -829,6 +834,18 @@ def test_runs_that_begin_in_the_same_second_have_folders_of_their_own(tmp_path, 
     made = [command.new_run_folder(None) for _ in range(3)]
     assert [folder.name for folder in made] == ["run-1", "run-1-2", "run-1-3"]
     assert all(folder.is_dir() for folder in made)
+
+
+def test_a_run_of_containers_goes_on_in_containers_without_being_told(tmp_path, monkeypatch):
+    plan = {"schema": 1, "options": {}, "outside": {"scenario": ["/my/mine.py"], "master": "compose", "workers": 3}}
+    plan |= dict.fromkeys(("run", "command", "size", "master", "blocks", "seed", "scenarios", "cells"))
+    (tmp_path / "plan.json").write_text(json.dumps(plan))
+    reached = []
+    monkeypatch.setattr(command, "run_in_containers", lambda options, *_, **__: reached.append(options) or 0)
+    monkeypatch.setattr(command, "_find_scenarios", lambda options: None)
+    assert command.bench(BenchOptions(resume=True, out=tmp_path), "bench --resume") == 0
+    (options,) = reached
+    assert (options.master, options.workers, options.scenario) == ("compose", 3, ["/my/mine.py"])
 
 
 def test_a_run_folder_behind_resume_is_no_recipe(tmp_path):

@@ -48,6 +48,16 @@ def test_the_penalty_is_that_of_spark_also_beside_a_constant_feature(spark, reg_
     np.testing.assert_allclose(ours.decision_function(X), expected, atol=1e-3)
 
 
+@pytest.mark.parametrize("value", [9.99, 0.1, 19.95, 7.0])
+@pytest.mark.parametrize("penalties", [(), (0.01,), (0.01, 0.5)])
+def test_a_constant_feature_weighs_nothing_whatever_its_mean_rounds_to(value, penalties):
+    """Also in rows where it has another value, as a fold may have."""
+    generator = np.random.default_rng(0)
+    X = np.column_stack([generator.normal(size=700), np.full(700, value)])
+    fitted = recipe.ScaledLogisticRegression(*penalties).fit(X, X[:, 0] + generator.normal(size=700) > 0)
+    np.testing.assert_array_equal(fitted.decision_function(X + np.array([0, 1])), fitted.decision_function(X))
+
+
 def test_the_best_candidate_is_fitted_to_all_rows():
     X, y = load_breast_cancer(return_X_y=True)
     asked = [{"reg_param": penalty} for penalty in (100.0, 0.01)]

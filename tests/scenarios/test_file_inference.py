@@ -10,11 +10,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import sklearn
+import udf_inference
+from scipy.sparse import csr_matrix
 from sklearn.compose import ColumnTransformer
 from sklearn.ensemble import HistGradientBoostingRegressor
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge
+from sklearn.multiclass import OneVsRestClassifier
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
@@ -135,6 +138,26 @@ def test_the_rows_of_the_benchmark_are_those_of_the_recipe_that_has_them_in_memo
     read = pq.read_table(data["folder"].name).to_pandas().sort_values("id")
     made = recipe.rows_between(0, 200, recipe.make_classification(1000, 5, random_state=0)[0], 0)
     np.testing.assert_array_equal(read[data["features"]].to_numpy(), made)
+
+
+def test_one_feature_by_its_name_a_name_that_is_not_there_and_sparse_answers(tmp_path):
+    x = np.linspace(-1, 1, 40)
+    pq.write_table(pa.table({"id": np.arange(40), "price": x}), tmp_path / "rows.parquet")
+    model = OneVsRestClassifier(LogisticRegression()).fit(x[:, None], csr_matrix(np.column_stack([x > 0, x < 0.5])))
+    ((ids, answers),) = recipe.score_files(tmp_path, model, "price", keep="id", processes=1)
+    np.testing.assert_array_equal(answers[np.argsort(ids)], model.predict(x[:, None]).toarray())
+    with pytest.raises(ValueError, match=r"rows\.parquet has no column \['prize'\]: it has \['id', 'price'\]"):
+        recipe.score_files(tmp_path, model, "prize", keep="id", processes=1)
+
+
+@pytest.mark.parametrize("scheme", ["s3a", "s3n", "s3"])
+def test_the_names_that_hadoop_has_for_s3_are_one_to_arrow(scheme):
+    assert udf_inference.as_address(f"{scheme}://bucket/a/b.parquet") == "s3://bucket/a/b.parquet"
+
+
+def test_an_address_that_arrow_does_not_know_is_named():
+    with pytest.raises(ValueError, match="Arrow cannot open wasbs://of/a, choose another way: "):
+        udf_inference.opened("wasbs://of/a")
 
 
 def test_the_files_go_with_the_data():

@@ -340,6 +340,9 @@ def test_rows_and_folds_that_cannot_be_used_are_refused_in_one_line(data):
         fit(data, numFolds=5)
     with pytest.raises(ValueError, match="labels that are null, NaN or infinite"):
         fit(data.withColumn("label", F.when(F.col("x0") > 0, F.col("label"))))
+    for column in (F.col("label").cast("string"), F.col("label") > 0):  # as Spark refuses them
+        with pytest.raises(ValueError, match=r"the column label is (string|boolean): LinearRegression takes numbers"):
+            fit(data.withColumn("label", column))
 
 
 @pytest.mark.spark
@@ -355,6 +358,9 @@ def test_moments_that_are_too_many_or_too_wide_are_left_to_crossvalidator_and_sa
     monkeypatch.setattr(one_pass_time_series_cv, "MAX_FEATURES", 3)
     with pytest.warns(UserWarning, match="there are 4 features, more than MAX_FEATURES=3. All is left to CrossVal"):
         assert search.fit(data).avgMetrics == pytest.approx(expected, rel=EXACT)
+    rows = data.select("label", F.col("features").alias("features", metadata={"numFeatures": "4"}))  # of libsvm's files
+    with pytest.warns(UserWarning, match="there are 4 features, more than MAX_FEATURES=3. All is left to CrossVal"):
+        search.fit(rows)
     monkeypatch.setattr(recipe, "is_remote", lambda: True)
     with pytest.warns(UserWarning, match="over Spark Connect. All is left to CrossValidator"):
         assert search.fit(data).avgMetrics == pytest.approx(expected, rel=EXACT)

@@ -83,6 +83,29 @@ def test_a_single_column_may_be_given_by_its_name(data):
     assert set(by_name(found)) == {"a", "b", "late", "short"}
 
 
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [("spark.sql.session.timeZone", "Europe/Berlin"), ("spark.sql.execution.arrow.useLargeVarTypes", "true")],
+)
+def test_keys_that_are_times_and_texts_come_back_whatever_the_session_says(data, spark, setting, value):
+    timed = data.withColumn("begun", F.timestamp_micros(F.lit(1_700_000_000_000_000) + F.col("item")))
+    keys = ["kind.of", "begun"]
+    before = spark.conf.get(setting)
+    expected = {
+        name: row.avgMetrics for name, row in by_name(fit_each_series(search(numFolds=1), data, "kind.of")).items()
+    }
+    spark.conf.set(setting, value)
+    try:
+        found = fit_each_series(search(numFolds=1), timed, keys)
+        rows = found.select("`kind.of`", F.unix_micros("begun").alias("micros"), "avgMetrics").collect()
+        begun = dict(timed.groupBy("`kind.of`").agg(F.unix_micros(F.first("begun"))).collect())
+    finally:
+        spark.conf.set(setting, before)
+    assert {row[0]: row.micros for row in rows} == begun
+    for row in rows:
+        assert row.avgMetrics == pytest.approx(expected[row[0]], nan_ok=True)
+
+
 def test_a_series_that_begins_late_has_the_folds_that_it_has_rows_for(data, frame):
     found = by_name(fit_each_series(search(), data, ["kind.of"]))
     late = frame[frame["kind.of"] == "late"]

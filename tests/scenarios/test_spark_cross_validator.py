@@ -19,7 +19,7 @@ from pyspark.ml.evaluation import BinaryClassificationEvaluator, Evaluator
 from pyspark.ml.feature import RFormula, StringIndexer, VectorAssembler
 from pyspark.ml.functions import vector_to_array
 from pyspark.ml.param import Params
-from pyspark.ml.tuning import CrossValidatorModel, ParamGridBuilder
+from pyspark.ml.tuning import CrossValidator, CrossValidatorModel, ParamGridBuilder
 from pyspark.sql import DataFrame, SparkSession, functions
 from sklearn.linear_model import LogisticRegression as SklearnLogisticRegression
 from sklearn.metrics import roc_auc_score
@@ -235,7 +235,10 @@ def test_a_param_of_another_instance_is_refused_before_a_job(rows: DataFrame, sp
         validate_rows(rows, grid=[{}, {stranger.regParam: 0.5}])
     assert jobs_so_far(spark) == before
     estimator, evaluator = Pipeline(stages=[own]), BinaryClassificationEvaluator()
-    scenario.refuse_params_of_others([{own.regParam: 0.5, evaluator.numBins: 9}], estimator, evaluator)
+    with pytest.raises(ValueError, match=f"candidate 0 has the param {evaluator.numBins} of the evaluator, which has"):
+        scenario.refuse_params_of_others([{own.regParam: 0.5, evaluator.numBins: 9}], estimator, evaluator)
+    inside = CrossValidator(estimator=own, estimatorParamMaps=[{}], evaluator=evaluator)
+    scenario.refuse_params_of_others([{own.regParam: 0.5, evaluator.numBins: 9}], inside, evaluator)
 
 
 @pytest.mark.spark

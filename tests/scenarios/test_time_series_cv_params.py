@@ -260,7 +260,7 @@ class Keeps(Mean):
 
 
 def test_params_of_stages_in_whatever_place_are_candidates(spark):
-    """Of stages, of an evaluator, of what candidates bring along, and of what only the estimator itself knows."""
+    """Of stages, of a validator's own evaluator, of what candidates bring along, of what only the estimator knows."""
     a, b, mean, score = LinearRegression(), LogisticRegression(), Mean(), RegressionEvaluator()
     inside, one, without, empty = Pipeline(stages=[a]), OneVsRest(classifier=b), OneVsRest(), Pipeline()
     validator = CrossValidator(estimator=Pipeline(stages=[one]), evaluator=score)
@@ -274,9 +274,10 @@ def test_params_of_stages_in_whatever_place_are_candidates(spark):
         (empty, [{empty.stages: [a]}, {a.regParam: 1, mean.bias: 1}, {empty.stages: [mean]}]),
         (held, [{mean.bias: 1}]),
         (Keeps(mean), [{mean.bias: 1}]),
-        (a, [{a.regParam: 1, score.metricName: "mae"}]),
     ):
         assert len(recipe._checked_candidates(maps, estimator, score)) == len(maps)
+    with pytest.raises(ValueError, match=f"candidate 0 has the param {score.metricName} of the evaluator, which has"):
+        recipe._checked_candidates([{a.regParam: 1, score.metricName: "mae"}], a, score)
 
 
 # Saving -----------------------------------------------------------------------------------------------------

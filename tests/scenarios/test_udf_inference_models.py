@@ -415,6 +415,26 @@ def test_a_model_is_shipped_once_loaded_once_by_each_worker_and_has_one_thread(
     assert len(shipped) == 2  # it is another model by now
 
 
+def test_models_that_take_turns_are_not_sent_again_and_the_oldest_is_forgotten(
+    spark: SparkSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shipped: list[Any] = []
+    broadcast = spark.sparkContext.broadcast
+    monkeypatch.setattr(spark.sparkContext, "broadcast", lambda value: shipped.append(value) or broadcast(value))
+    monkeypatch.setattr(recipe, "BROADCASTS", {})
+    monkeypatch.setattr(recipe, "MOST_BROADCASTS", 3)
+    models = [recipe.Shipped([number]) for number in range(4)]
+    for number in (0, 1, 2, 0, 1, 2, 0):
+        assert models[number].broadcast(spark.sparkContext).value == [number]
+    assert len(shipped) == 3
+    models[3].broadcast(spark.sparkContext)  # in place of 1, which is the longest without use
+    for number in (2, 0, 3):
+        models[number].broadcast(spark.sparkContext)
+    assert len(shipped) == 4
+    models[1].broadcast(spark.sparkContext)
+    assert len(shipped) == 5
+
+
 @pytest.mark.parametrize("way", others_at_night([*UDFS, "files"], PUSHED))
 def test_a_model_that_raises_in_the_middle_says_so_itself(way: str, spark: SparkSession, tmp_path: Path) -> None:
     frame = spark.range(0, 4000, 1, 2).selectExpr("id as number", "double(id) as x")

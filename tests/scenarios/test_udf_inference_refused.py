@@ -198,6 +198,19 @@ def test_plain_lists_masked_arrays_and_half_precision_are_answers_too(frame: Dat
             assert answers(recipe.score(frame, Says(how), features=["a", "b"], way=way)) == expected
 
 
+@pytest.mark.parametrize("way", ["arrow_udf", "pandas_udf"])
+@pytest.mark.parametrize(("kind", "present"), [("Int64", 1), ("string", "a"), ("boolean", True), ("object", "a")])
+def test_answers_that_are_absent_are_null(kind: str, present: Any, way: str, frame: DataFrame) -> None:
+    """Those to zeros, by which the type is found, are all there."""
+
+    def how(X: np.ndarray) -> Any:
+        cells = [present if x >= 0 else float("nan") for x in X[:, 0]]
+        return np.array(cells, dtype=object) if kind == "object" else pd.Series(cells, dtype=kind)
+
+    found = answers(recipe.score(frame, Says(how), features=["a", "b"], way=way))
+    assert found == [present if x >= 0 else None for x in X[:, 0]]
+
+
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 def test_several_outputs_where_zeros_fail(frame: DataFrame) -> None:
     lists = StructField("y", ArrayType(DoubleType()))
@@ -445,6 +458,14 @@ def test_names_that_a_model_made_up_for_an_array_are_none(model: Any, frame: Dat
         recipe.score(frame, model)
 
 
+@pytest.mark.parametrize("names", [None, [0, 1]], ids=["none", "numbers"])
+def test_names_that_are_no_text_are_none(names: Any, frame: DataFrame) -> None:
+    model = Says(lambda X: np.asarray(X)[:, 1])
+    model.feature_names_in_ = names
+    scored = recipe.score(frame, model, features=["a", "b"], way="arrow_udf")
+    assert [row.prediction for row in scored.collect()] == [row.b for row in frame.collect()]
+
+
 def test_the_configuration_of_scikit_learn_goes_with_the_model(frame: DataFrame) -> None:
     columns = ColumnTransformer([("a", StandardScaler(), ["a"])], remainder="passthrough")
     with sklearn.config_context(transform_output="pandas"):
@@ -587,6 +608,9 @@ def test_names_that_differ_in_their_letters(spark: SparkSession, frame: DataFram
         recipe.score(twice, Ridge().fit(X, SIGN), features=["a", "A"])
     with pytest.raises(ValueError, match=r"no column \['Said'\].*and \['said'\] in other letters"):
         recipe.score(frame, Ridge().fit(X, SIGN), features=["a", "Said"])
+    blank = frame.toDF(*(f"{name} (cm)" for name in frame.columns))
+    with pytest.raises(ValueError, match=r"no column \['a_\(cm\)'\].*and \['a \(cm\)'\] in other letters"):
+        recipe.score(blank, Ridge().fit(X, SIGN), features=["a_(cm)", "b (cm)"])
     spark.conf.set("spark.sql.caseSensitive", "true")
     try:
         model = Ridge().fit(X, X[:, 1])
