@@ -367,8 +367,15 @@ def pack(options: BenchOptions, out: Path) -> tuple[BenchOptions, bytes]:
         A tar archive with the members `run/...` and `own/...`, unpacked into `/results`.
     """
     # What cluster it is the driver learns from the cluster.
-    of_container = {"master": MASTER_URL, "out": Path(RUN_FOLDER), "image": None, "workers": None, "memory": None}
-    inside = replace(options, scenario=list(options.scenario), **of_container)
+    inside = replace(
+        options,
+        scenario=list(options.scenario),
+        master=MASTER_URL,
+        out=Path(RUN_FOLDER),
+        image=None,
+        workers=None,
+        memory=None,
+    )
     if options.data:
         inside.data = Path("/data")
     buffer = io.BytesIO()

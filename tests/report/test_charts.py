@@ -169,7 +169,7 @@ def test_rows_chart_has_rates_and_the_rows_of_a_prefix(drawn):
 
 
 def test_rows_chart_has_a_line_for_one_process_and_one_for_several_without_spark(monkeypatch):
-    run = read_run(RESULTS / "file_inference")
+    run = read_run(RESULTS / "file_inference_large")
     panels = []
     monkeypatch.setattr(charts, "stack", lambda sheet, found: panels.extend(found))
     assert charts.rows_chart(run)
