@@ -274,6 +274,8 @@ def as_arrow(found: Any, kind: pa.DataType | None = None) -> pa.Array:
     if isinstance(found, list) and all(getattr(part, "ndim", 0) == 2 for part in found):
         # Of a model with several outputs: an array for each of them.
         return pa.array([[np.asarray(part).tolist() for part in row] for row in zip(*found, strict=True)], kind)
+    if isinstance(found, pd.Series) and getattr(found.dtype, "na_value", None) is pd.NA and found.hasnans:
+        found = found.astype(object)  # numpy would make fractions of whole numbers
     values = np.asarray(found.toarray() if hasattr(found, "toarray") else found)
     if isinstance(found, pd.DataFrame) and values.dtype == object and values.size:
         kinds = found.dtypes.to_list()  # pandas makes objects of numbers beside truth, numpy makes numbers

@@ -113,7 +113,7 @@ def run_in_containers(
     if kept:
         _check_kept(kept, plan, options)
     else:
-        if not options.workers:
+        if options.workers is None:
             plan = replace(plan, workers=workers_that_fit(engine, plan))
         check_fits(engine, plan)
     logs = new_log_folder()

@@ -9,7 +9,6 @@ import pytest
 
 from suite.cluster import compose, local_disk
 from suite.cluster.description import ClusterError
-from suite.cluster.docker_engine import Engine
 from suite.spark.failures import meaning
 
 # Appends 64 KiB to a file for each line that it reads, and says how it went.
@@ -94,9 +93,9 @@ def test_processes_that_are_gone_or_of_others_are_left_alone():
 
 def test_an_amount_that_is_none_is_refused_before_containers_start(monkeypatch):
     monkeypatch.setenv("FOLDOUT_LOCAL_DISK", "much")
-    engine = Engine(("docker", "compose"), cores=2, memory_gib=16.0)
+    monkeypatch.setattr(compose, "find_engine", lambda: pytest.fail("an engine is asked"))
     with pytest.raises(ClusterError, match="FOLDOUT_LOCAL_DISK 'much' is not an amount such as 512m or 2g"):
-        compose.check_fits(engine, compose.ClusterSpec("foldout-test"))
+        compose.cluster_up()
 
 
 @pytest.mark.docker

@@ -178,7 +178,7 @@ def test_rows_chart_has_a_line_for_one_process_and_one_for_several_without_spark
         for points in captions.group_by_job(run, run.points).values()
     ]
     assert [set(panel.lines) for panel in panels] == expected
-    assert [len(lines) for lines in expected] == [2, 2, 2, 2]
+    assert [len(lines) for lines in expected] == [2, 2, 2]
 
 
 def test_folds_chart_compares_with_the_base_case_of_as_many_folds(drawn):
