@@ -845,7 +845,7 @@ def test_a_run_of_containers_goes_on_in_containers_without_being_told(tmp_path, 
     monkeypatch.setattr(command, "_find_scenarios", lambda options: None)
     assert command.bench(BenchOptions(resume=True, out=tmp_path), "bench --resume") == 0
     (options,) = reached
-    assert (options.master, options.workers, options.scenario) == ("compose", 3, ["/my/mine.py"])
+    assert (options.master, options.workers, [*options.scenario]) == ("compose", 3, ["/my/mine.py"])
 
 
 def test_a_run_folder_behind_resume_is_no_recipe(tmp_path):
