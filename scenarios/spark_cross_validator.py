@@ -25,7 +25,7 @@ import traceback
 import uuid
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from numbers import Integral
 from types import SimpleNamespace
 from typing import Any, TypeGuard
@@ -452,7 +452,8 @@ def all_jobs_stop_on_failure(context: SparkContext, watched: _Watched) -> Iterat
         # The traceback would keep CrossValidator's pool, and that its threads, for as long as anybody looks at it.
         for frame, _ in traceback.walk_tb(error.__traceback__):
             if frame.f_globals.get("__name__") in ("pyspark.ml.tuning", "multiprocessing.pool"):
-                frame.clear()
+                with suppress(RuntimeError):  # a thread of the pool may still be in it
+                    frame.clear()
         raise
     finally:
         context.removeJobTag(tag)

@@ -85,10 +85,10 @@ def stale_state_folders() -> Iterator[Path]:
 
 def this_owner() -> str:
     """A name for the process that we are, such that no other one is ever taken for it."""
-    return f"{_here()}:{os.getpid()}:{_begun(psutil.Process())}"
+    return f"{_here()}:{os.getpid()}:{_born(psutil.Process())}"
 
 
-def _begun(process: psutil.Process) -> str:
+def _born(process: psutil.Process) -> str:
     """When a process began: on Linux in ticks since the boot, which do not change when the clock is set."""
     with contextlib.suppress(OSError):
         return "t" + Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[19]
@@ -102,7 +102,7 @@ def _has_ended(number: int, begun: str = "") -> bool:
         if process.status() == psutil.STATUS_ZOMBIE:
             return True
         if begun.startswith("t") or not begun:
-            return bool(begun) and _begun(process) != begun
+            return bool(begun) and _born(process) != begun
         # The clock may have been set since; a number is not given to another process within a minute.
         return abs(process.create_time() - float(begun)) > 60
     except psutil.NoSuchProcess:

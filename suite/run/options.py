@@ -34,7 +34,7 @@ PLAN_OPTIONS = (
 REPEATED = ("conf", "factor")  # those that may be given more than once
 PATHS = ("scenarios", "data")
 # They change no cell of the plan, but how it is measured.
-SETTLED = ("conf", "data", "image", "memory", "warm_up")
+OF_MEASURING = ("conf", "data", "image", "memory", "warm_up")
 # Settings of the suite itself, by how they begin, and what to use instead. What ran is read from the event log; the
 # local folders are those that go with a child, and Spark takes these before the setting.
 OWN_SETTINGS = {
@@ -186,7 +186,7 @@ class BenchOptions:
         for name in PLAN_OPTIONS:
             old = earlier.get(name)  # None also where an older version did not know the option
             own = getattr(self, name)
-            if own and name in SETTLED and name in earlier and (str(own) if name in PATHS else own) != old:
+            if own and name in OF_MEASURING and name in earlier and (str(own) if name in PATHS else own) != old:
                 option = "--" + name.replace("_", "-")
                 raise UsageError(
                     f"{option}: the run that goes on has {old or 'none'}: leave it out, or begin a new run"

@@ -480,7 +480,7 @@ def test_who_lives_is_told_apart_from_who_was_killed_whatever_the_clock_says(mon
     if sys.platform == "linux":
         assert not ownership.is_orphaned(owner)
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as killed:
-        begun = ownership._begun(psutil.Process(killed.pid))
+        begun = ownership._born(psutil.Process(killed.pid))
         assert not ownership.is_orphaned(f"{place}:{killed.pid}:{begun}")
         killed.kill()
         until = time.monotonic() + 10
