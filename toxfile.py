@@ -27,6 +27,10 @@ os.environ["FOLDOUT_CALLED_FROM"] = str(HERE)
 PYTHON = os.path.relpath(sys.executable) if HERE in Path(sys.executable).parents else sys.executable
 WORDS = [PYTHON, "-m", "tox"] + ([] if Path(CLONE) in (HERE, *HERE.parents) else ["-c", CLONE])
 os.environ.setdefault("FOLDOUT_TOX", " ".join(map(shlex.quote, WORDS)))
+# uv, which installs, reads none of pip's variables.
+for theirs, own in (("PIP_INDEX_URL", "UV_DEFAULT_INDEX"), ("PIP_EXTRA_INDEX_URL", "UV_INDEX")):
+    if os.environ.get(theirs):
+        os.environ.setdefault(own, os.environ[theirs])
 # For `set_env`: what leads to packages of the user's own, but not to a Spark, which would come before the locked one.
 # An empty entry would stand for the folder in which the command was typed.
 OWN = [

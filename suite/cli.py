@@ -133,8 +133,8 @@ def _add_bench(commands: Commands) -> None:
         help="run recipes, check their answers, time them, draw charts",
         description="Runs the recipes over their factors, one factor at a time around a centre, in blocks of random "
         "order, each block in fresh processes. Everything that was planned is written down in a run folder.",
-        epilog="Examples: `bench --size smoke` (minutes), `bench udf_inference --slots 1,2,4`, `bench ./mine.py`, "
-        "`bench --resume` (go on with the newest run).",
+        epilog="Examples: `bench --size smoke` (minutes), `bench udf_inference --slots 1,2,4`, "
+        "`bench my_recipes/mine.py`, `bench --resume` (go on with the newest run).",
     )
     bench.add_argument(
         "scenario",

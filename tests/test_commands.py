@@ -106,7 +106,7 @@ def prepared(arguments, folder):
     if arguments[0] in ("report", "variance"):
         shutil.copytree(ROOT / arguments[1], folder / arguments[1])
     for word in arguments[1:] if arguments[0] != "new" else ():
-        if re.fullmatch(r"(\./)?\w+\.py", word):
+        if re.fullmatch(r"[\w./]+\.py", word):
             new_recipe(Path(word), None)
     return arguments
 

@@ -184,7 +184,7 @@ def test_the_worked_example_runs_word_for_word(tmp_path):
     done = subprocess.run(script, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "best score 0.9" in done.stdout
-    found = records.read(tmp_path / "wine" / "records.jsonl")
+    found = records.read(tmp_path / "wine" / "run" / "records.jsonl")
     ways = ("serial", "loky", "spark_pool", "joblib_spark")
     assert {(each.variant, each.status) for each in found} == {(name, "ok") for name in ways}
 

@@ -119,12 +119,15 @@ def test_the_action_compares_the_recipes_of_its_caller_with_the_base(tmp_path):
         "BASE": "origin/my; branch",
         "RECIPES": "my recipes",
         "MORE": "\n--head-conf spark.x=1\n--size  ci\n",
+        "INCONCLUSIVE": "warn",
     }
     (tmp_path / ".venv").mkdir()
     for _ in range(2):  # a job may compare two folders of recipes
         command = ["bash", "-euo", "pipefail", "-c", script]
         subprocess.run(command, cwd=tmp_path, env=environment, check=True, timeout=60)
-    folders = [line.removeprefix("folder=") for line in (tmp_path / "output").read_text().splitlines()]
+    told = (tmp_path / "output").read_text().splitlines()
+    assert [line for line in told if line.startswith("code=")] == ["code=0"] * 2
+    folders = [line.removeprefix("folder=") for line in told if line.startswith("folder=")]
     assert len(set(folders)) == 2
     called = (tmp_path / "log").read_text().splitlines()[-1]
     words = f"-e regress -- origin/my; branch . --scenarios my recipes --out {folders[1]}"

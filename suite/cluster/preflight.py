@@ -24,6 +24,7 @@ from suite.machine.environment import ROOT
 from suite.machine.pipes import LineReader, write_all
 from suite.machine.processes import child_environment, open_scope
 from suite.spark import session
+from suite.spark.failures import why_no_java
 from suite.spark.java import QUICK_CONF, Java
 from suite.spark.session import is_local
 
@@ -314,7 +315,8 @@ def check(spark: SparkSession, executors: int = 1, seconds: float = WAIT_SECONDS
     driver, others = driver_versions(spark), executor_versions(spark)
     if differ := version_differences(driver, others):
         raise MismatchError(
-            f"the executors differ from the driver in {', '.join(differ)}: install the same there "
+            f"the executors differ from the driver in {', '.join(differ)}: install the same there, or call the suite "
+            "from an environment that has theirs, as docker/README.md says "
             f"(PYSPARK_PYTHON is {spark.sparkContext.pythonExec})\n{version_table([driver, *others], differ)}"
         )
     return [driver, *others]
@@ -385,6 +387,10 @@ def explain_log(log: Path) -> str:
     # With log4j at INFO each driver says whether it has authentication disabled.
     if re.search(r"expected saslmessage|authentication(?! (dis|en)abled)", text.lower()):
         return "it refused this client, which does not know its secret"
+    if "InvalidClassException" in text or "local class incompatible" in text:
+        return "another version of Spark runs there"
+    if "JAVA_GATEWAY_EXITED" in text:
+        return f"Java did not start: {why_no_java(text)}"
     if "All masters are unresponsive" in text or "Failed to connect to master" in text:
         return "no master answers there"
     causes = [line.strip() for line in text.splitlines() if "Error" in line or "Exception" in line]

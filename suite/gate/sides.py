@@ -108,7 +108,7 @@ def check_out(revision: str, scenarios: Path) -> Iterator[Side]:
     Raises
     ------
     UsageError
-        No repository, one of which git says nothing, no such revision, or no such folder in it.
+        No repository, one of which git says nothing, or no such revision.
     """
     scenarios = scenarios.resolve()
     if not scenarios.is_dir():
@@ -124,7 +124,7 @@ def check_out(revision: str, scenarios: Path) -> Iterator[Side]:
     except GitError as error:
         if str(error):
             raise
-        raise UsageError(f"{revision!r} is not a revision of {top} (`git fetch` may bring it)") from None
+        raise UsageError(f"{revision!r} is not a revision of {top} ({_how_to_get(revision, scenarios)})") from None
     top = top.resolve()
     inside = scenarios.relative_to(top)
     with tempfile.TemporaryDirectory(prefix="foldout-revision-") as made:
@@ -133,9 +133,16 @@ def check_out(revision: str, scenarios: Path) -> Iterator[Side]:
         index = Path(made) / "index"
         ask_git(top, "read-tree", commit, index=index, seconds=None)
         ask_git(top, "checkout-index", "--all", f"--prefix={tree}/", index=index, seconds=None)
-        if not (tree / inside).is_dir():
-            raise UsageError(f"revision {revision} has no directory {inside}")
+        (tree / inside).mkdir(parents=True, exist_ok=True)  # all recipes of the other side are new, then
         yield Side(commit, tree / inside, _lock_of(tree), sys.executable, moved=(top, tree))
+
+
+def _how_to_get(revision: str, folder: Path) -> str:
+    """What may bring a revision; a job of CI has no branches of its own, and often no history."""
+    with contextlib.suppress(GitError):
+        ask_git(folder, "rev-parse", "--verify", "--quiet", f"origin/{revision}^{{commit}}")
+        return f"there is origin/{revision}: give that"
+    return "`git fetch --unshallow origin` may bring it; in CI check out with fetch-depth: 0"
 
 
 def _lock_of(top: Path | None) -> Path | None:

@@ -29,7 +29,15 @@ from suite.errors import UsageError
 from suite.machine import environment
 from suite.machine.signals import INTERRUPTED, InterruptError
 from suite.plan.cells import Cell, plan_cells, plan_what_can_be
-from suite.plan.scenario import SCENARIOS, Scenario, discover, helpers, load_scenarios
+from suite.plan.scenario import (
+    DATA_FOLDER,
+    SCENARIOS,
+    Scenario,
+    discover,
+    helpers,
+    keyword_names,
+    load_scenarios,
+)
 from suite.plan.workloads import doubtful_workloads
 from suite.records import write_json
 from suite.report import export
@@ -123,6 +131,8 @@ def bench(options: BenchOptions, command_line: str) -> int:
         for name, reason in helpers(options.scenarios or SCENARIOS).items():
             print(f"note: {name} is no recipe: {reason}", file=sys.stderr)
     tell_unknown_revision()
+    if options.data and not any(DATA_FOLDER in keyword_names(scenario.make_data) for scenario in scenarios):
+        print(f"note: --data: the make_data of no recipe takes {DATA_FOLDER}: that folder is not read", file=sys.stderr)
     for doubt in doubtful_workloads(scenarios):
         print(f"note: {doubt}", file=sys.stderr)
     master, logs = plan["master"], directory / "logs"

@@ -11,7 +11,7 @@ from importlib.machinery import PathFinder
 from pathlib import Path
 
 from suite.errors import UsageError
-from suite.machine.environment import tox_command
+from suite.machine.environment import ROOT, tox_command
 from suite.plan.scenario import SCENARIOS
 
 TEMPLATE = Path(__file__).with_name("recipe_template.txt")
@@ -30,10 +30,16 @@ def new_recipe(file: Path, like: str | None) -> int:
     Raises
     ------
     UsageError
-        The file is there already or has no name of a Python module, or there is no such recipe. Nothing is written.
+        The file is there already or has no name of a Python module, it would lie beside the suite, or there is no such
+        recipe. Nothing is written.
     """
     if file.suffix != ".py" or not file.stem.isidentifier():
         raise UsageError(f"{file}: a recipe is a Python file with a name such as my_search.py")
+    if file.resolve().parent == ROOT:
+        raise UsageError(
+            f"{file}: take a folder of its own, such as my_recipes/{file.name}: recipes that come with it would stand "
+            "in the way of the suite's own"
+        )
     if taken := _taken_by(file):
         raise UsageError(f"{file}: {file.stem!r} is also the name of {taken}: choose another name")
     written = {file: _text(file.stem, like)}
@@ -52,6 +58,8 @@ def new_recipe(file: Path, like: str | None) -> int:
         print(f"written: {path}")
     given = shlex.quote(str(file) if file.is_absolute() else f"./{file}")
     print(f"change what is yours in it, then: {tox_command()} -e bench -- {given} --size smoke")
+    folder = shlex.quote(str(file.parent))
+    print(f"later, for a pull request: {tox_command()} -e regress -- origin/main . {file.stem} --scenarios {folder}")
     return 0
 
 

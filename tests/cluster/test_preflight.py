@@ -23,6 +23,26 @@ def side(name: str, **other: str) -> NodeVersions:
     return NodeVersions(name, {**SAME, **other})
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (
+            "ERROR Failed to connect to master\njava.io.InvalidClassException: local class",
+            "another version of Spark runs",
+        ),
+        (
+            "Exception in thread main org.apache.spark.SparkException: When running with master 'yarn' either "
+            "HADOOP_CONF_DIR or YARN_CONF_DIR must be set\nPySparkRuntimeError: [JAVA_GATEWAY_EXITED] Java gateway",
+            "HADOOP_CONF_DIR",
+        ),
+    ],
+    ids=["another Spark", "no configuration of Hadoop"],
+)
+def test_why_there_is_no_session_is_told(text, said, tmp_path):
+    (tmp_path / "log").write_text(text)
+    assert said in preflight.explain_log(tmp_path / "log")
+
+
 def test_executors_are_counted_by_the_cores_that_they_get():
     """Fewer slots than an executor would have cores are one executor of so many, not none."""
     conf = preflight._conf("yarn", 2, {"spark.executor.cores": "4"})

@@ -159,6 +159,29 @@ def test_wrong_usage_is_one_line(recipes, tmp_path, capsys, words, said):
     assert not (tmp_path / "out").exists()
 
 
+def test_recipes_that_a_pull_request_brings_with_their_folder_are_new(recipes, tmp_path, capsys):
+    """It is not told that the base has no such folder, but that there is nothing to compare."""
+    folder = recipes.parent / "others"
+    folder.mkdir()
+    (folder / "gated.py").write_text(RECIPE)
+    code = main(["compare", "main", ".", "--scenarios", str(folder), "--out", str(tmp_path / "out")])
+    said = "".join(capsys.readouterr())
+    assert code in (2, 4), said
+    assert "nothing to compare" in said or "is new" in said, said
+
+
+def test_a_branch_that_only_the_remote_has_is_named(recipes, tmp_path, capsys):
+    clone = tmp_path / "clone"
+    git(tmp_path, "clone", "-q", str(recipes.parent), str(clone))
+    git(clone, "checkout", "-q", "-b", "feature")
+    git(clone, "branch", "-q", "-D", "main")
+    for revision, said in (("main", "there is origin/main: give that"), ("other", "fetch --unshallow origin` may")):
+        assert (
+            main(["compare", revision, ".", "--scenarios", str(clone / "recipes"), "--out", str(tmp_path / "o")]) == 2
+        )
+        assert said in capsys.readouterr().err
+
+
 def test_where_no_recipe_can_be_used_the_reasons_are_told(recipes, tmp_path, capsys):
     (recipes / "gated.py").write_text(f"{RECIPE}\nimport no_such_package\n")
     words = ["--scenarios", str(recipes), "--out", str(tmp_path / "out")]

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A new recipe runs as it is, alone and in the suite, and nothing of the user's is overwritten."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -16,8 +17,8 @@ from suite.run.new_recipe import TEMPLATE
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def bench(recipe: Path, out: Path) -> list[records.Record]:
-    command = [sys.executable, "-m", "suite", "bench", str(recipe), "--size", "smoke", "--out", str(out)]
+def bench(recipe: Path, out: Path, *more: str) -> list[records.Record]:
+    command = [sys.executable, "-m", "suite", "bench", str(recipe), "--size", "smoke", "--out", str(out), *more]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
     return records.read(out / "records.jsonl")
@@ -34,11 +35,12 @@ def test_the_template_runs_alone_and_in_the_suite_and_with_data_of_ones_own(tmp_
     assert {record.status for record in bench(recipe, tmp_path / "out")} == {"ok"}
     # Only the lines that are marked have to be changed.
     table = pd.DataFrame({"x": range(200), "text": ["ab"[i % 2] for i in range(200)], "y": [i % 2 for i in range(200)]})
-    table.drop(columns="text").to_csv(tmp_path / "mine.csv", index=False)
+    table.to_csv(tmp_path / "mine.csv")  # with an index, and a column that no forest takes
     text = recipe.read_text()
     for old, new in {
-        'FILE = ""': f'FILE = "{tmp_path / "mine.csv"}"',
+        'FILE = ""': 'FILE = "mine.csv"',
         'LABEL = "target"': 'LABEL = "y"',
+        "NO_FEATURES = []": 'NO_FEATURES = ["Unnamed: 0", "text"]',
         "RandomForestClassifier(random_state=0)": "DecisionTreeClassifier(random_state=0)",
         "from sklearn.ensemble import RandomForestClassifier": "from sklearn.tree import DecisionTreeClassifier",
         'GRID = {"n_estimators": [50, 100], "max_depth": [3, 6, None]}': 'GRID = {"max_depth": [1, 2, 3]}',
@@ -46,7 +48,7 @@ def test_the_template_runs_alone_and_in_the_suite_and_with_data_of_ones_own(tmp_
         assert text.count(old) == 1
         text = text.replace(old, new)
     recipe.write_text(text)
-    found = bench(recipe, tmp_path / "own")
+    found = bench(recipe, tmp_path / "own", "--data", str(tmp_path))
     assert {record.status for record in found} == {"ok"}
     assert {record.workload for record in found} == {"my_search"}
     assert {record.variant for record in found} == {"serial", "loky", "spark_pool", "joblib_spark"}
@@ -88,6 +90,42 @@ def test_what_is_there_stays_as_it_is(tmp_path, capsys):
     assert main(["new", str(tmp_path / "other.py"), "--like", "time_series_cv"]) == 2
     assert {path.read_text() for path in tmp_path.iterdir()} == {"precious"}
     assert sorted(path.name for path in tmp_path.iterdir()) == ["mine.py", "time_series_folds.py"]
+
+
+def test_a_recipe_beside_the_suite_is_refused(monkeypatch, capsys):
+    """The copies that come with it would hide the project's own."""
+    monkeypatch.chdir(ROOT)
+    assert main(["new", "search_of_mine.py"]) == 2
+    assert "take a folder of its own, such as my_recipes/search_of_mine.py" in capsys.readouterr().err
+    assert not (ROOT / "search_of_mine.py").exists()
+
+
+def test_the_template_takes_rows_in_the_order_of_the_file_which_folds_in_time_need():
+    template = {"__name__": "template"}
+    exec(TEMPLATE.read_text(), template)
+    taken = template["make_data"](rows=50)
+    assert len(taken) == 50
+    assert list(taken.index) == sorted(set(taken.index))
+    assert len(template["make_data"](rows=10_000)) == len(template["load"]())
+
+
+def test_the_pipeline_that_the_template_proposes_takes_text_and_gaps():
+    """The lines that are commented out, as they stand there."""
+    text = TEMPLATE.read_text()
+    proposed = re.search(r"(?:^# .*\n)+", text[text.index("# MODEL = make_pipeline") :], re.MULTILINE)[0]
+    imports = """
+from sklearn.compose import make_column_selector, make_column_transformer
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.impute import SimpleImputer
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder
+"""
+    found = {}
+    exec(imports + re.sub(r"^# ", "", proposed, flags=re.MULTILINE), found)
+    table = pd.DataFrame({"x": [1.0, None, 3.0, 4.0] * 5, "text": ["a", "b", None, "a"] * 5})
+    model = found["MODEL"].fit(table, [0, 1, 1, 0] * 5)
+    assert model.score(table, [0, 1, 1, 0] * 5) == 1
+    assert "randomforestclassifier__max_depth" in model.get_params()
 
 
 def test_a_path_with_blanks_can_be_pasted(tmp_path, capsys):
