@@ -81,6 +81,7 @@ if TYPE_CHECKING:  # the package pyspark-client has neither this class nor py4j,
 IDLE_SECONDS = 3.0  # a task without work stays this long, unless another Spark job waits: then a tenth of a second
 TRIES = 3  # of a batch whose worker dies, and of Spark jobs that fail while nothing gets done
 EXECUTOR_SECONDS = 30.0  # wait so long for executors that a session's settings promise, once
+KEEPS_NOTHING = "cannot keep shared data in spark.local.dir"
 CUT_OFF = ("timed out", *map(os.strerror, (errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENETUNREACH)))  # from the driver
 NO_MEANS = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}  # connections fail for want of these, not alone
 SMALL = 1 << 15  # bytes; what is smaller travels with each batch, sooner than a worker would find it in a file
@@ -459,16 +460,17 @@ class Pool:
     @classmethod
     def take(cls, context: SparkContext, needs: Mapping[str, int]) -> Pool:
         """Give the tasks of an earlier call, if they are still there and fit, or a new pool."""
-        setting = setting_of(context)
+        wanted = (context, setting_of(context), needs)
         with cls.lock:
             free = [pool for pool in cls.known if not pool.busy and not pool.over and pool.error is None]
-            wanted = (context, setting, needs)
-            fitting = [pool for pool in free if (pool.context, pool.setting, pool.needs) == wanted]
-            if not fitting:
-                fitting = [cls(context, needs)]
-                cls.known.append(fitting[0])
-            fitting[0].busy = True
-        return fitting[0]
+            fitting = next((pool for pool in free if (pool.context, pool.setting, pool.needs) == wanted), None)
+            if fitting is not None:
+                fitting.busy = True
+        if fitting is None:
+            # Not under the lock: Python may collect an old call's generator meanwhile, whose pool then ends.
+            fitting = cls(context, needs)
+            cls.known.append(fitting)
+        return fitting
 
     def begin(self, size: int, inner_threads: int | None) -> None:
         """Get ready for calls; workers that are too many leave."""
@@ -529,7 +531,13 @@ class Pool:
                 link = Link(self.listener.accept()[0])
                 link.give_up_sending_after(seconds=120)
                 self.links.add(link)
-                self._start_thread(self._serve, link)
+                try:
+                    self._start_thread(self._serve, link)
+                except RuntimeError as error:
+                    self.links.discard(link)
+                    link.close()
+                    self._give_up(RuntimeError(f"spark-pool: {error} for a worker: give a smaller n_jobs"))
+                    time.sleep(0.1)
                 continue
             except OSError as error:  # mostly TimeoutError
                 if error.errno in NO_MEANS:
@@ -555,8 +563,7 @@ class Pool:
         self.shared.clear()
         for folder in self.folders:  # of killed workers on this machine; elsewhere Spark removes it with the executor
             shutil.rmtree(folder, ignore_errors=True)
-        with self.lock:
-            self.known.remove(self)
+        self.known.remove(self)
 
     def _give_up(self, error: Exception) -> None:
         """Let nobody wait for tasks that cannot run; workers that are there end what they are at."""
@@ -567,8 +574,11 @@ class Pool:
             self.answers.put((batch, self.error))
 
     def _is_over(self) -> bool:
+        if self.stopped:  # who waits for this may have the lock
+            self.over = True
+            return True
         with self.lock:
-            self.over = self.stopped or not (self.busy or self.links)
+            self.over = not (self.busy or self.links)
             return self.over
 
     def _end_jobs(self) -> None:
@@ -586,8 +596,8 @@ class Pool:
     def _start_thread(self, target: Callable, argument: Any) -> threading.Thread:
         thread = threading.Thread(target=target, args=(argument,), name=self.name, daemon=True)
         with self.changed:
+            thread.start()  # which may fail: then nobody is to wait for it
             self.threads = [*(other for other in self.threads if other.is_alive()), thread]
-        thread.start()
         return thread
 
     # One thread for each Spark job: one at first, another after a loss or when workers are missed that have left
@@ -596,8 +606,12 @@ class Pool:
         there = sum(len(job.seats) - len(job.left) for job in self.jobs.values())
         if there < self.size and len(self.waiting) > self.idle and not self.stopped:
             job = Job(self.size - there)
+            try:
+                job.thread = self._start_thread(self._run, job)  # it waits for `changed` before it looks for its job
+            except RuntimeError as error:
+                self._give_up(RuntimeError(f"spark-pool: {error} for a Spark job"))
+                return
             self.jobs[job.number] = job
-            job.thread = self._start_thread(self._run, job)
 
     def _run(self, job: Job) -> None:
         """Run the tasks of a job, and see why they ended."""
@@ -618,7 +632,7 @@ class Pool:
             if not job.connected:
                 problem = next(iter(refusals), None)
             # A task that starts when the others have done all work finds the port closed, and nobody need know.
-            elif cut_off := [why for why in refusals if any(map(why.endswith, CUT_OFF))]:
+            elif cut_off := [why for why in refusals if any(map(why.endswith, CUT_OFF)) or KEEPS_NOTHING in why]:
                 without = f"spark-pool: {len(cut_off)} of {len(job.seats)} tasks took no part: {cut_off[0]}"
                 show(without, UserWarning, __file__, 0)
         except Exception as error:  # noqa: BLE001 - the calling thread raises it
@@ -697,7 +711,11 @@ class Pool:
     def _feed_batches(self, link: Link, job: Job, seat: int, dropped: list[str]) -> None:
         while (batch := self._next_batch(link, job, seat)) is not None:
             if message := self._message(batch):
+                ran = False
                 try:
+                    if link.poll():  # an idle worker says nothing: what can be read is its end
+                        raise EOFError
+                    ran = True
                     if names := dropped[:]:
                         del dropped[: len(names)]  # others may have come meanwhile, at the end
                         link.send_bytes(DROP + " ".join(names).encode())
@@ -705,7 +723,7 @@ class Pool:
                     self._prepare()
                     self.answers.put((batch, self._receive(link)))
                 except Exception:
-                    self._lose(batch, job)
+                    self._lose(batch, job, ran)
                     raise
             del batch, message  # what they hold is to be freed while this thread waits
 
@@ -738,7 +756,14 @@ class Pool:
             # As long as answers are being handed on, more batches may follow.
             while (
                 not self.changed.wait_for(
-                    lambda: self.waiting or self.hurried or self.stopped or len(self.workers) > self.size, IDLE_SECONDS
+                    lambda: (
+                        self.waiting
+                        or self.hurried
+                        or self.stopped
+                        or seat in job.left  # Spark tried a task again whose first worker has left by now
+                        or len(self.workers) > self.size
+                    ),
+                    IDLE_SECONDS,
                 )
                 and self.answers.unfinished_tasks
             ):
@@ -750,6 +775,8 @@ class Pool:
             self.workers.discard(link)
             if not self.busy:  # tasks that Spark has not started yet are to end at once
                 self.hurried = True
+            elif self.waiting:
+                self._start_missing_tasks()
             self.changed.notify_all()
             return None
 
@@ -761,10 +788,10 @@ class Pool:
             link.send_bytes(b"")
         return answer
 
-    def _lose(self, batch: Batch, job: Job) -> None:
+    def _lose(self, batch: Batch, job: Job, ran: bool) -> None:
         """Queue a batch again whose worker died, unless it is likely the batch that kills."""
         with self.changed:
-            if job.number in self.jobs:  # else Spark had already ended the worker together with others
+            if ran and job.number in self.jobs:  # else Spark had already ended the worker together with others
                 batch.losses += 1
                 job.blamed = True
             error = self.error
@@ -813,7 +840,8 @@ class Pool:
 
 def setting_of(context: SparkContext) -> tuple[str, dict[str, str | None]]:
     """What a running task cannot change to: files that it has not received, another pool or group of jobs."""
-    files = context._jsc.sc().listFiles().toString()  # PySpark's own `listFiles` needs 30 ms, a fiftieth of a search
+    scala = context._jsc.sc()  # PySpark's own `listFiles` needs 30 ms, a fiftieth of a search
+    files = scala.listFiles().toString() + scala.listArchives().toString()
     return files, {name: context.getLocalProperty(name) for name in PROPERTIES}
 
 
@@ -1157,7 +1185,7 @@ def tls_context(server_side: bool) -> ssl.SSLContext:
 def work(
     seat: int, _: Iterable, *, address: tuple[str, int], key: bytes, encrypt: bool, job: int, name: str
 ) -> Iterator[str]:
-    """Be one Spark task: connect, and run what comes until there is no more. Yields why it could not connect."""
+    """Be one Spark task: connect, and run what comes until there is no more. Yields why it could take no part."""
     try:
         link = Link(socket.create_connection(address, timeout=20))
         if encrypt:
@@ -1167,7 +1195,13 @@ def work(
     except (OSError, EOFError, AuthenticationError) as error:
         yield f"{socket.gethostname()} cannot reach the driver at {address[0]}:{address[1]}: {error}"
         return
-    store = Store(link, name)
+    try:
+        store = Store(link, name)
+    except OSError as error:  # the other tasks can do without this one
+        link.hang_up()
+        link.close()
+        yield f"{socket.gethostname()} {KEEPS_NOTHING}: {error}"
+        return
     link.send_bytes(pickle.dumps((job, seat, str(store.folder))))
     state = {"running": False, "ended": False}
     watch = threading.Thread(target=leave_with_the_driver, args=(link, state, store), daemon=True)

@@ -150,7 +150,9 @@ class OnePassCrossValidator(CrossValidator):
         blocks, found = scan.moments(fold, FOLD_NUMBERS, search)
         folds = self.getNumFolds()
         if min(found.ends) < 0 or max(found.ends) >= folds:
-            raise ValueError(f"the column {self.getFoldCol()} has fold numbers outside of 0 to {folds - 1}, or nulls")
+            raise ValueError(
+                f"the column {self.getFoldCol()} has fold numbers outside of 0 to {folds - 1}, or nulls, or fractions"
+            )
         if blocks is None:
             raise UnsuitableError(
                 f"those of {folds} folds and {scan.width} features take more than the {scan.most_bytes / 2**20:.0f} MB"
@@ -223,9 +225,11 @@ class OnePassCrossValidator(CrossValidator):
         return [(train.drop(drawn), validation.drop(drawn)) for train, validation in super()._kFold(dataset)]
 
     def _with_folds(self, dataset: DataFrame) -> tuple[DataFrame, Column]:
-        """Return the rows, and the number of a row's fold as CrossValidator draws it; -1 where it is null."""
+        """Return the rows, and the number of a row's fold as CrossValidator draws it; -1 where it is none."""
         if column := self.getFoldCol():
-            return dataset, functions.coalesce(functions.col(column).cast("long"), functions.lit(-1))
+            value = functions.col(column)
+            whole = value.cast("long")
+            return dataset, functions.when(value == whole, whole).otherwise(functions.lit(-1))
         name = f"{self.uid}_rand"
         rows = dataset.select("*", functions.rand(self.getSeed()).alias(name))
         share = 1.0 / self.getNumFolds()

@@ -31,6 +31,7 @@ import functools
 import itertools
 import json
 import logging
+import math
 import sys
 import time
 import warnings
@@ -89,6 +90,8 @@ from time_series_cv import only_label as only_label
 
 MAX_CONDITION = 1e8  # of a penalised moment matrix. Rounding, 1e-16, then moves its coefficients by 1e-8 at most.
 MIN_SHARE = 1e-6  # least share of an error in the sizes of what it is added up from. Below, too few digits are left.
+TASKS = 64  # of a pass, where nobody knows how many run at a time
+WHOLE_NUMBERS = ("byte", "short", "integer", "long")
 MOMENT_BYTES = 2**30  # what the moments of all tasks together may take on the driver
 CHUNK_BYTES = 2**26  # of rows in no order that a worker handles at a time, and of matrices that the driver does
 ROWS_PER_KEY = 32  # rows in no order wait for others where a key has fewer of them: each key costs some microseconds
@@ -965,8 +968,8 @@ class Scan:
                 raise ValueError(f"the data have a column {self.output!r} already: set the estimator's predictionCol")
             if taken := [name for name in dataset.columns if name.lower() in (_FOLD, _PREDICTED)]:
                 raise ValueError(f"the data have a column {taken[0]!r}, a name that this search needs: rename it")
-        self.slots = _slots(dataset.sparkSession)
-        self.most_bytes = _result_bytes(dataset.sparkSession) / (self.slots or 16)
+        self.tasks = _slots(dataset.sparkSession) or TASKS
+        self.most_bytes = _result_bytes(dataset.sparkSession) / self.tasks
 
     def column(self, name: str) -> Column:
         """Return the column of that very name, dots and all."""
@@ -1056,7 +1059,7 @@ class Scan:
 
     def _rows(self, when: Column) -> DataFrame:
         rows = self.dataset.select(*[column.alias(f"c{i}") for i, column in enumerate([when, *self.columns])])
-        return rows.coalesce(self.slots) if self.slots else rows
+        return rows.coalesce(self.tasks)
 
 
 def as_stored(when: Column, kind: str) -> Column:
@@ -1348,8 +1351,11 @@ class OnePassTimeSeriesCrossValidator(TimeSeriesCrossValidator):
         windows = fold_windows(start, end, unit, **self._rules(scan.dataset.sparkSession, kind, unit))
         times = list(dict.fromkeys(when for window in windows for when in window))
         known = dict(zip(times, _stored(scan.dataset.sparkSession, kind, times), strict=True))
+        whole = dtype in WHOLE_NUMBERS  # as doubles, nanoseconds since 1970 are 256 apart
+        if whole:
+            known = {when: math.ceil(value) for when, value in known.items()}
         keys = Keys(kind, unit, np.unique(list(known.values())))
-        when = column.cast("double") if kind == "number" else column
+        when = column.cast("long" if whole else "double") if kind == "number" else column
         return when, keys, windows, keys.of(np.array([[known[t] for t in w] for w in windows]))
 
     def _sub_models(self, outcome: Outcome, search: Search) -> dict[tuple[int, int], Model | None]:

@@ -861,7 +861,8 @@ class _Search:
                 metric, error = self.evaluate(self.predictions(model, fold, candidate), fold)
         except Exception as failure:
             self.refuse_empty_windows()
-            if self.param("errorScore") == "raise":
+            cancelled = "Job" in str(failure) and "cancelled" in str(failure)  # by somebody, or since Spark stops
+            if self.param("errorScore") == "raise" or cancelled:
                 failure.add_note(f"in fold {fold} ({self.windows[fold]}), {self.named(candidate)}")
                 raise
             model, metric, error = None, self.param("errorScore"), traceback.format_exc()
@@ -1009,7 +1010,8 @@ def window_filters(column: Column, kind: str, windows: Sequence[Window]) -> list
 
 def _literal(when: Time, kind: str) -> Column:
     # As text, because Spark reads text in the session's time zone; `lit(datetime)` would use the zone of this machine.
-    return F.lit(when) if kind == "number" else F.lit(str(when)).cast(kind)
+    # A plain "timestamp" is what spark.sql.timestampType makes of it.
+    return F.lit(when) if kind == "number" else F.lit(str(when)).cast("timestamp_ltz" if kind == "timestamp" else kind)
 
 
 def _instant(session: SparkSession, moment: datetime) -> datetime:

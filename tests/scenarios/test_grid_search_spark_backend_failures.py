@@ -8,6 +8,7 @@ import os
 import pickle
 import resource
 import runpy
+import shutil
 import signal
 import socket
 import subprocess
@@ -590,6 +591,83 @@ class NoFiles:
 
     def __getattr__(self, name: str) -> object:
         return getattr(self.listener, name)
+
+
+def bare_pool(**more: object) -> scenario.Pool:
+    """A pool without threads, sockets and Spark jobs."""
+    pool = object.__new__(scenario.Pool)
+    state = {"changed": threading.Condition(), "waiting": scenario.deque(), "jobs": {}, "workers": set(), "error": None}
+    state |= {"size": 2, "idle": 0, "answers": scenario.queue.Queue(), "busy": True, "hurried": False, "stopped": False}
+    vars(pool).update(state | more)
+    return pool
+
+
+@pytest.mark.parametrize(("dead", "losses"), [(True, 0), (False, 1)])
+def test_a_batch_that_never_reached_its_worker_is_no_loss_of_its_own(dead: bool, losses: int) -> None:
+    """Idle workers die with their executor, each of them unnoticed until a batch is for it."""
+
+    def send(_: bytes) -> None:
+        raise BrokenPipeError
+
+    pool, job, batch = bare_pool(), scenario.Job(1), scenario.Batch(list)
+    pool.jobs[job.number] = job
+    pool._next_batch, pool._message, pool._start_missing_tasks = (lambda *_: batch), (lambda _: b"x"), (lambda: None)
+    link = SimpleNamespace(poll=lambda: dead, send_bytes=send)
+    with pytest.raises((EOFError, BrokenPipeError)):
+        pool._feed_batches(link, job, 0, [])
+    assert (list(pool.waiting), batch.losses, job.blamed) == ([batch], losses, not dead)
+
+
+def test_the_second_attempt_of_a_seat_that_has_left_does_not_wait_and_leaves_no_batch_behind() -> None:
+    started: list[int] = []
+    pool, job = bare_pool(_start_missing_tasks=lambda: started.append(1)), scenario.Job(1)
+    job.left.add(0)
+    began = time.monotonic()
+    assert pool._next_batch(object(), job, 0) is None
+    assert time.monotonic() - began < scenario.IDLE_SECONDS / 2
+    assert started == []
+    pool.waiting.append(scenario.Batch(list))
+    assert pool._next_batch(object(), job, 0) is None
+    assert started == [1]
+    assert len(pool.waiting) == 1
+
+
+def test_where_no_thread_can_be_started_nobody_waits_for_one() -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    batch = scenario.Batch(list)
+    pool = bare_pool(_start_thread=fail, waiting=scenario.deque([batch]))
+    pool._start_missing_tasks()
+    assert (pool.jobs, list(pool.waiting)) == ({}, [])
+    answered, error = pool.answers.get_nowait()
+    assert answered is batch
+    assert "can't start new thread for a Spark job" in str(error)
+
+
+def test_a_worker_that_has_no_room_for_shared_data_takes_no_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    ours, theirs = socket.socketpair()
+    monkeypatch.setattr(scenario.socket, "create_connection", lambda *_, **__: ours)
+    monkeypatch.setattr(scenario, "Link", lambda sock: SimpleNamespace(hang_up=sock.close, close=sock.close))
+    for name in ("answer_challenge", "deliver_challenge"):
+        monkeypatch.setattr(scenario, name, lambda *_: None)
+    monkeypatch.setattr(scenario, "Store", full)
+    with theirs:
+        (why,) = scenario.work(0, [], address=("driver", 1), key=b"", encrypt=False, job=1, name="x")
+    assert scenario.KEEPS_NOTHING in why
+    assert "No space left on device" in why
+
+
+def test_an_archive_that_is_added_takes_tasks_that_have_it(spark: SparkSession, tmp_path: Path) -> None:
+    before = scenario.setting_of(spark.sparkContext)
+    (tmp_path / "inside").mkdir()
+    (tmp_path / "inside" / "data.txt").write_text("here")
+    archive = shutil.make_archive(str(tmp_path / "added"), "zip", tmp_path / "inside")
+    spark.sparkContext.addArchive(f"{archive}#added")
+    assert scenario.setting_of(spark.sparkContext) != before
 
 
 def test_a_process_that_can_open_no_more_files_says_so(monkeypatch: pytest.MonkeyPatch) -> None:

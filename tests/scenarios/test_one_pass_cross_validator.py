@@ -336,6 +336,8 @@ def test_rows_and_folds_that_cannot_be_used_are_refused_in_one_line(data):
         fit(data, numFolds=3)
     with pytest.raises(ValueError, match="fold numbers outside of 0 to 3, or nulls"):
         fit(data.withColumn("part", F.when(F.col("x0") > 0, F.col("part"))))
+    with pytest.raises(ValueError, match="fold numbers outside of 0 to 3, or nulls, or fractions"):
+        fit(data.withColumn("part", F.col("part") + F.when(F.col("x0") > 0, 0.5).otherwise(0.0)))
     with pytest.raises(ValueError, match="fold 4 of 5 has no rows: take fewer folds"):
         fit(data, numFolds=5)
     with pytest.raises(ValueError, match="labels that are null, NaN or infinite"):

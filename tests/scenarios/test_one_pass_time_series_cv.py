@@ -118,6 +118,25 @@ def assert_same(ours, theirs, exact=EXACT):
 # Answers ----------------------------------------------------------------------------------------------------
 
 
+def test_nanoseconds_in_a_long_column_are_compared_as_they_are(data):
+    """As doubles they are 256 apart, and rows just before a cutoff would be validated."""
+    day = 86_400 * 10**9
+    first = 1_700_000_000 // 86_400 * day
+    last = F.expr("number % 3 = 0").cast("long") * (day - 1)
+    rows = data.withColumn("day", F.lit(first) + F.floor(F.col("number") / 10).cast("long") * day + last)
+    model = LinearRegression()
+    cutoffs = [first + 20 * day, first + 30 * day]
+    assert_same(*both(rows, model, grid(model, regParam=[0.1, 1.0]), cutoffs=cutoffs, horizon=5 * day, timeUnit=1))
+
+
+def test_where_nobody_knows_the_slots_the_moments_have_a_bound(data, monkeypatch):
+    """As with dynamic allocation: any number of tasks could send as much as each may."""
+    monkeypatch.setattr(recipe, "_slots", lambda _: None)
+    scan = recipe.Scan(data.repartition(200), LinearRegression(), RegressionEvaluator())
+    assert scan._rows(F.col("day")).rdd.getNumPartitions() == recipe.TASKS
+    assert scan.most_bytes * recipe.TASKS <= recipe.MOMENT_BYTES
+
+
 @pytest.mark.parametrize(
     "rules",
     [pytest.param({}, marks=pytest.mark.slow), {"maxTrain": 9, "gap": 1, "stride": 2}],

@@ -163,6 +163,20 @@ def test_hours_are_durations_through_daylight_saving(spark, zone):
     assert [fold.validationFrom for fold in plan] == [datetime(2024, 11, 3, hour, tzinfo=UTC) for hour in (4, 5, 6, 7)]
 
 
+@pytest.mark.parametrize("kind", ["TIMESTAMP_LTZ", "TIMESTAMP_NTZ"])
+def test_hours_are_the_same_whatever_a_plain_timestamp_is(spark, zone, kind):
+    """Where the setting makes it a type without a zone, an instant is still one."""
+    zone("America/New_York")
+    instants = hours(spark, "2024-01-01T00", 48)
+    before = spark.conf.get("spark.sql.timestampType")
+    spark.conf.set("spark.sql.timestampType", kind)
+    try:
+        plan = TimeSeriesCrossValidator(timeCol="t", timeUnit="hour", numFolds=3, horizon=6).foldPlan(instants)
+    finally:
+        spark.conf.set("spark.sql.timestampType", before)
+    assert [(fold.trainRows, fold.validationRows) for fold in plan] == [(30, 6), (36, 6), (42, 6)]
+
+
 def test_hours_begin_where_the_clock_says(spark, zone):
     zone("Asia/Kolkata")  # half an hour off
     instants = hours(spark, "2024-05-01T00:30", 12, every=10)  # 6:00 to 7:50 in India
@@ -482,6 +496,16 @@ def test_a_failure_can_have_a_score(data, schedule):
     assert all("ZeroDivisionError: too many rows" in result.error and "in fit" in result.error for result in failed)
     with pytest.warns(UserWarning, match="fits failed"):
         assert cv.setParams(errorScore=0.5).fit(data).bestIndex == 0
+
+
+def test_a_job_that_somebody_cancels_is_no_score(data):
+    def cancelled(bias, train):
+        if bias:
+            raise RuntimeError("[SPARK_JOB_CANCELLED] Job 3 cancelled part of cancelled job group g")
+
+    cv = search(Calls(cancelled), errorScore=0.0)
+    with pytest.raises(RuntimeError, match="Job 3 cancelled"):
+        cv.fit(data)
 
 
 def test_all_fits_failing_is_a_failure_whatever_the_score(data):
