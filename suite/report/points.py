@@ -229,7 +229,10 @@ def _central_value(name: str, points: Iterable[Point]) -> Any:
 
     def rank(group: Sequence[Point]) -> tuple[int, bool, float]:
         value = group[0].factors[name]
-        feasible = not any(p.oversubscribed or (name == "parallelism" and value != p.at_once) for p in group)
+        # Where some are on Spark, it is the cluster that counts, and not the driver's machine: their slots have to be
+        # central together with their parallelism.
+        decisive = [point for point in group if point.on_spark] or group
+        feasible = not any(p.oversubscribed or (name == "parallelism" and value != p.at_once) for p in decisive)
         return len(group), feasible, value if name in PARALLEL else 0.0
 
     return max(sharing.values(), key=rank)[0].factors[name]

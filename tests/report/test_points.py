@@ -3,6 +3,7 @@
 
 import json
 import math
+from types import SimpleNamespace
 
 import pytest
 import synthetic
@@ -10,7 +11,7 @@ import synthetic
 from suite.cli import main
 from suite.report import captions
 from suite.report.formatting import ratio_words
-from suite.report.points import NOT_RUN, read_run
+from suite.report.points import NOT_RUN, _central_value, read_run
 
 
 @pytest.fixture(scope="module")
@@ -247,6 +248,17 @@ def test_files_of_a_workload_with_other_centres_have_that_of_the_base_case(tmp_p
     run = read_run(folder)
     joblib_spark = [p for p in run.points if p.scenario == "grid_search_joblib_spark"]
     assert {p.factors["folds"] for p in joblib_spark if run.is_central(p, "parallelism", "slots")} == {5}
+
+
+@pytest.mark.parametrize(("with_spark", "central"), [(True, 4), (False, 2)])
+def test_a_cluster_and_not_the_drivers_machine_decides_what_is_central(with_spark, central):
+    """Four workers, driven from a machine of two cores, where four processes are more than it has."""
+    points = [
+        SimpleNamespace(factors={"parallelism": p}, at_once=p, on_spark=False, oversubscribed=p > 2) for p in (1, 2, 4)
+    ]
+    if with_spark:
+        points += [SimpleNamespace(**{**vars(p), "on_spark": True, "oversubscribed": False}) for p in points]
+    assert _central_value("parallelism", points) == central
 
 
 def test_the_plan_says_what_the_centre_is(tmp_path):
