@@ -650,12 +650,12 @@ def test_a_worker_that_has_no_room_for_shared_data_takes_no_part(monkeypatch: py
         raise OSError(errno.ENOSPC, "No space left on device")
 
     ours, theirs = socket.socketpair()
-    monkeypatch.setattr(scenario.socket, "create_connection", lambda *_, **__: ours)
-    monkeypatch.setattr(scenario, "Link", lambda sock: SimpleNamespace(hang_up=sock.close, close=sock.close))
-    for name in ("answer_challenge", "deliver_challenge"):
-        monkeypatch.setattr(scenario, name, lambda *_: None)
-    monkeypatch.setattr(scenario, "Store", full)
-    with theirs:
+    with theirs, monkeypatch.context() as patch:  # the next call has what it needs
+        patch.setattr(scenario.socket, "create_connection", lambda *_, **__: ours)
+        patch.setattr(scenario, "Link", lambda sock: SimpleNamespace(hang_up=sock.close, close=sock.close))
+        for name in ("answer_challenge", "deliver_challenge"):
+            patch.setattr(scenario, name, lambda *_: None)
+        patch.setattr(scenario, "Store", full)
         (why,) = scenario.work(0, [], address=("driver", 1), key=b"", encrypt=False, job=1, name="x")
     assert scenario.KEEPS_NOTHING in why
     assert "No space left on device" in why

@@ -126,7 +126,11 @@ def test_nanoseconds_in_a_long_column_are_compared_as_they_are(data):
     rows = data.withColumn("day", F.lit(first) + F.floor(F.col("number") / 10).cast("long") * day + last)
     model = LinearRegression()
     cutoffs = [first + 20 * day, first + 30 * day]
-    assert_same(*both(rows, model, grid(model, regParam=[0.1, 1.0]), cutoffs=cutoffs, horizon=5 * day, timeUnit=1))
+    settings = {"estimator": model, "estimatorParamMaps": grid(model, regParam=[0.1, 1.0])}
+    settings |= {"evaluator": RegressionEvaluator(), "timeCol": "day", "cutoffs": cutoffs}
+    settings |= {"horizon": 5, "timeUnit": day}
+    ours, theirs = (kind(**settings).fit(rows) for kind in (OnePassTimeSeriesCrossValidator, TimeSeriesCrossValidator))
+    assert_same(ours, theirs)
 
 
 def test_where_nobody_knows_the_slots_the_moments_have_a_bound(data, monkeypatch):

@@ -502,8 +502,9 @@ def test_a_job_that_somebody_cancels_is_no_score(data):
     def cancelled(bias, train):
         if bias:
             raise RuntimeError("[SPARK_JOB_CANCELLED] Job 3 cancelled part of cancelled job group g")
+        return bias
 
-    cv = search(Calls(cancelled), errorScore=0.0)
+    cv = search(Calls(cancelled), 0.0, 1.0, evaluator=ValueOf(), numFolds=2, errorScore=0.0)
     with pytest.raises(RuntimeError, match="Job 3 cancelled"):
         cv.fit(data)
 
