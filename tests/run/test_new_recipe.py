@@ -41,7 +41,7 @@ def test_the_template_runs_alone_and_in_the_suite_and_with_data_of_ones_own(tmp_
         'FILE = ""': 'FILE = "mine.csv"',
         'LABEL = "target"': 'LABEL = "y"',
         "NO_FEATURES = []": 'NO_FEATURES = ["Unnamed: 0", "text"]',
-        "RandomForestClassifier(random_state=0)": "DecisionTreeClassifier(random_state=0)",
+        "MODEL = RandomForestClassifier(random_state=0)": "MODEL = DecisionTreeClassifier(random_state=0)",
         "from sklearn.ensemble import RandomForestClassifier": "from sklearn.tree import DecisionTreeClassifier",
         'GRID = {"n_estimators": [50, 100], "max_depth": [3, 6, None]}': 'GRID = {"max_depth": [1, 2, 3]}',
     }.items():
