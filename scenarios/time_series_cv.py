@@ -452,7 +452,8 @@ class TimeSeriesCrossValidator(
         may have no metric, though Spark returns a number: an area of a `BinaryClassificationEvaluator` where the
         validation rows have one class only (all labels above 0.5 are one), r2 of a `RegressionEvaluator` where they
         have one label only. A warning names these folds, and they count with this number, or not at all where it is
-        "raise". What a subclass returns from an `_evaluate` of its own counts as it is.
+        "raise". What a subclass returns from an `_evaluate` of its own counts as it is. A Spark job that is cancelled
+        ends the search whatever this is.
     refit : {"all", "last", "none"}, default="all"
         What the best candidate is fitted on at the end: all rows, the last train window, or nothing.
     collectSubModels : bool, default=False
@@ -629,7 +630,8 @@ def _checked_candidates(
 
     Params would convert them as well, but where that fails while PySpark copies an estimator, the copy takes the
     estimator's JVM object with it when it is collected, and the estimator is of no more use. Params that belong to
-    none of the stages are refused: PySpark passes over them, and all candidates would be the same.
+    none of the stages, or to the evaluator, are refused: PySpark passes over them, and all candidates would be the
+    same.
     """
     if not maps:
         raise ValueError("estimatorParamMaps is empty: give one candidate or more; [{}] is the estimator as it is")

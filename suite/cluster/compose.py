@@ -460,12 +460,11 @@ def _tell_others(engine: Engine) -> bool:
     shown = engine.ask("ps", "-a", "--filter", f"label={NAME_LABEL}", "--format", template)
     others = sorted({line for line in shown.splitlines() if line.partition(" ")[0] != KEPT})
     for name, _, owner in (line.partition(" ") for line in others):
+        ends = f"`docker rm -f -v $(docker ps -aq --filter label={NAME_LABEL}={name})` ends it"
         if owner == KEPT_OWNER:
             whose = "is of another `cluster up`: another user's, or from before this machine was named anew"
-            ends = f"`docker rm -f -v $(docker ps -aq --filter label={NAME_LABEL}={name})` ends it"
         elif name.startswith(f"{KEPT}-") and not name.startswith(one_shot_name(0).removesuffix("0")):
             whose = "is a cluster of a bench, from before this machine was started, or of a machine with the same id"
-            ends = f"`docker rm -f -v $(docker ps -aq --filter label={NAME_LABEL}={name})` ends it"
         else:
             whose = "is a cluster of a bench, of this user or another"
             ends = "`cluster down` removes those that were killed"

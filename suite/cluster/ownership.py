@@ -101,8 +101,10 @@ def _has_ended(number: int, begun: str = "") -> bool:
         process = psutil.Process(number)
         if process.status() == psutil.STATUS_ZOMBIE:
             return True
-        if begun.startswith("t") or not begun:
-            return bool(begun) and _born(process) != begun
+        if not begun:
+            return False
+        if begun.startswith("t"):
+            return _born(process) != begun
         # The clock may have been set since; a number is not given to another process within a minute.
         return abs(process.create_time() - float(begun)) > 60
     except psutil.NoSuchProcess:

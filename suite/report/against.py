@@ -201,17 +201,13 @@ def _table_lines(contest: Contest) -> Iterator[str]:
     """
     variants, settings = contest.by_variant(), contest.by_setting()
     yield f"{contest.title}.\n"
-    if len(settings) == 1:
-        yield _markdown_row(["", "s", f"ratio to: {contest.reference}"])
-        yield _markdown_row(["---"] * 3)
-        yield _markdown_row([contest.reference, _seconds_cell(contest.pairs[0].reference), NONE])
-        for pair in contest.pairs:
-            yield _markdown_row([pair.point.label, *_pair_cells(pair)])
-        return
-    if len(variants) > WIDE * len(settings):
+    if len(settings) == 1 or len(variants) > WIDE * len(settings):
+        headings = [text for setting in settings for text in (f"{setting}, s", "ratio")]
+        if len(settings) == 1:
+            headings = ["s", f"ratio to: {contest.reference}"]
         references = [next(iter(pairs.values())).reference for pairs in settings.values()]
-        yield _markdown_row(["", *(text for setting in settings for text in (f"{setting}, s", "ratio"))])
-        yield _markdown_row(["---"] * (1 + 2 * len(settings)))
+        yield _markdown_row(["", *headings])
+        yield _markdown_row(["---"] * (1 + len(headings)))
         yield _markdown_row([contest.reference, *(text for one in references for text in (_seconds_cell(one), NONE))])
         for variant, pairs in variants.items():
             cells = [text for there in settings.values() for text in _pair_cells(there.get(variant))]

@@ -100,14 +100,14 @@ def bench(options: BenchOptions, command_line: str) -> int:
         print(f"note: {note}", file=sys.stderr)
     outside = {}
     if options.resume and not os.environ.get("FOLDOUT_RUN_FOLDER"):
-        earlier = read_plan(options.out or _newest_run())
+        options.out = options.out or _newest_run()
+        earlier = read_plan(options.out)
         outside = earlier.get("outside", {})
         if options.master == "compose" and not outside:
             raise UsageError(f"--master compose: the run that goes on is on {earlier['master']}: leave it out")
     if outside and options.master is None:
         options.master = "compose"
     if options.master == "compose":
-        folder = options.out or (_newest_run() if options.resume else None)
         options.fill(outside)  # the same recipes, data, image and workers
         check_settings(options, options.master)
         if options.data and (note := note_on_links(options.data)):
@@ -116,7 +116,7 @@ def bench(options: BenchOptions, command_line: str) -> int:
             _check_names(options)
         else:
             _find_scenarios(options)
-        with _kept_folder(folder, new=not options.resume) as directory:
+        with _kept_folder(options.out, new=not options.resume) as directory:
             return run_in_containers(
                 options, command_line, directory, workers_wanted(options), memory=options.memory or DEFAULT_MEMORY
             )
@@ -159,7 +159,7 @@ def _plan_of(
     options: BenchOptions, command_line: str
 ) -> tuple[Path, dict[str, Any], list[Scenario], list[Cell], dict[str, str]]:
     """Return run folder, plan, scenarios, cells and broken files of a new run, or of the run that is to go on."""
-    directory = _newest_run() if options.resume and options.out is None else options.out
+    directory = options.out
     earlier = read_plan(directory) if options.resume and directory else None
     typed_master = options.master
     if earlier:

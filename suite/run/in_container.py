@@ -148,22 +148,21 @@ def run_in_containers(
 
 
 def _check_kept(kept: ClusterSpec, wanted: ClusterSpec, options: BenchOptions) -> None:
+    remedy = f"or end that cluster first: {suite_command('cluster down')}"
     for name, field in (("workers", "workers"), ("memory", "memory"), ("data", "data"), ("image", "image_name")):
         asked, has = getattr(wanted, field), getattr(kept, field)
         if getattr(options, name) and asked != has:
             raise UsageError(
-                f"--{name} {asked}: the cluster that is up has {has or 'none'}. Leave the option out, or end that "
-                f"cluster first: {suite_command('cluster down')}"
+                f"--{name} {asked}: the cluster that is up has {has or 'none'}. Leave the option out, {remedy}"
             )
     if os.environ.get("FOLDOUT_LOCAL_DISK") and wanted.local_disk != kept.local_disk:
         raise UsageError(
             f"FOLDOUT_LOCAL_DISK is {wanted.local_disk}: the workers of the cluster that is up have {kept.local_disk}. "
-            f"Leave the variable out, or end that cluster first: {suite_command('cluster down')}"
+            f"Leave the variable out, {remedy}"
         )
     if wanted.encrypt and not kept.encrypt:
         raise UsageError(
-            "FOLDOUT_ENCRYPT is set: the cluster that is up does not encrypt. Leave the variable out, or end that "
-            f"cluster first: {suite_command('cluster down')}"
+            f"FOLDOUT_ENCRYPT is set: the cluster that is up does not encrypt. Leave the variable out, {remedy}"
         )
 
 
