@@ -2,7 +2,7 @@
 """`python -m suite prove`: how often the regression gate cries wolf, which slowdowns it sees, what it says when.
 
 *A/A*: base against itself. *Power*: base against itself with real extra work in one recipe, as much as takes 10 to 30 %
-of the time that the recipe takes in the blocks before. Decisions are drawn from the measured blocks (`power`), with
+of the time that the recipe took in the first blocks. Decisions are drawn from the measured blocks (`power`), with
 replacement, and judged look by look as `compare` judges. `trials` are whole comparisons, each of a case in which a
 gate is easily wrong.
 """
@@ -81,6 +81,7 @@ def prove(parsed: argparse.Namespace) -> int:
 
 
 LEVELS = (10, 15, 20, 30)  # percent of a variant's time
+CALIBRATION = 4  # blocks of base against itself that say how long a variant takes, before any is slowed
 UNIT = "sum(number * number for number in range(20_000))"  # real work, a millisecond or two of a core
 
 
@@ -156,10 +157,11 @@ class Proof:
         """Add blocks until there are so many of base against itself, and so many of base against slower ones."""
         slower = injections(self.cores)
         with tempfile.TemporaryDirectory(prefix="foldout-prove-") as made:
+            for number in range(min(CALIBRATION, blocks)):
+                self._run_against_itself(Path(made), number)
             for number in range(blocks):
                 # All parts in turn, so that an interrupted proof has of each.
-                if self._is_missing(AGAINST_ITSELF, number):
-                    self._run(Path(made), AGAINST_ITSELF, number, {"base": SCENARIOS, "head": SCENARIOS}, None)
+                self._run_against_itself(Path(made), number)
                 for injection in slower if number < slowed else ():
                     if self._is_missing(injection.cell, number):
                         self._run_slowed(Path(made), injection, number)
@@ -172,6 +174,10 @@ class Proof:
 
     def _is_missing(self, part: str, number: int) -> bool:
         return not any(line["part"] == part and line["block"] == number for line in read_blocks(self.folder))
+
+    def _run_against_itself(self, made: Path, number: int) -> None:
+        if self._is_missing(AGAINST_ITSELF, number):
+            self._run(made, AGAINST_ITSELF, number, {"base": SCENARIOS, "head": SCENARIOS}, None)
 
     def _run_slowed(self, made: Path, injection: Injection, number: int) -> None:
         units = units_of(injection, read_blocks(self.folder))
@@ -216,8 +222,15 @@ class Proof:
 
 
 def units_of(injection: Injection, blocks: list[dict[str, Any]]) -> dict[str, int]:
-    """Return the units of work of each level, from the recipe's time in the latest blocks of base against itself."""
+    """Return the units of work of each level: those of the blocks before, so that all have the same.
+
+    For the first block they follow from the recipe's time in the blocks of base against itself.
+    """
+    for block in blocks:
+        if block["part"] == injection.cell:
+            units: dict[str, int] = block["units"]
+            return units
     found = [block["seconds"].get(injection.cell, {}) for block in blocks if block["part"] == AGAINST_ITSELF]
-    takes = statistics.median([seconds for sides in found for seconds in sides.values()][-16:])
+    takes = statistics.median([seconds for sides in found for seconds in sides.values()])
     cost = cost_of_unit()
     return {f"+{level} %": max(1, round(level / 100 * takes / cost)) for level in LEVELS}

@@ -72,7 +72,11 @@ def test_extra_work_changes_neither_the_signature_nor_the_label(cell, tmp_path):
 def test_extra_work_is_as_much_as_takes_a_share_of_the_recipes_time(monkeypatch):
     lines = [{"part": "A/A", "seconds": {"a.pool": {"base": 1.0, "head": 1.02}}}] * 3
     monkeypatch.setattr(prove, "cost_of_unit", lambda: 0.01)
-    assert prove.units_of(prove.Injection("a.pool"), lines) == {"+10 %": 10, "+15 %": 15, "+20 %": 20, "+30 %": 30}
+    first = {"+10 %": 10, "+15 %": 15, "+20 %": 20, "+30 %": 30}
+    assert prove.units_of(prove.Injection("a.pool"), lines) == first
+    # All blocks of a recipe get as much, though the machine became slower.
+    monkeypatch.setattr(prove, "cost_of_unit", lambda: 0.02)
+    assert prove.units_of(prove.Injection("a.pool"), [*lines, {"part": "a.pool", "units": first}]) == first
 
 
 def blocks(part, sides, number, rng):
