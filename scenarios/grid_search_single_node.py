@@ -101,7 +101,7 @@ SIZES = {
     "smoke": {"dataset": "synthetic", "folds": (2, 3), "candidates": 3},
     "ci": {"dataset": "synthetic", "folds": 3, "candidates": 48},
     "full": {"dataset": ("synthetic", "digits"), "folds": (5, 3, 10), "candidates": 48},
-    "gate": {"dataset": "synthetic", "folds": 3, "candidates": 36, "calls": 4},
+    "gate": {"dataset": "synthetic", "folds": 3, "candidates": 36},
 }
 SCHEDULE = {"serial": "serial", "loky": "pool"}
 REFIT = True

@@ -318,10 +318,9 @@ PARALLELISM = "slots"
 SIZES = {
     "smoke": {"rows": 2_000, "folds": 2, "candidates": 3},
     "ci": {"rows": 50_000, "folds": 2, "candidates": 2},
-    "gate": {"rows": 50_000, "folds": 2, "candidates": 4},
     "full": {"rows": (1_000_000, 100_000), "folds": (5, 10, 20), "candidates": 16},
 }
-GATED = ("one_pass",)
+GATED = ()  # its sums are those of one_pass_time_series_cv, which is gated
 FEATURES = 12
 TOLERANCE = 1e-8  # relative
 

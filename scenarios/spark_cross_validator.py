@@ -499,7 +499,7 @@ SIZES = {
         "model": MODELS[0],
         "folds": 2,
         "candidates": 2,
-        "iterations": 5,  # they cost the same, and a gate needs many calls
+        "iterations": 2,  # they cost the same, and a gate needs many calls
         "parallelism": (2,),
     },
     "full": {
