@@ -86,6 +86,7 @@ def score_files(
     groups = []
     for address in addresses:
         about = pq.read_metadata(address)
+        refuse_lacking(address, about.schema.to_arrow_schema().names, [keep, *names])
         sizes = [about.row_group(number).num_rows for number in range(about.num_row_groups)]
         groups += [(rows, address, number) for number, rows in enumerate(sizes) if rows]
     with parallel_config("loky", n_jobs=processes, inner_max_num_threads=1):
@@ -99,12 +100,17 @@ def score_files(
     return found
 
 
+def refuse_lacking(file: str, there: Sequence[str], names: Sequence[str]) -> None:
+    """Raise ValueError where a file has not all of these columns."""
+    if lacking := [name for name in names if name not in there]:
+        raise ValueError(f"{file} has no column {lacking}: it has {there[:50]}")
+
+
 def _scorer(model: Any, features: str | Sequence[str], file: str) -> tuple[Scorer, tuple[str, ...]]:
     """Return what gives rows to a model as it takes them, and the columns to read, in the model's order."""
     names = in_models_order([features] if isinstance(features, str) else features, model, "predict")
     schema = pq.read_schema(file)
-    if lacking := [name for name in names if name not in schema.names]:
-        raise ValueError(f"{file} has no column {lacking}: it has {schema.names[:50]}")
+    refuse_lacking(file, schema.names, names)
     kinds = [schema.field(name).type for name in names]
     inputs = tuple(pa.float64() if pa.types.is_primitive(kind) else kind for kind in kinds)
     documents = may_take_a_series(model, names) and takes_documents(model)

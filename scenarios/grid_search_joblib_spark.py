@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import atexit
 import io
+import mmap
 import threading
 import warnings
 from collections.abc import Callable
@@ -32,6 +33,7 @@ from functools import partial
 from multiprocessing.pool import AsyncResult, ThreadPool
 from typing import Any
 
+import numpy as np
 from joblib import parallel_config, register_parallel_backend
 from joblib.parallel import AutoBatchingMixin, FallbackToBackend
 from joblibspark.backend import SparkDistributedBackend
@@ -241,15 +243,29 @@ class Parcel:
             self._broadcast = None
 
 
-class BatchPickler(cloudpickle.Pickler):
-    """Pickles all that cloudpickle can, and classes of warnings so that workers need not have their modules.
+def is_mapped(value: Any) -> bool:
+    """Say whether an array is a memmap, or a view of one, so that what is written to it goes to its file."""
+    if type(value) not in (np.ndarray, np.memmap):
+        return False
+    while isinstance(value, np.ndarray) and not isinstance(value.base, mmap.mmap):
+        value = value.base
+    return isinstance(value, np.memmap) and value.mode != "c"
 
-    scikit-learn sends the driver's filters of warnings with each fit, and what the driver imports makes such filters.
-    Where a worker has not the module, nothing can warn of it there.
+
+class BatchPickler(cloudpickle.Pickler):
+    """Pickles all that cloudpickle can; memmaps become arrays that cannot be written to.
+
+    Classes of warnings go with all that they need, so that workers need not have their modules: scikit-learn sends the
+    driver's filters of warnings with each fit, and what the driver imports makes such filters. Where a worker has not
+    the module, nothing can warn of it there.
     """
 
     def reducer_override(self, value: Any) -> Any:
         """Called for every object that is not of a simple type."""
+        if is_mapped(value):
+            # What a worker writes into a copy, the file of the driver would never see: it gets an error instead.
+            order = "F" if value.flags.fnc else "C"
+            return np.ndarray, (value.shape, value.dtype, value.tobytes(order), 0, None, order)
         how = super().reducer_override(value)
         is_warning = isinstance(value, type) and issubclass(value, Warning) and value.__module__ != "builtins"
         if how is not NotImplemented or not is_warning:

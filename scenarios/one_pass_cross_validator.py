@@ -63,7 +63,9 @@ from pyspark.ml.param import Params
 from pyspark.ml.tuning import CrossValidator, CrossValidatorModel, CrossValidatorReader
 from pyspark.ml.util import MLWriter
 from pyspark.sql import Column, DataFrame, functions
+from pyspark.sql.types import NumericType
 from pyspark.sql.utils import is_remote
+from time_series_cv import column_and_type
 
 FOLD_NUMBERS = Keys("number", 1)
 
@@ -227,7 +229,9 @@ class OnePassCrossValidator(CrossValidator):
     def _with_folds(self, dataset: DataFrame) -> tuple[DataFrame, Column]:
         """Return the rows, and the number of a row's fold as CrossValidator draws it; -1 where it is none."""
         if column := self.getFoldCol():
-            value = functions.col(column)
+            value, kind = column_and_type(dataset, column)
+            if not isinstance(kind, NumericType):
+                raise ValueError(f"the fold column {column!r} is {kind.simpleString()}: give numbers of folds, from 0")
             whole = value.cast("long")
             return dataset, functions.when(value == whole, whole).otherwise(functions.lit(-1))
         name = f"{self.uid}_rand"

@@ -99,7 +99,7 @@ def fit_each_series(cv: OnePassTimeSeriesCrossValidator, data: DataFrame, by: st
     candidates = _checked_candidates(cv.getEstimatorParamMaps(), estimator, evaluator)
     if cv.getCollectSubModels():
         raise ValueError("the models of folds are not kept for series: leave out collectSubModels")
-    by = [by] if isinstance(by, str) else by
+    by = [by] if isinstance(by, str) else list(by)
     if not by:
         raise ValueError("by is empty: name the columns that tell the series apart")
     if taken := [name for name in by if name.lower() in map(str.lower, TYPES)]:

@@ -77,7 +77,6 @@ from time_series_cv import (
     in_the_calendar,
     report_folds_without_metric,
     shift,
-    time_column,
     unit_for,
     window_filters,
     without_metric,
@@ -1274,7 +1273,7 @@ class OnePassTimeSeriesCrossValidator(TimeSeriesCrossValidator):
 
     def _time_column(self, scan: Scan) -> tuple[Column, str]:
         """Return the time column, and the kind of times it has."""
-        column, dtype = time_column(scan.dataset, self._require("timeCol"))
+        column, dtype, _ = self._times(scan.dataset)
         return column, dtype if dtype in ("date", "timestamp", "timestamp_ntz") else "number"
 
     def _warn_of(self, some: list[int], outcome: Outcome) -> None:
@@ -1312,8 +1311,7 @@ class OnePassTimeSeriesCrossValidator(TimeSeriesCrossValidator):
 
     def _pass(self, scan: Scan, search: Search) -> _Pass:
         """Sum up the moments by units of time where that works, else by stretches between ends of windows."""
-        column, dtype = time_column(scan.dataset, self._require("timeCol"))
-        unit = self.getOrDefault("timeUnit") if self.isSet("timeUnit") else None
+        column, dtype, unit = self._times(scan.dataset)
         if _has_keys(dtype, unit) and not self.isSet("cutoffs"):
             kind = {"date": "date", "timestamp": "timestamp_ntz", "timestamp_ntz": "timestamp_ntz"}.get(dtype, "number")
             keys = Keys(kind, unit_for(dtype if kind != "number" else kind, unit))
@@ -1345,8 +1343,7 @@ class OnePassTimeSeriesCrossValidator(TimeSeriesCrossValidator):
         ends : ndarray of shape (folds, 4)
             The windows in keys: train from and to, validation from and to.
         """
-        column, dtype = time_column(scan.dataset, self._require("timeCol"))
-        unit = self.getOrDefault("timeUnit") if self.isSet("timeUnit") else None
+        column, dtype, unit = self._times(scan.dataset)
         kind, start, end, unit = _time_range(scan.dataset, column, dtype, unit)
         windows = fold_windows(start, end, unit, **self._rules(scan.dataset.sparkSession, kind, unit))
         times = list(dict.fromkeys(when for window in windows for when in window))

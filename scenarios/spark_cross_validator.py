@@ -38,6 +38,7 @@ from pyspark.ml.evaluation import BinaryClassificationEvaluator, Evaluator
 from pyspark.ml.param import Param, Params
 from pyspark.ml.tuning import CrossValidator, CrossValidatorModel
 from pyspark.sql import Column, DataFrame, functions
+from pyspark.sql.types import NumericType
 from pyspark.sql.utils import is_remote
 
 # One element of the list that ParamGridBuilder().addGrid(...).build() returns.
@@ -361,7 +362,7 @@ def has_column(frame: DataFrame, name: str) -> bool:
 
 def key_columns(frame: DataFrame, key: str | Sequence[str]) -> list[Column]:
     """Return the columns that a key names."""
-    names = [key] if isinstance(key, (str, Column)) else key
+    names = [key] if isinstance(key, (str, Column)) else list(key)
     if not names:
         raise ValueError("key is empty: name the column, or the columns, that tell rows apart")
     return [named(frame, name) for name in names]
@@ -399,7 +400,14 @@ def usable_folds(
     """Return the folds that have a metric; refuse folds without rows. It takes one pass over the data."""
     classes, metric = [functions.lit(0), functions.lit(1)], ""
     if has_area(evaluator) and has_column(frame, evaluator.getLabelCol()):
-        label, metric = named(frame, evaluator.getLabelCol()).cast("double"), evaluator.getMetricName()
+        label, metric = named(frame, evaluator.getLabelCol()), evaluator.getMetricName()
+        kind = frame.select(label).schema[0].dataType
+        if not isinstance(kind, NumericType):
+            raise ValueError(
+                f"the label {evaluator.getLabelCol()!r} is {kind.simpleString()}, and the evaluator takes numbers: "
+                "cast it, or give the column that StringIndexer makes as the evaluator's labelCol"
+            )
+        label = label.cast("double")
         classes = [functions.min(label), functions.max(label)]
     nulls = functions.count(functions.when(lacks_a_key(frame, key), 1))
     found = frame.groupBy(fold_of(frame, key, folds)).agg(functions.count("*"), nulls, *classes).collect()

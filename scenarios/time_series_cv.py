@@ -63,7 +63,9 @@ from pyspark.sql.utils import is_remote
 from time_series_folds import (
     ANCHORS,
     CLOCK_UNITS,
+    DIGITS,
     MONTHS,
+    ROUNDING,
     RULES,
     UNITS,
     Fold,
@@ -213,7 +215,7 @@ def lag_features(
                 f"a lag of {lag} leaks: with horizon {horizon} and gap {gap}, a forecast does not know the {valueCol}"
                 f" of less than {least} units ({unit}) ago; use lags of {least} or more"
             )
-    seriesCols = [seriesCols] if isinstance(seriesCols, str) else list(seriesCols or ())
+    seriesCols = [seriesCols] if isinstance(seriesCols, str) else [] if seriesCols is None else list(seriesCols)
     column_named(data, valueCol)
     unkeyed = F.lit(False)
     for name in seriesCols:
@@ -576,11 +578,18 @@ class TimeSeriesCrossValidator(
 
     def _windows(self, dataset: DataFrame) -> tuple[list[Window], list[tuple[Column, Column]]]:
         """Return the windows, and each fold's conditions for train and validation rows. It takes one Spark job."""
-        column, dtype = time_column(dataset, self._require("timeCol"))
-        unit = self.getOrDefault("timeUnit") if self.isSet("timeUnit") else None
+        column, dtype, unit = self._times(dataset)
         kind, start, end, unit = _time_range(dataset, column, dtype, unit)
         windows = fold_windows(start, end, unit, **self._rules(dataset.sparkSession, kind, unit))
         return windows, window_filters(column, kind, windows)
+
+    def _times(self, dataset: DataFrame) -> tuple[Column, str, str | Number | None]:
+        """Return the times as they are held against windows, the name of their type, and the unit if it is set."""
+        column, dtype = time_column(dataset, self._require("timeCol"))
+        unit = self.getOrDefault("timeUnit") if self.isSet("timeUnit") else None
+        if dtype == "double" and not isinstance(unit, str):
+            column += F.greatest(F.lit(ROUNDING * float(unit or 1)), F.abs(column) * DIGITS)
+        return column, dtype, unit
 
     def _rules(self, session: SparkSession, kind: str, unit: str | Number | None) -> dict[str, Any]:
         """Return the settings of the folds, with cutoffs as times of the kind that the time column has."""

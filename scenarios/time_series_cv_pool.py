@@ -70,7 +70,7 @@ def cross_validate_in_time(
 
     copies = data.persist(on_each_executor(data)) if data.storageLevel == StorageLevel.NONE else None  # else: cached
     try:
-        splits = folds_in_time(data, F.col(time_col), horizon, folds)
+        splits = folds_in_time(data, F.col(time_col), int(horizon), folds)
         tasks = [task(score, fold, candidate) for fold in range(folds) for candidate in range(len(grid))]
         step = len(tasks) if one_pool else len(grid)  # a step waits for its slowest fit before the next begins
         with ThreadPoolExecutor(parallelism) as pool:  # after a failure the fits in flight end, and no other starts

@@ -53,6 +53,8 @@ UNITS = (*SPANS, *MONTHS)
 LEAST = {"numFolds": 0, "horizon": 1, "gap": 0, "stride": 1, "initialTrain": 1, "maxTrain": 1}  # of each length
 ANCHORS = ("end", "start")
 RULES = (*LEAST, "anchor", "cutoffs")
+# A float that lies so little below a step is on it: 46 * 0.3 is less than 13.8. Shares of a unit, and of the float.
+ROUNDING, DIGITS = 1e-6, 2.0**-49
 
 
 def exact(number: Any) -> Fraction:
@@ -553,10 +555,12 @@ class TimeSeriesFolds:
                 " choose the rows, as in nested cross-validation, times must travel with them: give the name of X's"
                 " column with the times, or a function of X"
             )
+        unit = unit_for(kind, self.timeUnit)
+        if times.dtype.kind == "f":
+            times = times + np.maximum(ROUNDING * float(unit), DIGITS * np.abs(times))
         first, last = times.min().item(), times.max().item()
         if kind == "date":
             first, last = first.date(), last.date()
-        unit = unit_for(kind, self.timeUnit)
         start, end = floor_time(first, unit), shift(floor_time(last, unit), 1, unit)
         rules = dict(self.rules)
         if "cutoffs" in rules:

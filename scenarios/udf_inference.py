@@ -69,7 +69,7 @@ from sklearn.exceptions import InconsistentVersionWarning, NotFittedError
 from sklearn.linear_model import LogisticRegression, SGDRegressor
 from sklearn.linear_model._base import LinearClassifierMixin, LinearModel
 from sklearn.pipeline import FeatureUnion, Pipeline
-from sklearn.preprocessing import MaxAbsScaler, MinMaxScaler, RobustScaler, StandardScaler
+from sklearn.preprocessing import LabelBinarizer, LabelEncoder, MaxAbsScaler, MinMaxScaler, RobustScaler, StandardScaler
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 from sklearn.utils import get_tags
 from threadpoolctl import ThreadpoolController
@@ -185,6 +185,8 @@ class Scorer:
     answers : pyarrow.DataType
     config : dict
         scikit-learn's, of the thread that asks for the answers: such as `transform_output`.
+    single : bool
+        Whether the model takes floats of 32 bits alone, as k-means does that was fitted on such.
     """
 
     model: Any
@@ -197,6 +199,7 @@ class Scorer:
     driver: str = sklearn.__version__
     config: dict[str, Any] = field(default_factory=sklearn.get_config)
     libraries: Any = None
+    single: bool = False
 
     def __call__(self, *columns: pa.Array | pd.Series) -> pa.Array:
         """Score a batch."""
@@ -226,8 +229,12 @@ class Scorer:
         if self.shape == "documents":
             return as_pandas(columns[0])
         if self.shape == "frame":
-            return pd.concat([as_pandas(column) for column in columns], axis=1, keys=self.labels)
+            table = pd.concat([as_pandas(column) for column in columns], axis=1, keys=self.labels)
+            floats = [name for name, kind in table.dtypes.items() if kind.kind == "f"] if self.single else []
+            return table.astype(dict.fromkeys(floats, np.float32))
         X = np.column_stack([as_floats(column) for column in columns])
+        if X.dtype.kind == "f":
+            X = X.astype(np.float32 if self.single else np.float64, copy=False)
         return pd.DataFrame(X, columns=list(self.labels), copy=False) if self.labels else X
 
 
@@ -673,6 +680,8 @@ def is_sklearn(step: Any) -> bool:
 
 def known_values(step: Any, place: int) -> list[Any]:
     """Return what an encoder or an imputer knows of a column: its categories, or what it fills holes with."""
+    if isinstance(step, (LabelEncoder, LabelBinarizer)):
+        return list(getattr(step, "classes_", ()))
     if hasattr(step, "categories_"):
         return [value for value in step.categories_[place] if not pd.isna(value)]
     filled = getattr(step, "statistics_", ())
@@ -809,7 +818,23 @@ def as_classes(model: Any) -> pa.Array | None:
 def answer_to_zeros(scorer: Scorer, names: Sequence[str]) -> tuple[Any, Exception | None]:
     """Return what the model answers to rows of zeros, or else of ones, or what the zeros raise.
 
-    How it takes rows is tried too, and noted in the scorer. Where it was fitted without names, it may want those of the
+    How it takes rows is tried too, and noted in the scorer: see `try_shapes`, and as floats of 32 bits where it refuses
+    those of 64.
+    """
+    found = try_shapes(scorer, names)
+    if "dtype" in str(found[1] or ""):
+        scorer.single = True
+        again = try_shapes(scorer, names)
+        if again[1] is None:
+            return again
+        scorer.single = False
+    return found
+
+
+def try_shapes(scorer: Scorer, names: Sequence[str]) -> tuple[Any, Exception | None]:
+    """Do the work of `answer_to_zeros` with floats of one precision.
+
+    Where it was fitted without names, it may want those of the
     caller: it fails on a matrix, or warns that a later step was fitted on names, whose order that step can check in a
     table alone. One column that is no number may be wanted as a series.
     """

@@ -2,6 +2,7 @@
 """`python -m suite`: see `python -m suite --help`."""
 
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -48,6 +49,11 @@ if unfit():
     os.execv(sys.executable, [sys.executable, *safe_path, "-m", "suite", *sys.argv[1:]])
 # What a notebook or an old shell asks for may not be there, and charts need no screen.
 os.environ["MPLBACKEND"] = "agg"
+# The first library that brings OpenMP would pin this process to one core, and with it all that it starts.
+for affinity in ("OMP_PROC_BIND", "OMP_PLACES", "GOMP_CPU_AFFINITY", "KMP_AFFINITY"):
+    os.environ.pop(affinity, None)
+# Where our parent ignores the ends of its children, we would too, and take each failure of a program for a success.
+signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
 from suite.cli import main  # noqa: E402 - in a Python that is fit for it
 from suite.machine.signals import end_process  # noqa: E402

@@ -102,7 +102,7 @@ def _version() -> str:
 
 
 def _add_list(commands: Commands) -> None:
-    listing = commands.add_parser("list", help="the recipes, their variants and sizes")
+    listing = commands.add_parser("list", help="the recipes and their variants; with --json also their sizes")
     listing.add_argument("--json", action="store_true", help="for programs")
     _add_scenarios(listing)
     listing.set_defaults(run=_run_list)
@@ -163,7 +163,13 @@ def _add_bench(commands: Commands) -> None:
     bench.add_argument(
         "--conf", action="append", metavar="KEY=VALUE", default=[], help="a setting of Spark; may be repeated"
     )
-    bench.add_argument("--workers", type=positive_int, metavar="N", help="of one core, for standalone and compose")
+    bench.add_argument(
+        "--workers",
+        type=positive_int,
+        metavar="N",
+        help="workers of one core each, for standalone and compose (default: one for each core, at least 2; with "
+        "compose as many of them as fit)",
+    )
     bench.add_argument(
         "--memory",
         metavar="SIZE",
@@ -201,7 +207,8 @@ def _add_bench(commands: Commands) -> None:
         "--timeout",
         type=positive_float,
         metavar="SECONDS",
-        help="for the calls of a cell in a pass; as long for its data and for the start of a session",
+        help="for the calls of a cell in a pass; as long for its data and for the start of a session (default: "
+        "smoke 120, ci 300, full 3600)",
     )
     bench.add_argument(
         "--resume",
@@ -217,8 +224,8 @@ def _add_compare(commands: Commands) -> None:
         "compare",
         help="whether one revision, set of packages or Spark setting is slower than another",
         description="Runs base and head side by side on this machine, block by block in random order, and says whether "
-        "head is slower: a verdict, a table, and an exit code for CI. Some twelve minutes on two cores, longer where "
-        "something is measured again.",
+        "head is slower: a verdict, a table, and an exit code for CI. The project's own recipes take some twelve "
+        "minutes on two cores, longer where something is measured again.",
         epilog="Examples: `compare main .` (these files against a branch), `compare . . --base-lock old.txt "
         "--head-lock new.txt` (two sets of packages), `compare . . --head-conf spark.sql.shuffle.partitions=8`, "
         "`compare main . --scenarios ./mine`. Exit codes: 0 pass, 3 regression, 4 inconclusive.",
@@ -226,7 +233,11 @@ def _add_compare(commands: Commands) -> None:
     compare.add_argument("base", metavar="BASE", help="a git revision, or . for the files as they are")
     compare.add_argument("head", metavar="HEAD", help="the same")
     compare.add_argument(
-        "scenario", nargs="*", metavar="SCENARIO", help="names from `list`; default: all of the folder"
+        "scenario",
+        nargs="*",
+        metavar="SCENARIO",
+        help="names from `list`; default: all of the folder. Of each, the "
+        "variants are timed that its GATED names, or all parallel ones",
     )
     _add_scenarios(compare)
     for name in ("base", "head"):
@@ -278,6 +289,9 @@ def _add_prove(commands: Commands) -> None:
     prove.add_argument("--anew", action="store_true", help="forget what was measured before")
     prove.add_argument("--blocks", type=positive_int, metavar="N", default=40, help="base against itself (default: 40)")
     prove.add_argument("--slowed", type=positive_int, metavar="N", default=10, help="slower recipes (default: 10)")
+    prove.add_argument(
+        "--times", type=positive_int, metavar="N", default=2, help="each case of `verdicts` (default: 2)"
+    )
     prove.add_argument("--decisions", type=positive_int, metavar="N", default=10_000, help="drawn (default: 10,000)")
     prove.add_argument(
         "--resamples", type=positive_int, metavar="N", default=200, help="sets of blocks, for intervals (default: 200)"

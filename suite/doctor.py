@@ -21,7 +21,7 @@ from suite.machine import environment
 from suite.machine.home import home_problem
 from suite.machine.locales import is_utf8, locale_of
 from suite.machine.processes import child_environment, is_foreign
-from suite.spark.java import check_temporary_folder, find_java, system_javas, user_name
+from suite.spark.java import check_open_files, check_temporary_folder, find_java, system_javas, user_name
 from suite.spark.shadow import REMEDY, foreign_pyspark
 
 Severity = Literal["ok", "note", "wrong"]
@@ -97,6 +97,10 @@ def _surroundings() -> Iterator[Check]:
         check_temporary_folder()
     except UsageError as error:
         yield Check("wrong", "temporary", temporary, str(error))
+    try:
+        check_open_files()
+    except UsageError as error:
+        yield Check("wrong", "open files", "too few", str(error))
     if os.statvfs(temporary).f_flag & getattr(os, "ST_NOEXEC", 0):  # Spark loads libraries from there
         remedy = "where Spark or Java does not start, set TMPDIR to another folder"
         yield Check("note", "temporary", f"nothing may be loaded from {temporary}, or run (noexec)", remedy)

@@ -7,12 +7,13 @@ import datetime
 import json
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 SCHEMA = 1
 STATUSES = ("ok", "failed", "timeout", "skipped", "invalid")
+WRONG_ANSWER = "its answer differs from"  # how the reason of a cell begins whose answer is not the base case's
 OUT_OF_TIME = "left out: no time for another block"  # how the reason of a cell begins that `--minutes` left out
 
 
@@ -169,6 +170,8 @@ def _drop_torn_line(handle: int) -> None:
 def read(path: Path) -> list[Record]:
     """Read all records: the last of each id, in the order in which their ids were first written.
 
+    One that is good after an earlier attempt was invalid says so in its warnings.
+
     A torn last line is left out; so is a complete line that is not a record, which only another program can have
     written.
 
@@ -180,12 +183,17 @@ def read(path: Path) -> list[Record]:
     if not path.exists():
         return []
     found: dict[str, Record] = {}
+    spoiled: dict[str, str] = {}
     complete, _, _torn = path.read_bytes().rpartition(b"\n")
     for line in complete.split(b"\n"):
         try:
             record = Record.from_json(json.loads(line))
         except (ValueError, TypeError, AttributeError):
             continue
+        if record.status == "invalid":
+            spoiled[record.id] = f"an earlier attempt was invalid: {record.reason}"
+        elif record.status == "ok" and record.id in spoiled:
+            record = replace(record, warnings=[*record.warnings, spoiled[record.id]])
         found[record.id] = record
     return list(found.values())
 

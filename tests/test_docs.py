@@ -26,6 +26,8 @@ from sklearn.tree import DecisionTreeClassifier
 from udf_inference import score
 
 from suite import cli, records
+from suite.gate.prove import injections
+from suite.gate.trials import CASES
 from suite.report.against import find_contests, tables_against
 from suite.report.formatting import figure_words, number, ratio_digits
 from suite.report.points import read_run
@@ -321,6 +323,29 @@ def test_figures_of_the_gates_proof_are_those_of_its_files():
     for cell, levels in proof["power"].items():
         for side, one in levels.items():
             assert f"| `{cell}` {side} | {100 * one['measured']:+.0f} % | {shares(one)} |" in TEXT
+
+
+def test_the_page_names_the_variants_that_the_gate_times():
+    ((many, names),) = re.findall(r"recipes (\w+) variants are timed: (.+?`)\. ", WORDS)
+    cells = {injection.cell for injection in injections(2)}
+    assert set(re.findall(r"`([\w.]+)`", names)) == cells
+    assert many == {6: "six", 7: "seven", 8: "eight"}[len(cells)]
+
+
+def test_whole_comparisons_of_the_gate_are_counted():
+    cases = json.loads((ROOT / "results" / "gate" / "verdicts.json").read_text())["cases"]
+    right = [trial["right"] for case in cases.values() for trial in case["trials"]]
+    assert (
+        f"{sum(right)} of {len(right)} whole comparisons in which a gate is easily wrong had the right verdict" in WORDS
+    )
+    assert cases.keys() == CASES.keys()
+
+
+def test_the_front_page_says_of_which_versions_the_figures_are():
+    abouts = [json.loads(file.read_text())["versions"] for file in (ROOT / "results").glob("*/environment.json")]
+    for name, said in {"pyspark": "Spark", "scikit-learn": "scikit-learn"}.items():
+        (version,) = {about[name] for about in abouts}
+        assert re.search(rf"All runs are of .*{said} {re.escape(version)}", WORDS)
 
 
 def shares(one):

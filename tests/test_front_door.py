@@ -559,3 +559,28 @@ def test_a_file_of_a_run_that_holds_something_else_is_one_line(file, content, wo
     said = capsys.readouterr().err
     assert said.count("\n") == 1
     assert said.startswith(f"error: {tmp_path / file} ")
+
+
+def test_no_library_pins_the_suite_to_a_core_and_no_parent_hides_how_programs_end():
+    names = ("OMP_PROC_BIND", "OMP_PLACES", "GOMP_CPU_AFFINITY", "KMP_AFFINITY")
+    code = f"""
+import os, signal, sys
+if "again" not in sys.argv:
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    os.execv(sys.executable, [*sys.orig_argv, "again"])
+import suite.__main__
+print(sorted(set(os.environ) & set({names})), signal.getsignal(signal.SIGCHLD) == signal.SIG_DFL)
+"""
+    environment = {**os.environ, **dict.fromkeys(names, "1")}
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.stdout.strip() == "[] True", done.stderr
+
+
+def test_a_recipe_may_print_what_the_terminal_of_its_user_has_no_letter_for(tmp_path):
+    (tmp_path / "warning.py").write_text(f"{RECIPE}\nprint('é')\n", encoding="utf-8")
+    for encoding in ("latin-1", "ascii"):
+        words = ("compare", ".", ".", "--scenarios", str(tmp_path), "--out", str(tmp_path / encoding))
+        done = suite(*words, PYTHONIOENCODING=encoding)
+        assert done.returncode == 2, done.stderr
+        assert "Traceback" not in done.stderr
+        assert "SIZES has no 'ci', only smoke" in done.stderr

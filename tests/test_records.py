@@ -98,3 +98,15 @@ def test_each_field_is_described():
 
 def test_a_missing_file_is_an_empty_run(tmp_path):
     assert records.read(tmp_path / "records.jsonl") == []
+
+
+def test_a_good_record_says_that_an_earlier_attempt_was_invalid(tmp_path):
+    path = tmp_path / "records.jsonl"
+    records.append(path, [record(1, status="invalid", reason="its answer differs"), record(2, status="failed")])
+    records.append(path, [record(1, warnings=["noise"]), record(2)])
+    assert [r.warnings for r in records.read(path)] == [
+        ["noise", "an earlier attempt was invalid: its answer differs"],
+        [],
+    ]
+    records.append(path, [record(1, status="failed", reason="again")])
+    assert records.read(path)[0].status == "failed"

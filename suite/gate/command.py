@@ -38,7 +38,7 @@ from suite.run.command import new_run_folder
 from suite.run.loop import lock_run_folder
 from suite.run.options import BenchOptions, parse_setting
 from suite.run.request import check_data, check_master, check_settings, make_request, workers_wanted
-from suite.spark.java import check_temporary_folder, find_java, user_name
+from suite.spark.java import check_open_files, check_temporary_folder, find_java, user_name
 from suite.spark.session import is_local
 
 GATE_TIMEOUT = 300.0  # seconds
@@ -66,6 +66,7 @@ def compare(parsed: argparse.Namespace, command_line: str) -> int:
     """
     user_name()  # before anything else: without one Spark does not start, nor with several temporary folders
     check_temporary_folder()
+    check_open_files()
     java = find_java()
     if parsed.master == "compose":
         raise UsageError("compare does not run in containers: take --master local[N], standalone or spark://HOST:PORT")
@@ -77,15 +78,16 @@ def compare(parsed: argparse.Namespace, command_line: str) -> int:
     for name in SIDES:
         check_settings(BenchOptions(conf=getattr(parsed, f"{name}_conf")), master)
     with _open_sides(parsed) as sides:
-        request = replace(make_request(options, master), gate=True, blocks=SCREEN[0].blocks)
+        seed = secrets.randbits(32)
+        coin = random.Random(seed)
+        request = replace(make_request(options, master), gate=True, blocks=SCREEN[0].blocks, seed=coin.getrandbits(32))
         plans = make_plans(sides, request, parsed.scenario or None, master, command_line)
         directory = new_run_folder(parsed.out and parsed.out.resolve())  # a variant may go to another folder
         logs = directory / "logs"
         with lock_run_folder(directory), connect(master, workers_wanted(options), logs=logs) as ready:
             if not is_local(master):
                 preflight.run_preflight(ready, request.cores, java, logs / "preflight.log")
-            seed, timeout = secrets.randbits(32), parsed.timeout or GATE_TIMEOUT
-            coin = random.Random(seed)
+            timeout = parsed.timeout or GATE_TIMEOUT
             comparison = Comparison(sides, directory, request, ready, java, command_line, timeout, coin, data=data)
             try:
                 return _compare(comparison, plans, seed)

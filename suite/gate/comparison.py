@@ -341,6 +341,7 @@ def make_plans(
     if all(cell.skip for cell in cells):
         why = {f"{name}.py": reason for plan in plans.values() for name, reason in plan.broken.items()}
         why |= {cell.name: str(cell.skip) for cell in cells}
-        said = "; ".join(f"{name}: {reason}" for name, reason in why.items())
-        raise UsageError(f"there is nothing to compare: {said or 'no recipe with a parallel variant on either side'}")
+        said = "; ".join(f"{name}: {reason}" for name, reason in sorted(why.items()))
+        none = "no recipe has a variant that compare times: see GATED in CONTRIBUTING.md"
+        raise UsageError(f"there is nothing to compare: {said or none}")
     return plans

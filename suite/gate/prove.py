@@ -44,7 +44,7 @@ def prove(parsed: argparse.Namespace) -> int:
     Parameters
     ----------
     parsed : argparse.Namespace
-        As `cli.parser` makes it: `part`, `case`, `anew`, `blocks`, `slowed`, `decisions`, `resamples`, `out`.
+        As `cli.parser` makes it: `part`, `case`, `anew`, `blocks`, `slowed`, `times`, `decisions`, `resamples`, `out`.
 
     Returns
     -------
@@ -73,7 +73,7 @@ def prove(parsed: argparse.Namespace) -> int:
         if "decide" in parts:
             holds &= decide_often(folder, parsed.decisions, parsed.resamples)
         if "verdicts" in parts:
-            holds &= run_trials(folder, parsed.case)
+            holds &= run_trials(folder, parsed.case, parsed.times)
     except InterruptError as stop:
         print(f"\nstopped by {stop}; the same command without --anew goes on with what is missing")
         return INTERRUPTED
@@ -155,6 +155,9 @@ class Proof:
 
     def measure(self, blocks: int, slowed: int) -> None:
         """Add blocks until there are so many of base against itself, and so many of base against slower ones."""
+        here = environment.revision()
+        if any(line["revision"] != here for line in read_blocks(self.folder)):
+            raise UsageError(f"the blocks in {self.folder} are of another revision: --anew, or another --out")
         slower = injections(self.cores)
         with tempfile.TemporaryDirectory(prefix="foldout-prove-") as made:
             for number in range(min(CALIBRATION, blocks)):
@@ -231,6 +234,9 @@ def units_of(injection: Injection, blocks: list[dict[str, Any]]) -> dict[str, in
             units: dict[str, int] = block["units"]
             return units
     found = [block["seconds"].get(injection.cell, {}) for block in blocks if block["part"] == AGAINST_ITSELF]
-    takes = statistics.median([seconds for sides in found for seconds in sides.values()])
+    times = [seconds for sides in found for seconds in sides.values()]
+    if not times:
+        raise UsageError(f"{injection.cell} has no time in the blocks of base against itself")
+    takes = statistics.median(times)
     cost = cost_of_unit()
     return {f"+{level} %": max(1, round(level / 100 * takes / cost)) for level in LEVELS}

@@ -160,7 +160,8 @@ def ask(side: Side, what: str, asked: Mapping[str, Any]) -> dict[str, Any]:
         [side.python, "-m", "suite.gate.side_process", what],
         input=json.dumps(asked),
         capture_output=True,
-        text=True,
+        encoding="utf-8",
+        errors="replace",
         env={**child_environment(), **side.variables},
         check=False,
     )

@@ -17,7 +17,8 @@ def _table_rows(result: Mapping[str, Any]) -> list[list[str]]:
         one = result["confirmed"].get(name, screened)
         # The times that the ratio is of: where it was measured again, the new ones.
         measured = result["times_again" if name in result["confirmed"] else "times"][name]
-        times = [f"{statistics.median(measured[which]):.3g}" for which in SIDES]
+        # A file comes with all its variants, so a variant may have been called after it was decided.
+        times = [f"{statistics.median(measured[which][: one['blocks']]):.3g}" for which in SIDES]
         low, high = (one[limit] for limit in ("low", "high"))
         limits = "–" if low is None or high is None else f"{low:.2f} to {high:.2f}"
         rows.append(

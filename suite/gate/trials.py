@@ -14,7 +14,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -131,22 +131,44 @@ CASES = {
 }
 
 
-def run_trials(folder: Path, names: list[str]) -> bool:
-    """Run cases, write down in a folder what was found, and return whether every verdict is right."""
+def run_trials(folder: Path, names: list[str], times: int) -> bool:
+    """Run each case so many times, write down in a folder what was found, and return whether every verdict is right."""
     file = folder / FOUND
     found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))["cases"] if file.exists() else {}
     # What was found before, right or wrong, is not tried again until it comes out right; a case that is named is.
-    for name in names or [name for name in CASES if name not in found]:
-        print(f"\n=== {name}: {CASES[name].what}", flush=True)
-        found[name] = run_trial(CASES[name])
-        ordered = {known: found[known] for known in CASES if known in found}
-        write_json(file, {"machine": environment.cpu_name(), "cores": environment.cores(), "cases": ordered})
-    wrong = [name for name in CASES if not found.get(name, {}).get("right")]
+    found = {name: one for name, one in found.items() if name in CASES and name not in names}
+    # All cases in turn, so that the trials of a case lie apart.
+    for number in range(times):
+        for name in names or CASES:
+            case = CASES[name]
+            one = found.setdefault(name, {"what": case.what, "expected": list(case.expected), "trials": []})
+            if len(one["trials"]) > number:
+                continue
+            print(f"\n=== {name} ({number + 1} of {times}): {case.what}", flush=True)
+            one["trials"].append(run_trial(case))
+            ordered = {known: found[known] for known in CASES if found.get(known, {}).get("trials")}
+            about = {
+                "machine": environment.cpu_name(),
+                "cores": environment.cores(),
+                "revision": environment.revision(),
+            }
+            write_json(file, {**about, "cases": ordered})
+    return tell_trials(found)
+
+
+def tell_trials(found: Mapping[str, Any]) -> bool:
+    """Print how many verdicts are right and which are not; return whether every case was tried, and all are."""
+    trials = {name: one["trials"] for name, one in found.items()}
+    right = sum(trial["right"] for tried in trials.values() for trial in tried)
+    wrong = [name for name, tried in trials.items() if not all(trial["right"] for trial in tried)]
     print(
-        f"\n{len(CASES) - len(wrong)} of {len(CASES)} verdicts right"
+        f"\n{right} of {sum(map(len, trials.values()))} verdicts right"
         + (f"; wrong: {', '.join(wrong)}" if wrong else "")
     )
-    return not wrong
+    missing = [name for name in CASES if not trials.get(name)]
+    if missing:
+        print(f"not tried yet: {', '.join(missing)}")
+    return not wrong and not missing
 
 
 def run_trial(case: Case) -> dict[str, Any]:
@@ -162,8 +184,6 @@ def run_trial(case: Case) -> dict[str, Any]:
         result = json.loads((out / "verdict.json").read_text(encoding="utf-8"))
         table = (out / "compare.md").read_text(encoding="utf-8")
     return {
-        "what": case.what,
-        "expected": list(case.expected),
         "verdict": result["verdict"],
         "exit_code": code,
         "line": result["line"],

@@ -78,12 +78,31 @@ def cores() -> int:
     return max(1, min(count, int(quota)) if quota else count)
 
 
-def _cpu_quota() -> float | None:
+CGROUPS = Path("/sys/fs/cgroup")
+CGROUP_OF_SELF = Path("/proc/self/cgroup")
+
+
+def _cgroups() -> list[Path]:
+    """Return the folders of this process's control group and of those around it, each of which may have limits."""
     try:
-        limit, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
-        return None if limit == "max" else int(limit) / int(period)
+        lines = CGROUP_OF_SELF.read_text(encoding="utf-8").splitlines()
     except (OSError, ValueError):
-        pass
+        lines = []
+    # A path with dots leads out of what this process sees.
+    own = next((CGROUPS / line[4:] for line in lines if line.startswith("0::/") and ".." not in line), CGROUPS)
+    return [path for path in (own, *own.parents) if path.is_relative_to(CGROUPS)]
+
+
+def _cpu_quota() -> float | None:
+    quotas = []
+    for group in _cgroups():
+        try:
+            limit, period = (group / "cpu.max").read_text().split()
+            quotas += [int(limit) / int(period)] if limit != "max" else []
+        except (OSError, ValueError):
+            continue
+    if quotas:
+        return min(quotas)
     try:
         limit_us = int(Path("/sys/fs/cgroup/cpu/cpu.cfs_quota_us").read_text())
         return limit_us / int(Path("/sys/fs/cgroup/cpu/cpu.cfs_period_us").read_text()) if limit_us > 0 else None
@@ -99,9 +118,9 @@ def memory_gib() -> float:
 def _memory_limits() -> list[int]:
     """Read the limits of this cgroup, in bytes; one that stands for "none" is larger than any machine's memory."""
     found = [2**63]
-    for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+    for path in (*(group / "memory.max" for group in _cgroups()), CGROUPS / "memory" / "memory.limit_in_bytes"):
         try:
-            found.append(int(Path(path).read_text()))
+            found.append(int(path.read_text()))
         except (OSError, ValueError):
             continue
     return found
@@ -210,7 +229,12 @@ OF_A_REPOSITORY = (
 
 def git_environment() -> dict[str, str]:
     """Our environment for git, which shall find the repository of a folder and speak English."""
-    kept = {name: value for name, value in os.environ.items() if name not in OF_A_REPOSITORY}
+    # What GIT_TRACE has it say would stand among its own words.
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in OF_A_REPOSITORY and not name.startswith("GIT_TRACE")
+    }
     return {**kept, "LC_ALL": "C"}
 
 
@@ -247,7 +271,7 @@ def ask_git(folder: Path, *arguments: str, seconds: float | None = 10, index: Pa
         raise GitError(f"there is no `git` on the PATH: {error.strerror}") from error
     if done.returncode:
         raise GitError(" ".join(done.stderr.split()))
-    return done.stdout.strip()
+    return done.stdout.rstrip("\n")  # a path may end in a blank
 
 
 def repository_of(folder: Path) -> Path | None:

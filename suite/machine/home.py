@@ -40,4 +40,5 @@ def home() -> Path:
 
 def cache_folder() -> Path:
     """Where this user's caches are; it may have to be made."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or home() / ".cache")
+    named = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    return named if named.is_absolute() else home() / ".cache"  # a relative one is invalid, as XDG has it

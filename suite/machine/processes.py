@@ -35,6 +35,8 @@ from suite.machine.signals import defer_signals
 # agents, other classes), another Spark or Hadoop, and what bash does first in each of Spark's scripts.
 FOREIGN = (
     *("COVERAGE_", "COV_CORE_", "JOBLIB_", "LOKY_", "PYSPARK_", "PYTEST_", "PYTHON", "SKLEARN_", "SPARK_"),
+    # By the first of these Spark believes itself in a container of YARN, and takes its folders from the second.
+    *("CONTAINER_ID", "LOCAL_DIRS", "ARROW_"),
     *("HADOOP_", "YARN_", "BASH_ENV", "BASH_FUNC_", "BASHOPTS", "SHELLOPTS"),
     *("CLASSPATH", "JAVA_TOOL_OPTIONS", "JDK_JAVA_OPTIONS", "_JAVA_OPTIONS"),
 )
@@ -42,7 +44,7 @@ FOREIGN = (
 WELCOME = frozenset(
     (
         *("PYTHONPATH", "PYTHONUSERBASE", "PYTHONNOUSERSITE", "PYTHONPYCACHEPREFIX"),
-        *("PYTHONUTF8", "PYTHONIOENCODING", "PYTHONCOERCECLOCALE"),
+        *("PYTHONUTF8", "PYTHONCOERCECLOCALE"),
         *("SPARK_LOCAL_IP", "SPARK_LOCAL_HOSTNAME", "SPARK_PUBLIC_DNS", "SPARK_PREFER_IPV6"),
     )
 )

@@ -125,7 +125,10 @@ def close_scope(folder: Path, leaders: Leaders, grace: float) -> None:
 
 def remove_shared_memory(pids: Collection[int]) -> None:
     """Remove what joblib and loky left in shared memory under these process ids, where no tracker did it."""
-    for path in SHARED_MEMORY.iterdir() if SHARED_MEMORY.is_dir() else ():
+    found: list[Path] = []
+    with contextlib.suppress(OSError):  # there is none, or it is not for this user's eyes
+        found = list(SHARED_MEMORY.iterdir())
+    for path in found:
         named = OF_PROCESS.match(path.name)
         if not named or int(named[1]) not in pids:
             continue

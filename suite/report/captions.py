@@ -134,8 +134,9 @@ def describe_run(run: MeasuredRun) -> str:
 
 def describe_blocks(run: MeasuredRun) -> str:
     """How many blocks there are, and what dots and lines mean."""
-    blocks = plural(run.blocks, "block")
-    if run.blocks < MIN_BLOCKS:
+    ran = run.blocks_with_times
+    blocks = plural(ran, "block") + (f" of {run.blocks}" if 0 < ran < run.blocks else "")
+    if ran < MIN_BLOCKS:
         return f"{blocks}, no interval (95 % needs {MIN_BLOCKS} blocks). Dots are medians over the blocks."
     shares = [point.seconds.coverage for point in run.points if point.seconds and point.seconds.coverage]
     exact = f" (exact coverage {min(shares):.1%})" if shares else ""

@@ -69,7 +69,6 @@ def seconds_chart(run: MeasuredRun) -> tuple[Sheet, str] | None:
     """Warm and cold seconds of each recipe and variant, at the centre of the sweeps and for other data."""
     panels: list[DotPanel] = []
     shown: list[Point] = []
-    fastest: list[str] = []
     for workload, points in run.workloads.items():
         if run.crossed(workload):  # too many jobs, and they have a chart of their own
             continue
@@ -82,8 +81,6 @@ def seconds_chart(run: MeasuredRun) -> tuple[Sheet, str] | None:
                 below += f"; seconds for {short(most or 0)} {smaller.unit_of_work}, also of calls with fewer"
             panels.append(DotPanel(title, below, [_seconds_row(p, points, most) for p in kept], " s"))
             shown += kept
-            if timed := [(p.seconds.median / (p.work or 1), point_label(p)) for p in kept if p.seconds]:
-                fastest.append(f"{workload}, {below}: {min(timed)[1]}")
     if not panels:
         return None
     sheet = Sheet(
@@ -94,7 +91,7 @@ def seconds_chart(run: MeasuredRun) -> tuple[Sheet, str] | None:
         footnotes(run, shown),
     )
     stack(sheet, panels)
-    return sheet, f"Warm and cold seconds of each variant. Fastest: {'; '.join(fastest) or 'none has a time'}."
+    return sheet, f"Warm and cold seconds of a call. {_dots_words(panels)}."
 
 
 def _seconds_row(point: Point, of_workload: Sequence[Point], work: int | None) -> Row:
@@ -137,7 +134,7 @@ def speedup_chart(run: MeasuredRun) -> tuple[Sheet, str] | None:
         footnotes(run, shown, bounds=True, hollow=True),
     )
     arrange(sheet, panels)
-    return sheet, "Speedup over the base case against parallelism, a panel per workload; the tables have the figures."
+    return sheet, f"Speedup over the base case against parallelism. {_lines_words(panels)}."
 
 
 def folds_chart(run: MeasuredRun) -> tuple[Sheet, str] | None:
@@ -149,7 +146,7 @@ def folds_chart(run: MeasuredRun) -> tuple[Sheet, str] | None:
         "Left: seconds against the number of folds, on a log axis. Right: speedup over the base case with as many "
         "folds, where that was run. Parallelism stays at its central value. Calls that did a part of the job are shown "
         "with the seconds of all of it.",
-        "Seconds and speedup against the number of folds, a row per workload; the tables have the figures.",
+        "Seconds and speedup against the number of folds.",
     )
 
 
@@ -162,7 +159,7 @@ def sizes_chart(run: MeasuredRun) -> tuple[Sheet, str] | None:
         "Left: seconds against the size under each panel, on a log axis. Right: speedup over the base case of the same "
         "size, where that was run. All else stays at its central value. Calls that did a part of the job are shown "
         "with the seconds of all of it.",
-        "Seconds and speedup against sizes of the job, a row for each; the tables have the figures.",
+        "Seconds and speedup against sizes of the job.",
     )
 
 
@@ -189,7 +186,7 @@ def _over_factors(
         return None
     sheet = Sheet(title, explanation, footnotes(run, shown, bounds=True, hollow=True))
     arrange(sheet, panels)
-    return sheet, alt
+    return sheet, f"{alt} {_lines_words(panels)}."
 
 
 def rows_chart(run: MeasuredRun) -> tuple[Sheet, str] | None:
@@ -215,7 +212,7 @@ def rows_chart(run: MeasuredRun) -> tuple[Sheet, str] | None:
         footnotes(run, shown, hollow=True),
     )
     stack(sheet, panels)
-    return sheet, "Rows scored per second by each variant; the tables have the figures."
+    return sheet, f"Rows scored per second. {_dots_words(panels)}."
 
 
 def _rate_row(point: Point, of_workload: Sequence[Point]) -> Row:
@@ -245,7 +242,7 @@ def waiting_chart(run: MeasuredRun) -> tuple[Sheet, str] | None:
         footnotes(run, [point for panel in made if panel for point in panel[1]], bounds=True),
     )
     arrange(sheet, panels)
-    return sheet, "Speedup of jobs that wait, against parallelism and against folds, with the bound of each schedule."
+    return sheet, f"Speedup of jobs that wait, against parallelism and against folds. {_lines_words(panels)}."
 
 
 def break_even_chart(run: MeasuredRun) -> tuple[Sheet, str] | None:
@@ -259,7 +256,7 @@ def break_even_chart(run: MeasuredRun) -> tuple[Sheet, str] | None:
             if made := speedup_panel(run, title, points, run.crossed(workload)[0]):
                 panels.append(made[0])
                 shown += made[1]
-                said.append(f"{title}: {'; '.join(map(_line_words, made[0].lines))}")
+                said.append(_lines_words([made[0]]))
         for row in break_evens(run, workload):
             wins = ", ".join(f"over {other} {words}" for other, words in row.wins_from.items())
             said.append(f"{workload}, {row.setting}, {row.way.label} begins to win {wins}")
@@ -275,8 +272,32 @@ def break_even_chart(run: MeasuredRun) -> tuple[Sheet, str] | None:
     return sheet, f"Speedups over the base case. {'. '.join(said)}."
 
 
-def _line_words(line: Line) -> str:
-    values = [f"{ratio_words(mark.value.median) if mark.value else 'no time'} at {mark.x:g}" for mark in line.marks]
+def _dots_words(panels: Sequence[DotPanel]) -> str:
+    """The figures of panels, for readers who cannot see them."""
+    said = []
+    for panel in panels:
+        rows = "; ".join(f"{row.label.replace(NARROW, ' ')} {row.text or 'no time'}" for row in panel.rows)
+        said.append(f"{panel.title}, {panel.below}: {rows}")
+    return ". ".join(said)
+
+
+def _lines_words(panels: Iterable[LinePanel | None]) -> str:
+    """The figures of panels, for readers who cannot see them."""
+    said = []
+    for panel in panels:
+        if panel:
+            lines = "; ".join(_line_words(line, speedups=panel.speedups) for line in panel.lines)
+            said.append(f"{panel.title}: {lines}")
+    return ". ".join(said)
+
+
+def _line_words(line: Line, *, speedups: bool) -> str:
+    values = []
+    for mark in line.marks:
+        words = "no time"
+        if mark.value:
+            words = ratio_words(mark.value.median) if speedups else f"{number(mark.value.median)} s"
+        values.append(f"{words} at {mark.x:g}")
     return f"{line.label} {', '.join(values)}"
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
+from suite.records import WRONG_ANSWER, Record
 from suite.report.captions import group_by_job, point_label, shown_of_job
 from suite.report.formatting import figure_words, plural, ratio_digits
 from suite.report.point import Point
@@ -76,7 +77,12 @@ def fastest_ways(run: MeasuredRun) -> Iterator[Fastest]:
 
 
 def _timed(points: Iterable[Point]) -> list[Point]:
-    return [point for point in points if point.seconds]
+    """Those with a time, and without a wrong answer in any block."""
+    return [point for point in points if point.seconds and not any(map(_is_wrong, point.problems))]
+
+
+def _is_wrong(cell: Record) -> bool:
+    return str(cell.reason).startswith(WRONG_ANSWER)
 
 
 def _fastest(run: MeasuredRun, points: list[Point]) -> Fastest:
@@ -85,6 +91,9 @@ def _fastest(run: MeasuredRun, points: list[Point]) -> Fastest:
     best = ranked[0]
     base = run.base_of(best)
     over = base if base in ranked and base is not best else next(iter(ranked[1:]), None)
+    if over is not None and over is base and (gain := run.ratio(over, best)) and gain.median < 1:
+        # Ratios within blocks count, and by these the base case is the faster.
+        best, over = over, best
     on_spark = next((point for point in ranked if point.on_spark), None) if not best.on_spark else None
     return Fastest(
         best,
@@ -103,6 +112,8 @@ def _seconds_of_work(point: Point) -> float:
 def in_words(found: Fastest) -> str:
     """A line for a terminal."""
     said = f"{found.point.workload}: {point_label(found.point)}"
+    if lost := len(found.point.problems):
+        said += f" ({lost} of {plural(len(found.point.cells), 'block')} without a time)"
     if found.job:
         said += f" ({found.job}, since nothing has a time at the centre)"
     if found.over is None:

@@ -185,18 +185,22 @@ def win_words(ratios: Mapping[float, Interval | None]) -> str:
     ----------
     ratios : mapping of float to Interval or None
         How many times faster it is, by the values of the factor in ascending order. It wins where the interval lies
-        above 1, or the median where there is no interval; without a time it does not.
+        above 1. Where none of them has an interval, the median decides. Without a time it does not win.
     """
     values = list(ratios)
     if not any(ratios.values()):
         return NONE
     first = len(values)
-    while first and _wins(ratios[values[first - 1]]):
+    bounded = any(ratio and ratio.low is not None for ratio in ratios.values())
+    while first and _wins(ratios[values[first - 1]], bounded=bounded):
         first -= 1
     if first == len(values):
         return f"not up to {values[-1]:g}"
     return f"{values[first]:g} or less" if first == 0 else f"{values[first - 1]:g} to {values[first]:g}"
 
 
-def _wins(ratio: Interval | None) -> bool:
-    return ratio is not None and (ratio.median if ratio.low is None else ratio.low) > 1
+def _wins(ratio: Interval | None, *, bounded: bool) -> bool:
+    if ratio is None:
+        return False
+    # Beside values with intervals, one that lost a block and so its interval must not win the more easily.
+    return (ratio.low is not None and ratio.low > 1) if bounded else ratio.median > 1

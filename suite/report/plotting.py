@@ -57,6 +57,7 @@ WIDTH = 9.2
 EDGE = 0.12
 DOTS_LEFT, DOTS_WIDTH, DOTS_ROW = 3.05, 4.1, 0.29
 PANEL_LEFT, PANEL_WIDTH, PANEL_HEIGHT = 0.72, 3.55, 2.1
+ASIDE, MARK_POINTS = 4.0, 5.0  # points from line to line at the same x, and half a mark's width
 
 
 @contextmanager
@@ -412,7 +413,8 @@ def draw_lines(axes: Axes, panel: LinePanel) -> None:
         _speedup_axis(axes, values)
     else:
         log_axis(axes, "y", *limits_around(values, margin=1.6, least=4))
-    _swept_axis(axes, sorted({mark.x for line in panel.lines for mark in line.marks}), log=panel.log_x)
+    swept = sorted({mark.x for line in panel.lines for mark in line.marks})
+    _swept_axis(axes, swept, log=panel.log_x, aside=(len(panel.lines) - 1) / 2 * ASIDE)
     axes.set_xlabel(panel.xlabel)
     axes.set_ylabel(panel.ylabel)
     write_title(axes, 0.43, PANEL_WIDTH + 0.65, panel.title, panel.below)
@@ -426,7 +428,7 @@ def draw_lines(axes: Axes, panel: LinePanel) -> None:
         axes.plot(*zip(*bounds, strict=True), "_", color=colour, markersize=16, markeredgewidth=1.1, zorder=2)
     for place, line in enumerate(panel.lines):
         # Some points to the side, so that intervals at the same x stay apart.
-        _draw_line(axes, line, (place - (len(panel.lines) - 1) / 2) * 4, speedups=panel.speedups)
+        _draw_line(axes, line, (place - (len(panel.lines) - 1) / 2) * ASIDE, speedups=panel.speedups)
     _draw_legend(axes, panel.legend())
 
 
@@ -476,14 +478,18 @@ def _speedup_axis(axes: Axes, values: Sequence[float]) -> None:
         axes.text(1.01, y, text, transform=beside, rotation=90, va="center", color=colour, fontsize=7.5)
 
 
-def _swept_axis(axes: Axes, values: Sequence[float], *, log: bool) -> None:
-    # Ticks stand at the values that were run and nowhere else.
+def _swept_axis(axes: Axes, values: Sequence[float], *, log: bool, aside: float) -> None:
+    # Ticks stand at the values that were run and nowhere else. Beside the outer ones there is room for marks that
+    # stand so many points aside.
+    taken = (aside + MARK_POINTS) / 72 / PANEL_WIDTH
+    share = taken / (1 - 2 * taken)  # of the distance between the outer values
     if log:
         axes.set_xscale("log", base=2)
-        margin = max(1.25, (values[-1] / values[0]) ** 0.06)  # room for marks that stand some points aside
+        distance = math.log(values[-1] / values[0]) or math.log(2)
+        margin = max(1.25, math.exp(max(0.06, share) * distance))
         axes.set_xlim(values[0] / margin, values[-1] * margin)
     else:
-        margin = 0.1 * ((values[-1] - values[0]) or 1)
+        margin = max(0.1, share) * ((values[-1] - values[0]) or 1)
         axes.set_xlim(values[0] - margin, values[-1] + margin)
     axes.xaxis.set_major_locator(FixedLocator(values))
     axes.xaxis.set_major_formatter(FixedFormatter([short(value) for value in values]))

@@ -59,6 +59,11 @@ class MeasuredRun:
         return int(self.plan.get("blocks") or 0) - self.blocks_left_out
 
     @property
+    def blocks_with_times(self) -> int:
+        """How many blocks have a time: fewer than were planned where the run was interrupted."""
+        return len({cell.block for cell in self.cells if cell.status == "ok"})
+
+    @property
     def blocks_left_out(self) -> int:
         """How many blocks were left out for lack of time."""
         return len({cell.block for cell in self.left_out})

@@ -116,7 +116,7 @@ def precision_table(run: MeasuredRun) -> str | None:
     if not deviations or cost is None:
         return None
     calls = max(len(cell.warm_seconds) for cell in run.cells)
-    seconds = run.blocks * (cost.before + calls * cost.calls)
+    seconds = run.blocks_with_times * (cost.before + calls * cost.calls)
     middle = [statistics.median(getattr(each, what) for each in deviations) for what in ("processes", "calls")]
     lines = [
         f"Speedups of {len(deviations)} variants on Spark deviate by {middle[0]:.0%} from process to process and by "

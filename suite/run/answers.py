@@ -14,7 +14,7 @@ from suite.errors import InvalidCellError
 from suite.machine.signals import InterruptError
 from suite.plan.cells import Cell, answer_key
 from suite.plan.scenario import one_line
-from suite.records import Record
+from suite.records import WRONG_ANSWER, Record
 
 if not __debug__:
     raise RuntimeError("a recipe's `check` may use assert, which -O and PYTHONOPTIMIZE remove: run without them")
@@ -125,5 +125,5 @@ class References:
             raise InvalidCellError("the base case gave no right answer to hold this one against")
         for answer in plain:
             if complaint := find_complaint(check, truth, answer):
-                raise InvalidCellError(f"its answer differs from that of {whose}: {complaint}")
+                raise InvalidCellError(f"{WRONG_ANSWER} that of {whose}: {complaint}")
         return plain[-1]

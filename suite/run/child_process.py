@@ -24,7 +24,7 @@ START = "import sys; sys.path.insert(0, sys.argv.pop(1)); import pytest; sys.exi
 # By its name and not by its path: a `[` in a path means something else to pytest. Where the user is may be a conftest.
 PYTEST = ("-c", START, str(ROOT), "--pyargs", "suite.run.test_cell", "--noconftest", "-q", "-s", "--benchmark-quiet")
 PYTEST_CONF = (
-    *("-c", str(ROOT / "pyproject.toml"), f"--rootdir={ROOT}", "-p", "no:cacheprovider"),
+    *("-c", str(ROOT / "pyproject.toml"), "-p", "no:cacheprovider"),  # in whose folder the root is
     *("-p", "pytest_benchmark.plugin"),  # the only plugin: see PYTEST_DISABLE_PLUGIN_AUTOLOAD
 )
 

@@ -46,7 +46,7 @@ from suite.report.terminal import summary
 from suite.run.in_container import run_in_containers
 from suite.run.loop import Loop, PlannedRun, lock_run_folder
 from suite.run.options import BenchOptions, is_file_name, parse_factor, parse_setting
-from suite.run.plan_file import check_same_plan, describe_plan, read_plan, tell_unknown_revision
+from suite.run.plan_file import check_same_machine, check_same_plan, describe_plan, read_plan, tell_unknown_revision
 from suite.run.request import (
     check_cluster_options,
     check_data,
@@ -57,7 +57,7 @@ from suite.run.request import (
     note_on_links,
     workers_wanted,
 )
-from suite.spark.java import check_temporary_folder, find_java, user_name
+from suite.spark.java import check_open_files, check_temporary_folder, find_java, user_name
 from suite.spark.session import is_local
 
 RESULTS = environment.ROOT / "results"
@@ -122,6 +122,7 @@ def bench(options: BenchOptions, command_line: str) -> int:
             )
     user_name()  # before anything else: without one Spark does not start, nor with several temporary folders
     check_temporary_folder()
+    check_open_files()
     java = find_java()
     directory, plan, scenarios, cells, broken = _plan_of(options, command_line)
     conf = dict(map(parse_setting, options.conf))  # where a run goes on, those that it began with
@@ -209,6 +210,7 @@ def _run_plan(run: PlannedRun, plan: dict[str, Any], minutes: float | None) -> i
     executors = _executors_before(run)
     label = run.cluster.label or run.cluster.url
     facts = {**environment.describe_environment(label, run.java.facts), "executors": executors}
+    check_same_machine(run.directory, facts)
     loop = Loop(run, lambda text: print(text, end="", flush=True), minutes)
 
     def write_facts(**more: Any) -> None:

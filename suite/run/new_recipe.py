@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import ast
 import keyword
+import re
 import shlex
 import sys
 from importlib.machinery import PathFinder
@@ -80,7 +81,9 @@ def _text(name: str, like: str | None) -> str:
     if not source.is_file():
         there = ", ".join(sorted(path.stem for path in SCENARIOS.glob("*.py")))
         raise UsageError(f"there is no recipe {like!r}: there are {there}")
-    return source.read_text(encoding="utf-8").replace(f"python {like}.py", f"python {name}.py")
+    text = source.read_text(encoding="utf-8").replace(f"python {like}.py", f"python {name}.py")
+    # What the project's gate leaves out, since it is gated elsewhere, has its own gate in a copy.
+    return re.sub(r"^GATED\b.*\n", "", text, flags=re.MULTILINE)
 
 
 def _siblings(text: str, but: str | None) -> list[Path]:

@@ -113,6 +113,36 @@ def check_same_plan(
             raise UsageError(f"{scenario.path.name} has changed since the run in {directory} began: start a new run")
 
 
+def check_same_machine(directory: Path, facts: Mapping[str, Any]) -> None:
+    """Refuse to go on with a run elsewhere, or with other packages: it would mix two measurements in one.
+
+    Parameters
+    ----------
+    directory : Path
+        Of the run. Where its `environment.json` is missing or torn, nothing is known.
+    facts : mapping
+        Of this machine, as `describe_environment` makes them.
+
+    Raises
+    ------
+    UsageError
+        With what is different.
+    """
+    try:
+        was = _comparable(json.loads((directory / "environment.json").read_text(encoding="utf-8")))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return
+    found = _comparable(facts)
+    if other := [f"{name} is {found.get(name)}, was {was[name]}" for name in was if was[name] != found.get(name)]:
+        raise UsageError(f"the run in {directory} cannot go on here: {', '.join(other)}: start a new run")
+
+
+def _comparable(facts: Mapping[str, Any]) -> dict[str, Any]:
+    machine = facts["machine"]
+    of_machine = {"the processor": machine["cpu"], "the number of cores": machine["cores"]}
+    return {**of_machine, "Python": facts["python"], "Java": facts["java"]["version"], **facts["versions"]}
+
+
 def tell_unknown_revision() -> None:
     """Print why no commit will be recorded with a run, if so: nobody should be surprised by that later."""
     if why := environment.why_no_revision():

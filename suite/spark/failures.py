@@ -57,7 +57,7 @@ def meaning(text: str) -> str | None:
 # what only says that they do.
 TELLING = (
     r"Unrecognized|Unsupported|Invalid|UnsatisfiedLink|Permission denied|No space left|UnknownHost|OutOfMemory|"
-    r"Could not reserve|Not enough space|insufficient memory",
+    r"Could not reserve|Not enough space|insufficient memory|Too many open files",
     r"Error|Exception|cannot |not found|No such",
 )
 EMPTY_WORDS = re.compile(r"Could not create the Java Virtual Machine|A fatal exception has occurred|GATEWAY_EXITED")

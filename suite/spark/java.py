@@ -7,6 +7,7 @@ import importlib.util
 import os
 import pwd
 import re
+import resource
 import shlex
 import shutil
 import stat
@@ -93,7 +94,7 @@ def system_javas() -> list[tuple[str, Path, int | str]]:
     """Find the system's Javas, in the order in which they are considered, as (source, home, what `look_at` says)."""
     found = []
     if home := os.environ.get("JAVA_HOME"):
-        found.append(("JAVA_HOME", Path(home)))
+        found.append(("JAVA_HOME", Path(home).absolute()))  # children start in folders of their own
     if java := shutil.which("java"):
         found.append(("PATH", Path(java).resolve().parent.parent))
     return [(source, home, look_at(home / "bin" / "java")) for source, home in found]
@@ -148,6 +149,9 @@ def write_executable(file: Path, text: str) -> None:
     Path(draft).replace(file)
 
 
+LEAST_OPEN_FILES = 1024  # of a process: a JVM with Spark has its archives open, and connections
+
+
 def user_name() -> str:
     """Return the name under which Spark runs. Its JVM ends at once where the system knows none, whatever it is to do.
 
@@ -177,6 +181,22 @@ def check_temporary_folder() -> None:
     folder = tempfile.gettempdir()
     if "," in folder:
         raise UsageError(f"Spark takes the temporary folder {folder} for several, by its comma: set TMPDIR to another")
+
+
+def check_open_files() -> None:
+    """Refuse a machine on which Java cannot keep its archives open, and would say that classes are missing.
+
+    Raises
+    ------
+    UsageError
+        With the limit of open files.
+    """
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]  # a JVM raises the soft limit up to it
+    if most != resource.RLIM_INFINITY and most < LEAST_OPEN_FILES:
+        raise UsageError(
+            f"a process may have {most} files open here, and Spark alone has some 300: raise the hard limit to "
+            f"{LEAST_OPEN_FILES} or more (`ulimit -Hn`, or nofile in /etc/security/limits.conf)"
+        )
 
 
 def find_java() -> Java:

@@ -119,20 +119,42 @@ def start_session(conf: Mapping[str, str], files: Iterable[Path]) -> SparkSessio
     # PySpark itself takes the variable before the setting. Workers elsewhere may have their Python in another place.
     os.environ["PYSPARK_PYTHON"] = conf.get("spark.pyspark.python", sys.executable)
     os.environ["PYSPARK_DRIVER_PYTHON"] = sys.executable
+    _keep_accumulators_on_loopback()
     builder = SparkSession.builder
     for key, value in conf.items():
         builder = builder.config(key, value)
     spark = builder.getOrCreate()
     spark.sparkContext.setLogLevel("WARN")
-    for file in files:
-        spark.sparkContext.addPyFile(str(zip_package(file) if file.is_dir() else file))
+    add_files(spark, files)
     return spark
+
+
+def add_files(spark: SparkSession, files: Iterable[Path]) -> None:
+    """Make Python files, and folders of packages, importable on the workers of a session."""
+    for file in files:
+        path = zip_package(file) if file.is_dir() else file
+        # Spark takes what follows a `#` in a path for a name to unpack under, but not in an address.
+        spark.sparkContext.addPyFile(path.resolve().as_uri() if "#" in str(path) else str(path))
+
+
+def _keep_accumulators_on_loopback() -> None:
+    """Have PySpark's server of accumulators listen on 127.0.0.1, where the name `localhost` does not resolve either."""
+    from pyspark import accumulators  # not before `doctor` has looked which PySpark this is
+
+    plain: Any = accumulators.AccumulatorTCPServer
+
+    class OnLoopback(plain):
+        def __init__(self, address: tuple[str, int], *rest: Any) -> None:
+            super().__init__((LOOPBACK, address[1]), *rest)
+
+    if plain.__name__ != OnLoopback.__name__:
+        vars(accumulators)["AccumulatorTCPServer"] = OnLoopback
 
 
 def zip_package(folder: Path) -> Path:
     """Write the Python files of a package into a new archive that can be imported from."""
     archive = Path(tempfile.mkdtemp(prefix="foldout-package-")) / f"{folder.name}.zip"
-    with zipfile.ZipFile(archive, "w") as written:
+    with zipfile.ZipFile(archive, "w", strict_timestamps=False) as written:  # files of 1970 too
         for file in sorted(folder.rglob("*.py")):
             written.write(file, file.relative_to(folder.parent))
     return archive

@@ -216,7 +216,10 @@ def test_recipes_with_data_of_the_users_and_a_variant_that_cannot_run_here(recip
     assert list(verdict["screened"]) == ["gated.many"]
     capsys.readouterr()
     assert main(["compare", "main", ".", "--scenarios", str(recipes), "--out", str(tmp_path / "none")]) == 2
-    assert "there is nothing to compare: gated.many: it needs a folder of data: give it" in capsys.readouterr().err
+    assert (
+        "there is nothing to compare: gated.many: it needs a folder of data: give it by --data DIR; gated.other"
+        in capsys.readouterr().err
+    )
 
 
 def test_a_package_that_head_alone_needs_and_lacks_is_no_note(recipes, tmp_path):

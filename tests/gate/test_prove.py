@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from suite.gate import power, prove, trials
+from suite.machine.signals import InterruptError
 from suite.plan.scenario import load_scenario
 
 
@@ -138,3 +139,41 @@ def test_a_block_that_lacks_a_recipe_is_left_out():
         "a.pool": 2,
         "b.pool": 2,
     }
+
+
+def test_each_case_is_tried_so_many_times_and_a_stopped_proof_goes_on(tmp_path, monkeypatch, capsys):
+    tried = []
+
+    def run_trial(case):
+        tried.append(case.what)
+        if len(tried) == 3:
+            raise InterruptError("SIGINT")
+        return {"right": case is not cases["b"]}
+
+    cases = {name: trials.Case(f"case {name}", ("pass",), "") for name in ("a", "b")}
+    monkeypatch.setattr(trials, "CASES", cases)
+    monkeypatch.setattr(trials, "run_trial", run_trial)
+    with pytest.raises(InterruptError):
+        trials.run_trials(tmp_path, [], 2)
+    # One after the other, so that the trials of a case lie apart; the third was interrupted.
+    assert tried == ["case a", "case b", "case a"]
+    assert not trials.run_trials(tmp_path, [], 2)
+    assert tried[3:] == ["case a", "case b"]
+    assert "2 of 4 verdicts right; wrong: b" in capsys.readouterr().out
+    found = json.loads((tmp_path / "verdicts.json").read_text())["cases"]
+    assert {name: [trial["right"] for trial in one["trials"]] for name, one in found.items()} == {
+        "a": [True, True],
+        "b": [False, False],
+    }
+    # A case that is named is tried anew; the others stay.
+    trials.run_trials(tmp_path, ["a"], 1)
+    assert tried[5:] == ["case a"]
+    assert "1 of 3 verdicts right" in capsys.readouterr().out
+
+
+def test_verdicts_are_proven_only_where_every_case_was_tried(capsys):
+    right = {name: {"trials": [{"right": True}]} for name in trials.CASES}
+    assert trials.tell_trials(right)
+    del right["busy neighbour"]
+    assert not trials.tell_trials(right)
+    assert "not tried yet: busy neighbour" in capsys.readouterr().out

@@ -82,3 +82,29 @@ def test_a_frequency_that_cannot_be_read_is_none(why, monkeypatch):
 
     monkeypatch.setattr(psutil, "cpu_freq", refuse, raising=False)
     assert environment.machine_load()["mhz"] is None
+
+
+def test_limits_of_a_nested_group_count(tmp_path, monkeypatch):
+    """As of a systemd scope, or a job of SLURM: they stand in its own folder and in those around it."""
+    own = tmp_path / "groups" / "user.slice" / "job"
+    own.mkdir(parents=True)
+    (tmp_path / "self").write_text("0::/user.slice/job\n")
+    monkeypatch.setattr(environment, "CGROUPS", tmp_path / "groups")
+    monkeypatch.setattr(environment, "CGROUP_OF_SELF", tmp_path / "self")
+    monkeypatch.setattr(environment.os, "sched_getaffinity", lambda _: set(range(16)), raising=False)
+    assert environment.cores() == 16
+    (own / "cpu.max").write_text("max 100000\n")
+    (own.parent / "cpu.max").write_text("300000 100000\n")
+    (own / "memory.max").write_text(f"{2**30}\n")
+    (own.parent / "memory.max").write_text(f"{2**31}\n")
+    assert environment.cores() == 3
+    assert environment.memory_gib() == 1.0
+    (tmp_path / "self").write_text("0::/../../elsewhere\n")
+    assert environment.cores() == 16
+
+
+def test_what_git_is_told_to_trace_is_none_of_its_words(outer, monkeypatch):
+    monkeypatch.setenv("GIT_TRACE", "1")
+    with pytest.raises(environment.GitError) as caught:
+        environment.ask_git(outer, "rev-parse", "--verify", "--quiet", "no-such-revision")
+    assert str(caught.value) == ""

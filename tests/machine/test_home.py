@@ -27,6 +27,8 @@ def test_a_home_that_can_be_written_is_taken(temporary, monkeypatch):
     monkeypatch.setenv("HOME", str(temporary))
     assert (home(), home_problem()) == (temporary, None)
     assert cache_folder() == temporary / ".cache"
+    monkeypatch.setenv("XDG_CACHE_HOME", "a/relative/one")  # which is to be ignored, as XDG says
+    assert cache_folder() == temporary / ".cache"
     monkeypatch.setenv("XDG_CACHE_HOME", "/elsewhere")
     assert cache_folder() == Path("/elsewhere")
 

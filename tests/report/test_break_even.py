@@ -130,6 +130,8 @@ def interval(median, low=None, high=None):
         ({0.001: None, 0.01: interval(1.2)}, "0.001 to 0.01"),
         # The interval has to lie above 1, where there is one.
         ({1: interval(1.1, 0.9, 1.3), 2: interval(1.1, 1.05, 1.2)}, "1 to 2"),
+        # One that lost a block, and so its interval, does not win the more easily for that.
+        ({1: interval(1.1), 2: interval(1.1, 1.05, 1.2)}, "1 to 2"),
     ],
 )
 def test_words_of_where_a_way_begins_to_win(ratios, words):

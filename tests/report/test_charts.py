@@ -17,13 +17,15 @@ from matplotlib.figure import Figure
 
 from suite.report import captions, charts
 from suite.report.against import against_sheet, find_contests
-from suite.report.formatting import number, short
+from suite.report.formatting import number, ratio_words, short
 from suite.report.plotting import (
     DotPanel,
     Line,
     LinePanel,
     Mark,
     Row,
+    Sheet,
+    arrange,
     colour_and_marker,
     draw_dots,
     draw_lines,
@@ -67,7 +69,39 @@ def test_all_six_charts_are_written_twice(drawn):
         assert (folder / "charts" / f"{chart.name}.svg").read_text().startswith("<?xml")
         assert (folder / "charts" / f"{chart.name}.png").read_bytes().startswith(b"\x89PNG")
         assert chart.title in words(folder, chart.name)
-        assert chart.alt
+
+
+def test_words_in_place_of_a_chart_have_its_figures(drawn):
+    _, run, made = drawn
+    for chart in made:
+        assert re.search(r"\d\.\d+×|\d s\b|rows/s", chart.alt)
+        for point in run.points if chart.name not in ("folds", "sizes") else ():
+            if run.is_central(point) and run.waits(point.workload) == (chart.name == "waiting"):
+                speedup = None if point.base else run.speedup(point)
+                figure = {"seconds": f"{number(point.seconds.median)} s", "rows": "rows/s"}.get(chart.name)
+                figure = figure or (ratio_words(speedup.median) if speedup else "")
+                # Seconds of fewer rows are shown as those of all.
+                shown = point.variant != "row_udf" if chart.name == "seconds" else chart.name != "rows" or point.rows
+                assert not shown or figure in chart.alt, (chart.name, point.label)
+
+
+@pytest.mark.parametrize("lines", [1, 5, 13])
+@pytest.mark.parametrize(("places", "log"), [((1, 2, 4, 8), True), ((2,), True), ((3, 365), False)])
+def test_no_mark_is_cut_at_a_side_however_many_lines_stand_aside(lines, places, log):
+    marks = [Mark(x, Interval(2.0, 1.5, 2.5, 0.97, 6)) for x in places]
+    panel = LinePanel(
+        "", "", [Line(f"way {i}", i, marks) for i in range(lines)], "x", "speedup", speedups=True, log_x=log
+    )
+    with fixed_style():
+        sheet = Sheet("", "", [])
+        arrange(sheet, [panel])
+        figure = sheet.figure()
+    (axes,) = figure.axes[:1]
+    left, right = axes.get_window_extent().intervalx
+    aside = ((lines - 1) / 2 * 4 + 3) / 72 * figure.dpi
+    ends = axes.transData.transform([(places[0], 2.0), (places[-1], 2.0)])[:, 0]
+    assert left <= ends[0] - aside
+    assert ends[1] + aside <= right
 
 
 @pytest.mark.parametrize("name", [name for name in charts.CHARTS if name != "break_even"])  # that has its own tests

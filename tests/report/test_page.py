@@ -11,6 +11,7 @@ import pytest
 import synthetic
 
 from suite.machine.environment import ROOT
+from suite.records import WRONG_ANSWER
 from suite.report import charts, findings
 from suite.report import page as page_module
 from suite.report.captions import setting_words
@@ -416,3 +417,34 @@ def test_marks_of_charts_tell_their_figures(page, folder):
     point = next(p for p in run.points if p.variant == "loky" and run.is_central(p))
     assert f"{figure_words(point.seconds, number, ' s')}" in page.text
     assert f"{point.label} at 2: {figure_words(run.speedup(point), ratio_digits, '×')}" in page.text
+
+
+def test_a_variant_that_was_wrong_in_a_block_is_not_the_answer(tmp_path):
+    def change(record):
+        wrong = record["variant"] == "loky" and record["block"] == 1
+        return fail(record, "invalid", f"{WRONG_ANSWER} that of base") if wrong else record
+
+    made(tmp_path / "wrong", only=["svc grid search"], change=change)
+    (found,) = fastest_ways(read_run(tmp_path / "wrong"))
+    assert found.point.variant == "serial"
+
+    def lose(record):
+        return fail(record) if record["variant"] == "loky" and record["block"] == 1 else record
+
+    page = made(tmp_path / "lost", only=["svc grid search"], change=lose)
+    assert "2 processes (1 of 6 blocks without a time), " in " ".join(page.text.split())
+
+
+def test_the_base_case_is_the_answer_where_ratios_within_blocks_say_so(tmp_path):
+    """Medians of seconds may say the opposite: blocks differ in speed, and each has both."""
+    base = (1.0, 1.0, 1.0, 10.0, 10.0, 10.0)
+    loky = (1.1, 1.1, 1.1, 0.9, 11.0, 11.0)
+
+    def change(record):
+        times = {"serial": base, "loky": loky}.get(record["variant"])
+        return record | ({"seconds": times[record["block"]]} if times else {"seconds": 99.0})
+
+    page = made(tmp_path, only=["svc grid search"], change=change)
+    (found,) = fastest_ways(read_run(tmp_path))
+    assert (found.point.variant, found.over.variant, found.file) == ("serial", "loky", "")
+    assert "One fit at a time, and nothing beats it: 1.10× " in " ".join(page.text.split())

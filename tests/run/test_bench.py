@@ -24,11 +24,12 @@ from suite import records
 from suite.cli import main
 from suite.cluster.description import Cluster
 from suite.errors import UsageError
+from suite.machine import environment
 from suite.records import Record
 from suite.run import command
 from suite.run.loop import PlannedRun, lock_run_folder
 from suite.run.options import BenchOptions
-from suite.run.plan_file import check_same_plan
+from suite.run.plan_file import check_same_machine, check_same_plan
 from suite.run.request import (
     check_data,
     check_master,
@@ -877,7 +878,7 @@ def bench_from(folder: Path, clone: Path, *words: str) -> str:
 
 
 def test_a_clone_may_lie_in_a_folder_of_nearly_any_name(tmp_path, tame):
-    clone = tmp_path / "[2025] my {work} #1 100%"
+    clone = tmp_path / "[2025] my {work} #1 100% of $HOME"
     shutil.copytree(ROOT / "suite", clone / "suite", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "pyproject.toml", clone)
     (clone / "scenarios").mkdir()
@@ -913,3 +914,18 @@ def test_a_run_goes_on_from_another_folder(tmp_path, tame):
     # Nothing stays in the folders from which it was called.
     assert {path.name for path in tmp_path.iterdir()} == {"recipes", "there"}
     assert {path.name for path in tame.parent.iterdir()} - {"__pycache__"} == {tame.name}
+
+
+def test_a_run_does_not_go_on_with_other_packages_or_elsewhere(tmp_path):
+    facts = environment.describe_environment("local[2]", {"version": 17})
+    check_same_machine(tmp_path, facts)  # nothing is known
+    (tmp_path / "environment.json").write_text("{")
+    check_same_machine(tmp_path, facts)
+    records.write_json(tmp_path / "environment.json", facts)
+    check_same_machine(tmp_path, facts)
+    other = {**facts, "java": {"version": 21}, "versions": {**facts["versions"], "pyspark": "3.0"}}
+    was = facts["versions"]["pyspark"]
+    with pytest.raises(
+        UsageError, match=rf"cannot go on here: Java is 21, was 17, pyspark is 3\.0, was {was}: start a"
+    ):
+        check_same_machine(tmp_path, other)

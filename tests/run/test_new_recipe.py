@@ -76,6 +76,8 @@ def test_a_copy_comes_with_the_files_that_it_needs(like, tmp_path, capsys):
     code = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); import like_it"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
     assert "python like_it.py" in recipe.read_text()
+    # That the project gates it elsewhere does not keep a copy out of its user's gate.
+    assert "GATED" not in recipe.read_text()
     copied = {path.name for path in tmp_path.glob("*.py")} - {"like_it.py"}
     assert all((tmp_path / name).read_text() == (SCENARIOS / name).read_text() for name in copied)
     assert ("time_series_folds.py" in copied) == (like == "time_series_cv_waiting")

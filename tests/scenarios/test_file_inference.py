@@ -12,6 +12,7 @@ import pytest
 import sklearn
 import udf_inference
 from scipy.sparse import csr_matrix
+from sklearn.cluster import KMeans
 from sklearn.compose import ColumnTransformer
 from sklearn.ensemble import HistGradientBoostingRegressor
 from sklearn.feature_extraction.text import TfidfVectorizer
@@ -177,3 +178,24 @@ def test_every_way_gives_the_labels_of_one_process(spark, model):
     assert recipe.run_processes(data, parallelism=2) == expected
     for run in (recipe.run_files, recipe.run_map_in_arrow, recipe.run_best_way):
         recipe.check(expected, run(data, spark=spark))
+
+
+def test_a_model_gets_the_precision_that_it_was_fitted_on(tmp_path):
+    """k-means refuses other floats than those of its fit."""
+    X = np.random.default_rng(0).normal(size=(50, 2))
+    for of_model, of_file in ((np.float64, np.float32), (np.float32, np.float64)):
+        model = KMeans(3, n_init=1, random_state=0).fit(X.astype(of_model))
+        columns = {"id": np.arange(50), **{f"x{i}": X[:, i].astype(of_file) for i in range(2)}}
+        pq.write_table(pa.table(columns), tmp_path / "rows.parquet")
+        ((_, found),) = recipe.score_files(tmp_path / "rows.parquet", model, ["x0", "x1"], keep="id", processes=1)
+        np.testing.assert_array_equal(found, model.predict(X.astype(np.float32).astype(of_model)))
+
+
+def test_what_any_of_the_files_lacks_is_refused_by_name(table):
+    _, model, files = table
+    names = ["x0", "x1", "x2"]
+    with pytest.raises(ValueError, match=r"0\.parquet has no column \['idd'\]: it has \['x2', 'id', 'x0', 'x1'\]"):
+        recipe.score_files(files, model, names, keep="idd", processes=2)
+    pq.write_table(pa.table({"id": [1], "x0": [0.5], "x1": [0.5]}), files[2])
+    with pytest.raises(ValueError, match=r"2\.parquet has no column \['x2'\]"):
+        recipe.score_files(files, model, names, keep="id", processes=2)

@@ -226,6 +226,25 @@ def test_a_large_x_of_a_call_that_hangs_leaves_no_file(spark: SparkSession) -> N
     assert broadcast_files(spark) == before
 
 
+def test_who_writes_to_a_memmap_gets_an_error_and_its_values_are_there(spark: SparkSession, tmp_path: Path) -> None:
+    """A worker has a copy: what it wrote there would be lost without a word."""
+    written = np.memmap(tmp_path / "numbers", dtype=float, mode="w+", shape=(2, 3), order="F")
+    written[:] = np.arange(6).reshape(2, 3)
+
+    def put(array: np.ndarray) -> None:
+        array[0] = 1
+
+    with scenario.on_spark(n_jobs=2):
+        for array in (written, written[1:], written.T):
+            (found, _) = joblib.Parallel()(joblib.delayed(np.copy)(array) for _ in range(2))
+            np.testing.assert_array_equal(found, array)
+            with pytest.raises(ValueError, match="assignment destination is read-only"):
+                joblib.Parallel()(joblib.delayed(put)(array) for _ in range(2))
+        # What goes to no file is a worker's own, as by loky.
+        private = np.memmap(tmp_path / "numbers", dtype=float, mode="c")
+        assert joblib.Parallel()(joblib.delayed(put)(private) for _ in range(2)) == [None, None]
+
+
 def test_a_parallel_that_makes_no_call_ends_in_silence(spark: SparkSession) -> None:
     with scenario.on_spark(n_jobs=2), joblib.Parallel():
         pass

@@ -338,6 +338,11 @@ def test_rows_and_folds_that_cannot_be_used_are_refused_in_one_line(data):
         fit(data.withColumn("part", F.when(F.col("x0") > 0, F.col("part"))))
     with pytest.raises(ValueError, match="fold numbers outside of 0 to 3, or nulls, or fractions"):
         fit(data.withColumn("part", F.col("part") + F.when(F.col("x0") > 0, 0.5).otherwise(0.0)))
+    for kind, column in (("string", F.col("part").cast("string")), ("boolean", F.col("part") > 1)):
+        with pytest.raises(ValueError, match=f"the fold column 'part' is {kind}: give numbers of folds, from 0"):
+            fit(data.withColumn("part", column))
+    with pytest.raises(ValueError, match="the data have no column 'prat'"):
+        fit(data, foldCol="prat")
     with pytest.raises(ValueError, match="fold 4 of 5 has no rows: take fewer folds"):
         fit(data, numFolds=5)
     with pytest.raises(ValueError, match="labels that are null, NaN or infinite"):

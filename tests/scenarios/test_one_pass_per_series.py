@@ -78,8 +78,9 @@ def test_each_series_has_what_a_search_of_its_own_finds(data, metric):
 
 
 def test_a_single_column_may_be_given_by_its_name(data):
-    found, expected = (fit_each_series(search(numFolds=1), data, by) for by in ("kind.of", ["kind.of"]))
-    assert found.columns == expected.columns
+    names = ("kind.of", ["kind.of"], np.array(["kind.of"]))
+    found, expected, of_array = (fit_each_series(search(numFolds=1), data, by) for by in names)
+    assert found.columns == expected.columns == of_array.columns
     assert set(by_name(found)) == {"a", "b", "late", "short"}
 
 

@@ -242,13 +242,16 @@ def test_refit_and_weights_of_folds(data, refit):
         ("long", {"timeUnit": 3, "horizon": 2}),
         pytest.param("byte", {"horizon": 5}, marks=pytest.mark.slow),
         ("double", {"timeUnit": 0.1, "horizon": 8}),
+        ("product", {"timeUnit": 0.3, "horizon": 8}),
         pytest.param("long", {"timeUnit": 0.5, "horizon": 10}, marks=pytest.mark.slow),
     ],
     ids=str,
 )
 def test_every_kind_of_time_gives_the_same_folds(data, kind, rules):
     days = F.datediff("day", F.lit(FIRST))
-    if kind in ("long", "byte", "double"):
+    if kind == "product":  # 46 * 0.3 is 13.799999999999999
+        when = (days - 7) * F.lit(0.3)
+    elif kind in ("long", "byte", "double"):
         when = (days - 7).cast(kind) / 10 if kind == "double" else (days - 7).cast(kind)
     else:
         when = F.col("day").cast("timestamp_ntz") + F.make_dt_interval(F.lit(0), F.col("number") % 24)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import spark_cross_validator as scenario
 from pyspark.ml import Pipeline
@@ -224,6 +225,22 @@ def test_what_gives_no_folds_is_refused_in_one_line(
         validate_rows(frame, **({} if column is None else {"key": "k"}) | changed)
     assert message in str(error.value)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.spark
+@pytest.mark.parametrize(("column", "kind"), [("if(label = 1, 'yes', 'no')", "string"), ("label = 1", "boolean")])
+def test_a_label_that_is_no_number_is_refused_in_one_line(rows: DataFrame, column: str, kind: str) -> None:
+    """As where StringIndexer makes another column, and the evaluator was not told."""
+    said = rf"the label 'label' is {kind}, and the evaluator takes numbers: cast it, or give the column that StringIn"
+    with pytest.raises(ValueError, match=said):
+        validate_rows(rows.withColumn("label", functions.expr(column)))
+
+
+@pytest.mark.spark
+def test_keys_may_be_named_by_an_array(rows: DataFrame) -> None:
+    keyed = [scenario.fold_of(rows, key, 3) for key in (["row", "x"], np.array(["row", "x"]), pd.Index(["row", "x"]))]
+    one, *others = ([each[0] for each in rows.select(fold).collect()] for fold in keyed)
+    assert all(other == one for other in others)
 
 
 @pytest.mark.spark

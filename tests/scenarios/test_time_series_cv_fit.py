@@ -118,6 +118,14 @@ def test_units_of_numbers(spark):
     assert [tuple(fold) for fold in plan] == [(0, 0, 2.4, 2.4, 2.7, 24, 3), (1, 0, 2.7, 2.7, 3, 27, 3)]
 
 
+def test_a_double_that_lies_a_rounding_below_a_step_is_on_it(spark):
+    """46 * 0.3 is 13.799999999999999: a row to validate, not to train on."""
+    steps = spark.range(0, 60, 1, 1).select((F.col("id") * F.lit(0.3)).alias("t"))
+    settings = {"timeCol": "t", "timeUnit": 0.3, "numFolds": 2, "horizon": 7}
+    plan = TimeSeriesCrossValidator(**settings).foldPlan(steps)
+    assert [tuple(fold) for fold in plan] == [(0, 0, 13.8, 13.8, 15.9, 46, 7), (1, 0, 15.9, 15.9, 18, 53, 7)]
+
+
 def test_units_of_numbers_in_single_precision(spark):
     """0.7 as float is less than 0.7, and 5.7 as float is less than 5.7: both belong where they are written."""
     tenths = spark.range(0, 58, 1, 1).select((F.col("id") / 10).cast("float").alias("t"))

@@ -35,7 +35,9 @@ def test_lags_are_found_by_time_and_series(spark, kind):
         unit, data = 0.5, data.withColumn("day", F.col("day") / 2)
     else:
         data = data.withColumn("day", F.date_add(F.lit("2024-02-20"), F.col("day")).cast(kind))
-    lagged = lag_features(data, "label", [7, 14], timeCol="day", seriesCols=["series"], horizon=7, timeUnit=unit)
+    lagged = lag_features(
+        data, "label", [7, 14], timeCol="day", seriesCols=np.array(["series"]), horizon=7, timeUnit=unit
+    )
     found = {row["label"]: (row["label_lag7"], row["label_lag14"]) for row in lagged.collect()}
     assert found == {
         1.0: (None, None),

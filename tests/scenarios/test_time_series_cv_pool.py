@@ -238,7 +238,7 @@ def test_the_schedules_of_the_exercise(warehouse):
         model = Calls(lambda bias, train, counter=counter: 0.0 if train.count() == everything else counter())
         recipe.cross_validate_in_time(
             *(warehouse, model, [{model.bias: 0.0}, {model.bias: 1.0}], ValueOf()),
-            **{"time_col": "day", "horizon": 7, "folds": 2, "parallelism": 4, "one_pool": one_pool},
+            **{"time_col": "day", "horizon": np.int64(7), "folds": 2, "parallelism": 4, "one_pool": one_pool},
         )
         assert counter.most == counter.barrier.parties
 

@@ -603,3 +603,26 @@ def test_the_file_draws_the_four_kinds_of_folds(tmp_path):
     root = ElementTree.parse(picture).getroot()
     bars = [part for part in root.iter("{http://www.w3.org/2000/svg}path") if "#0072b2" in part.get("style", "")]
     assert len(bars) == 4 * 4 + 1  # four panels of four folds, and one legend
+
+
+@pytest.mark.parametrize(
+    "times", [np.arange(60) * 0.3, np.cumsum(np.full(60, 0.3)) - 0.3, (np.arange(60) * 0.3).astype(np.float32)]
+)
+def test_a_float_that_lies_a_rounding_below_a_step_is_on_it(times):
+    """46 * 0.3 is 13.799999999999999, and the window that ends at 13.8 does not hold it."""
+    folds = TimeSeriesFolds(times, timeUnit=0.3, horizon=7, numFolds=2)
+    assert [(train.tolist(), validation.tolist()) for train, validation in folds.split(times)] == [
+        (list(range(stop)), list(range(stop, stop + 7))) for stop in (46, 53)
+    ]
+
+
+@given(st.sampled_from([0.1, 0.3, 0.7, 2.5, 1e-3, 1e4]), st.integers(-3000, 3000), st.sampled_from([1e3, 1e9]))
+def test_steps_of_any_size_have_the_folds_of_their_numbers(step, first, origin):
+    """Also far from zero, where floats lie farther apart."""
+    numbers = np.arange(first, first + 40)
+    shifted = numbers * step + round(origin / step) * step
+    rules = {"horizon": 4, "gap": 1, "numFolds": 3}
+    plain = TimeSeriesFolds(numbers, timeUnit=1, **rules).split(numbers)
+    found = TimeSeriesFolds(shifted, timeUnit=step, **rules).split(numbers)
+    for one, other in zip(plain, found, strict=True):
+        assert [rows.tolist() for rows in one] == [rows.tolist() for rows in other]

@@ -18,7 +18,7 @@ from pyspark.sql import DataFrame, SparkSession, functions
 from pyspark.sql.types import DateType, DoubleType, IntegerType, StructField
 from sklearn.cluster import KMeans
 from sklearn.compose import ColumnTransformer
-from sklearn.decomposition import PCA
+from sklearn.decomposition import NMF, PCA
 from sklearn.ensemble import (
     HistGradientBoostingClassifier,
     IsolationForest,
@@ -29,7 +29,14 @@ from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge, RidgeClassifier
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import MaxAbsScaler, MinMaxScaler, OneHotEncoder, RobustScaler, StandardScaler
+from sklearn.preprocessing import (
+    LabelEncoder,
+    MaxAbsScaler,
+    MinMaxScaler,
+    OneHotEncoder,
+    RobustScaler,
+    StandardScaler,
+)
 from sklearn.svm import SVC, LinearSVC
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
@@ -502,3 +509,28 @@ def test_files_are_read_by_tasks_of_equal_rows_and_no_column_too_many(
     batches = list(recipe.batches_of(groups, ["x"]))
     assert {tuple(batch.schema.names) for batch in batches} == {("x",)}
     assert sum(batch.num_rows for batch in batches) == 1000
+
+
+@pytest.mark.parametrize("columns", ["array", "table"])
+def test_a_model_that_takes_floats_of_32_bits_alone_gets_such(spark: SparkSession, columns: str) -> None:
+    """k-means refuses other floats than those of its fit, and so do the factors of NMF."""
+    single = np.abs(X).astype(np.float32)
+    table = pd.DataFrame(single, columns=list("abc"))
+    if columns == "array":
+        frame, features = spark.createDataFrame([(row.tolist(),) for row in single], "v array<float>"), "v"
+    else:
+        frame, features = spark.createDataFrame(table), None
+    given: Any = table if columns == "table" else single
+    clusters = KMeans(3, n_init=1, random_state=0).fit(given)
+    parts = NMF(2, init="nndsvda", max_iter=500, random_state=0).fit(given)
+    for model, method in ((clusters, "predict"), (parts, "transform")):
+        found = recipe.score(frame, model, features=features, method=method).toPandas()["prediction"]
+        np.testing.assert_allclose(np.array(found.tolist()), getattr(model, method)(given), rtol=1e-3, atol=1e-5)
+
+
+def test_an_encoder_of_labels_takes_what_it_was_fitted_on(spark: SparkSession) -> None:
+    frame = spark.createDataFrame([("red",), ("blue",), ("red",)], "said string")
+    encoder = LabelEncoder().fit(["red", "blue"])
+    found = recipe.score(frame, encoder, features="said", method="transform")
+    assert dict(found.dtypes)["prediction"] in ("bigint", "int")
+    assert [row.prediction for row in found.collect()] == [1, 0, 1]

@@ -40,6 +40,9 @@ def test_java_home_comes_first(machine, tmp_path):
     assert java.find_java() == java.Java(two, 17, "PATH")
     machine.setenv("JAVA_HOME", str(one))
     assert java.find_java() == java.Java(one, 21, "JAVA_HOME")
+    machine.chdir(tmp_path)
+    machine.setenv("JAVA_HOME", "one")  # children start in other folders
+    assert java.find_java() == java.Java(one, 21, "JAVA_HOME")
 
 
 @pytest.mark.parametrize("said", ['java version "1.8.0_292"', 'openjdk version "11.0.2"', "no Java here"])
@@ -126,3 +129,14 @@ def test_spark_runs_on_the_wheel_with_python_workers():
     )
     version, total = shown.stdout.split()
     assert (version.split(".")[0], total) == ("21", "285")
+
+
+def test_a_limit_of_open_files_that_spark_does_not_fit_in_is_refused(machine, capsys):
+    machine.setattr(java.resource, "getrlimit", lambda _: (256, 256))
+    for words in (["bench", "machine_limit"], ["compare", ".", "."]):
+        assert main(words) == 2
+        assert capsys.readouterr().err.startswith("error: a process may have 256 files open here")
+    (found,) = [finding for finding in _surroundings() if finding.what == "open files"]
+    assert (found.mark, "ulimit -Hn" in found.remedy) == ("wrong", True)
+    machine.setattr(java.resource, "getrlimit", lambda _: (256, java.resource.RLIM_INFINITY))
+    java.check_open_files()

@@ -3,10 +3,12 @@
 
 import os
 import shlex
+import subprocess
 import sys
 from types import SimpleNamespace
 
 import pytest
+from pyspark import accumulators
 from pyspark.find_spark_home import _find_spark_home
 
 from suite.machine import environment
@@ -82,3 +84,42 @@ def test_workers_run_the_python_that_a_setting_names(start):
 )
 def test_of_a_local_master_the_slots_are_replaced_and_how_often_a_task_may_fail_stays(master, asked, tmp_path):
     assert session.spark_conf(master, 3, tmp_path, {})["spark.master"] == asked
+
+
+def test_accumulators_need_no_name_of_this_machine(start, monkeypatch):
+    start()
+    start()
+    server = accumulators.AccumulatorTCPServer(("no such name", 0), None, "")
+    server.server_close()
+    assert server.server_address[0] == "127.0.0.1"
+    assert type(server).__mro__[1].__name__ == "AccumulatorTCPServer"  # put on once
+
+
+def test_a_package_with_files_of_1970_is_shipped(tmp_path):
+    (tmp_path / "pkg").mkdir()
+    (tmp_path / "pkg" / "__init__.py").write_text("x = 1\n")
+    os.utime(tmp_path / "pkg" / "__init__.py", (0, 0))
+    archive = session.zip_package(tmp_path / "pkg")
+    done = subprocess.run(
+        [sys.executable, "-c", "import pkg; print(pkg.x)"],
+        env={**os.environ, "PYTHONPATH": str(archive)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout == "1\n", done.stderr
+
+
+@pytest.mark.spark
+def test_a_file_whose_path_has_a_hash_is_shipped(spark, tmp_path):
+    folder = tmp_path / "C#"
+    folder.mkdir()
+    file = folder / "of_a_sharp_folder.py"
+    file.write_text("x = 2\n")
+    session.add_files(spark, [file])
+
+    def imported(_):
+        import of_a_sharp_folder
+
+        return of_a_sharp_folder.x
+
+    assert spark.sparkContext.parallelize([0], 1).map(imported).collect() == [2]
