@@ -6,13 +6,12 @@
 # ]
 # ///
 # SPDX-License-Identifier: Apache-2.0
-"""Grid search through joblib-spark: every fit of a scikit-learn search as a Spark job of one task.
+"""Grid search through joblib-spark: the fits of a scikit-learn search in Spark jobs of one task.
 
 The quickest way from an existing `GridSearchCV` to a cluster: one `with` block around `fit`, nothing else
-changes. It pays where single fits take seconds to hours. It does not where they are short: each fit costs a
-Spark job (about a tenth of a second) and carries X and y with it, so 240 fits of 13 ms take ten times as long
-as by loky on the same two cores: `grid_search_spark_backend.py` is for these, and for a large X. The recipe mends
-what joblib-spark 0.6 gets wrong with current joblib: the cause of a failed fit is lost, every search leaves
+changes. It pays where single fits take seconds to hours. It does not where they are short, since each batch of fits is
+a Spark job and carries X and y with it: `grid_search_spark_backend.py` is for these, and for a large X. The recipe
+mends what joblib-spark 0.6 gets wrong with current joblib: the cause of a failed fit is lost, every search leaves
 threads behind, a large X is kept on disk once for each fit until Spark stops, short fits never share a job,
 `timeout` is ignored, and most fits are not in the scheduler pool of the caller.
 
@@ -44,7 +43,8 @@ from pyspark.sql import SparkSession
 def on_spark(n_jobs: int | None = -1) -> parallel_config:
     """Send what joblib runs inside `with on_spark(): ...` to the active Spark session.
 
-    Workers use one BLAS and OpenMP thread for each task: Spark sets `OMP_NUM_THREADS` to `spark.task.cpus`.
+    Workers use one BLAS and OpenMP thread for each task: Spark sets `OMP_NUM_THREADS` to `spark.task.cpus`. A
+    `numpy.memmap` arrives as a copy that cannot be written to: return what a call finds, do not write it into a file.
 
     Parameters
     ----------

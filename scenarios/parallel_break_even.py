@@ -1,7 +1,7 @@
 # /// script
 # requires-python = ">=3.11"
 # dependencies = [
-#     "joblib>=1.4", "joblibspark>=0.6", "pyspark>=3.5", "scikit-learn>=1.5", "numpy>=1.26", "threadpoolctl>=3.5",
+#     "joblib>=1.4", "joblibspark>=0.6", "pyspark>=4.0", "scikit-learn>=1.5", "numpy>=1.26", "threadpoolctl>=3.5",
 #     "packaging>=23",  # joblibspark imports it without asking for it
 # ]
 # ///

@@ -437,7 +437,8 @@ class TimeSeriesCrossValidator(
         As for `pyspark.ml.tuning.CrossValidator`. Without param maps, the estimator itself is the only candidate.
     timeCol : str
         Name of a timestamp, date or numeric column. For timestamps, days and longer units follow the calendar of the
-        session's time zone; hours and shorter units are real durations, and their folds are shown in UTC.
+        session's time zone; hours and shorter units are real durations, and their folds are shown in UTC. A double that
+        lies less than a millionth of a unit below a step counts as on it, as 46 * 0.3 does below 13.8.
     timeUnit, numFolds, horizon, gap, stride, initialTrain, maxTrain, anchor, cutoffs
         Where the folds are: see `fold_windows`.
     parallelism : int, default=1

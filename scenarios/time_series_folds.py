@@ -506,7 +506,8 @@ class TimeSeriesFolds:
         called with that X. Either way the times travel with the rows, as nested cross-validation needs. Default: the
         row number. With timeUnit 1 the folds are then those of `sklearn.model_selection.TimeSeriesSplit`.
     timeUnit : str or number, optional
-        As for `shift`. Default: 1 for numbers, "day" for times.
+        As for `shift`. Default: 1 for numbers, "day" for times. A float that lies less than a millionth of a unit below
+        a step counts as on it, as 46 * 0.3 does below 13.8.
     numFolds, horizon, gap, stride, initialTrain, maxTrain, anchor, cutoffs
         As for `fold_windows`.
 

@@ -180,9 +180,13 @@ class Scorer:
         Types of the columns.
     shape : str
         How the model takes rows: "matrix", "frame" (columns of any types) or "documents" (one column of text).
+    method : str
+        Of the model.
     labels : tuple of str
         The names that the model knows its columns by, if any.
     answers : pyarrow.DataType
+    trained, driver : str
+        scikit-learn's version, of the training and of the driver.
     config : dict
         scikit-learn's, of the thread that asks for the answers: such as `transform_output`.
     single : bool
@@ -230,7 +234,9 @@ class Scorer:
             return as_pandas(columns[0])
         if self.shape == "frame":
             table = pd.concat([as_pandas(column) for column in columns], axis=1, keys=self.labels)
-            floats = [name for name, kind in table.dtypes.items() if kind.kind == "f"] if self.single else []
+            if not self.single:
+                return table
+            floats = [name for name, kind in table.dtypes.items() if kind.kind == "f"]
             return table.astype(dict.fromkeys(floats, np.float32))
         X = np.column_stack([as_floats(column) for column in columns])
         if X.dtype.kind == "f":
@@ -358,6 +364,12 @@ class Plan:
         Of the new column.
     own : pyarrow.DataType or None
         What the model answers by itself, where that can be told.
+    method : str
+        Of the model.
+    unshipped : Scorer
+        With the model itself in place of its broadcast.
+    broadcast : callable
+        Makes that broadcast, when it is first needed.
     metadata : dict
         Of the new column.
     """
@@ -470,7 +482,18 @@ def plan_scoring(
 
     metadata = {} if isinstance(output, str) else dict(output.metadata)
     casts = [cast for cast, _ in sent]
-    return Plan(fitted, names, casts, name, kind, own, method, scorer, broadcast, metadata=metadata)
+    return Plan(
+        fitted=fitted,
+        names=names,
+        casts=casts,
+        output=name,
+        type=kind,
+        own=own,
+        method=method,
+        unshipped=scorer,
+        broadcast=broadcast,
+        metadata=metadata,
+    )
 
 
 def load_model(path: str | Path, session: SparkSession) -> tuple[Any, str]:
@@ -834,9 +857,9 @@ def answer_to_zeros(scorer: Scorer, names: Sequence[str]) -> tuple[Any, Exceptio
 def try_shapes(scorer: Scorer, names: Sequence[str]) -> tuple[Any, Exception | None]:
     """Do the work of `answer_to_zeros` with floats of one precision.
 
-    Where it was fitted without names, it may want those of the
-    caller: it fails on a matrix, or warns that a later step was fitted on names, whose order that step can check in a
-    table alone. One column that is no number may be wanted as a series.
+    A model that was fitted without names may want those of the caller: it fails on a matrix, or warns that a later step
+    was fitted on names, whose order that step can check in a table alone. One column that is no number may be wanted as
+    a series.
     """
     given = scorer.shape, scorer.labels
     shapes = [given]

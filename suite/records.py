@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 SCHEMA = 1
-STATUSES = ("ok", "failed", "timeout", "skipped", "invalid")
 WRONG_ANSWER = "its answer differs from"  # how the reason of a cell begins whose answer is not the base case's
 OUT_OF_TIME = "left out: no time for another block"  # how the reason of a cell begins that `--minutes` left out
 
@@ -32,7 +31,7 @@ class Record:
         Of the cell; see `plan.cells.Cell`. Records from before September 2026 lack `needs` and `schedule`, which the
         plan of their run has.
     status : str
-        One of `STATUSES`.
+        `ok`, `failed`, `timeout`, `skipped` or `invalid`.
     run : str
         Name of the run, which `plan.json` has too.
     reason : str or None
@@ -192,8 +191,8 @@ def read(path: Path) -> list[Record]:
             continue
         if record.status == "invalid":
             spoiled[record.id] = f"an earlier attempt was invalid: {record.reason}"
-        elif record.status == "ok" and record.id in spoiled:
-            record = replace(record, warnings=[*record.warnings, spoiled[record.id]])
+        elif record.status == "ok" and (said := spoiled.get(record.id)) and said not in record.warnings:
+            record = replace(record, warnings=[*record.warnings, said])
         found[record.id] = record
     return list(found.values())
 

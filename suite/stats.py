@@ -2,7 +2,7 @@
 """Statistics of repeated timings: small pure functions, each with the theorem it rests on.
 
 A sample here is one figure per block, a block being one pass over the cells in a fresh process: calls inside
-one process are not replicates (Kalibera & Jones 2013), so nothing in this file ever sees them.
+one process are not replicates (Kalibera & Jones 2013). Only `unsettled` looks at these, to say whether they still fall.
 """
 
 from __future__ import annotations

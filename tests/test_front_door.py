@@ -101,39 +101,105 @@ def test_ci_runs_the_lines_word_for_word(paste):
     assert "docker/certs" not in ci
 
 
-def test_the_action_compares_the_recipes_of_its_caller_with_the_base(tmp_path):
-    """Its script, as a runner would run it, with a Python that only writes down what it is asked."""
+TOX_OF_ACTION = """#!/bin/sh
+[ "$1 $2" = "-m venv" ] || exit 1
+mkdir -p "$3/bin"
+printf '#!/bin/sh\\necho "pip $*" >> "$LOG"\\n' > "$3/bin/pip"
+printf '#!/bin/sh\\necho "python $*" >> "$LOG"\\nexit $CODE\\n' > "$3/bin/python"
+chmod +x "$3"/bin/*
+"""
+
+
+@pytest.fixture
+def act(tmp_path):
+    """Runs the action's script as a runner would, with a Python that writes down what it is asked; what it did."""
     action = YAML(typ="safe").load(ROOT / ".github" / "actions" / "regress" / "action.yml")
     (script,) = [step["run"] for step in action["runs"]["steps"] if step.get("name") == "Compare"]
-    assert {name: step for name, step in action["inputs"].items() if "description" not in step} == {}
-    (tmp_path / "bin").mkdir()
-    (tmp_path / "bin" / "python").write_text(PYTHON3)
-    (tmp_path / "bin" / "python").chmod(0o755)
-    (tmp_path / "bin" / "bash").symlink_to("/bin/bash")
-    environment = {
-        "PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}",
-        "LOG": str(tmp_path / "log"),
-        "GITHUB_OUTPUT": str(tmp_path / "output"),
-        "RUNNER_TEMP": str(tmp_path),
-        "GITHUB_ACTION_PATH": str(ROOT / ".github" / "actions" / "regress"),
-        "BASE": "origin/my; branch",
-        "RECIPES": "my recipes",
-        "MORE": "\n--head-conf spark.x=1\n--size  ci\n",
-        "INCONCLUSIVE": "warn",
-    }
-    (tmp_path / ".venv").mkdir()
+    (tmp_path / "python").write_text(TOX_OF_ACTION)
+    (tmp_path / "python").chmod(0o755)
+
+    def run(**variables):
+        environment = {
+            "PATH": os.environ["PATH"],
+            "LOG": str(tmp_path / "log"),
+            "CODE": "0",
+            "GITHUB_OUTPUT": str(tmp_path / "output"),
+            "RUNNER_TEMP": str(tmp_path),
+            "GITHUB_ACTION_PATH": str(ROOT / ".github" / "actions" / "regress"),
+            "SETUP_PYTHON": str(tmp_path / "python"),
+            "BASE": "",
+            "RECIPES": "recipes",
+            "MORE": "",
+            "INCONCLUSIVE": "warn",
+            **variables,
+        }
+        command = ["bash", "-eo", "pipefail", "-c", script]
+        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60)
+        log, output = ((tmp_path / name) for name in ("log", "output"))
+        told = dict(line.split("=") for line in output.read_text().splitlines()) if output.exists() else {}
+        return done, log.read_text().splitlines() if log.exists() else [], told
+
+    return run
+
+
+def test_the_action_compares_the_recipes_of_its_caller_with_the_base(act):
+    folders = set()
     for _ in range(2):  # a job may compare two folders of recipes
-        command = ["bash", "-euo", "pipefail", "-c", script]
-        subprocess.run(command, cwd=tmp_path, env=environment, check=True, timeout=60)
-    told = (tmp_path / "output").read_text().splitlines()
-    assert [line for line in told if line.startswith("code=")] == ["code=0"] * 2
-    folders = [line.removeprefix("folder=") for line in told if line.startswith("folder=")]
-    assert len(set(folders)) == 2
-    called = (tmp_path / "log").read_text().splitlines()[-1]
-    words = f"-e regress -- origin/my; branch . --scenarios my recipes --out {folders[1]}"
-    assert called.endswith(f"{words} --head-conf spark.x=1 --size ci")
-    tox = Path(called.split(" -c ")[1].split(" -e ")[0]) / "tox.ini"
+        more = "\n--head-conf spark.x=1\n--size  ci\n"
+        done, called, told = act(BASE="origin/my; branch", RECIPES="my recipes", MORE=more)
+        assert done.returncode == 0, done.stderr
+        assert told["code"] == "0"
+        folders.add(told["folder"])
+    assert len(folders) == 2
+    words = f"-e regress -- origin/my; branch . --scenarios my recipes --out {told['folder']}"
+    assert called[-1].endswith(f"{words} --head-conf spark.x=1 --size ci")
+    tox = Path(called[-1].split(" -c ")[1].split(" -e ")[0]) / "tox.ini"
     assert tox.samefile(ROOT / "tox.ini")
+    (pinned,) = re.findall(r"^tox==[\d.]+", (ROOT / "requirements" / "dev.txt").read_text(), re.MULTILINE)
+    assert called[-2] == f"pip install -q {pinned}"
+
+
+def test_the_base_of_a_pull_request_is_the_commit_that_it_was_merged_with(act, tmp_path):
+    def git(*words):
+        named = ("-c", "user.name=x", "-c", "user.email=x@y.z", "-c", "commit.gpgsign=false")
+        done = subprocess.run(["git", *named, *words], cwd=tmp_path, check=True, capture_output=True, text=True)
+        return done.stdout.strip()
+
+    (tmp_path / "recipes").mkdir()
+    git("init", "-q", "-b", "topic")
+    git("commit", "-q", "--allow-empty", "-m", "merged with")
+    merged_with = git("rev-parse", "HEAD")
+    git("commit", "-q", "--allow-empty", "-m", "a later one of main")
+    git("update-ref", "refs/remotes/origin/main", "HEAD")
+    git("reset", "-q", "--hard", merged_with)
+    git("commit", "-q", "--allow-empty", "-m", "the pull request's")
+    done, called, _ = act(GITHUB_BASE_REF="main")
+    assert done.returncode == 0, done.stderr
+    assert f"-- {merged_with} . --scenarios" in called[-1]
+    # A clone without the history is for `compare` to say, in its own words.
+    _, called, _ = act(GITHUB_BASE_REF="gone")
+    assert "-- origin/gone . --scenarios" in called[-1]
+    done, _, _ = act()
+    assert (done.returncode, done.stdout) == (
+        2,
+        "::error::only a pull request has a base of its own: give the input base\n",
+    )
+
+
+@pytest.mark.parametrize(
+    ("code", "inconclusive", "ends", "said"),
+    [
+        (3, "warn", 3, "::error::no pass (exit code 3)"),
+        (4, "warn", 0, "::warning::inconclusive"),
+        (4, "fail", 4, "::error::no pass (exit code 4)"),
+        (2, "warn", 2, ""),
+    ],
+)
+def test_the_action_ends_as_the_comparison_does(act, code, inconclusive, ends, said):
+    done, _, told = act(BASE="main", CODE=str(code), INCONCLUSIVE=inconclusive)
+    assert (done.returncode, told["code"]) == (ends, str(code))
+    assert done.stdout.startswith(said)
+    assert bool(done.stdout) == bool(said)
 
 
 def tox_config(folder: Path, names: list[str], *words: str) -> RawConfigParser:

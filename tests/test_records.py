@@ -108,5 +108,8 @@ def test_a_good_record_says_that_an_earlier_attempt_was_invalid(tmp_path):
         ["noise", "an earlier attempt was invalid: its answer differs"],
         [],
     ]
+    # What was read may be written again, as where caveats are added.
+    records.append(path, records.read(path))
+    assert len(records.read(path)[0].warnings) == 2
     records.append(path, [record(1, status="failed", reason="again")])
     assert records.read(path)[0].status == "failed"

@@ -53,8 +53,11 @@ from suite.cluster.ownership import (
 )
 from suite.machine.environment import ROOT, suite_command
 from suite.machine.signals import InterruptError, defer_signals
+from suite.records import write_json
 
 OWNER_LABEL = "foldout.owner"
+PARTS_OF_CLUSTERS = (("ps", "-a"), ("network", "ls"), ("volume", "ls"))  # lists of what a cluster consists of
+NAME_AND_OWNER = f'{{{{.Label "{NAME_LABEL}"}}}} {{{{.Label "{OWNER_LABEL}"}}}}'  # a template of Docker's
 KEPT_OWNER = "kept"  # of the cluster of `cluster up`
 DRIVER_LABEL = "foldout.driver"  # the owner of a bench that runs in a cluster which stays
 LOCAL_DISK = "20g"  # of each container, where the variable FOLDOUT_LOCAL_DISK says nothing else
@@ -158,8 +161,7 @@ def compose_command(engine: Engine, plan: ClusterSpec) -> list[str]:
 
 
 def client_environment(variables: Mapping[str, str]) -> dict[str, str]:
-    """The environment of a compose client: ours, without the user's own settings for compose, and `variables`."""
-    # The user's own settings for compose are meant for other projects.
+    """The environment of a compose client; the user's own settings for compose are meant for other projects."""
     return {name: value for name, value in os.environ.items() if not name.startswith("COMPOSE_")} | dict(variables)
 
 
@@ -246,8 +248,10 @@ def wait_until_healthy(engine: Engine, name: str, wanted: int, client: subproces
         if client.poll():
             raise ClusterError(explain_failed_start(said, log))
         states = [container_state(container) for container in engine.containers(name)]
-        if broken := [f"{who} {what}" for who, what in states if what not in ("healthy", "starting", "created")]:
-            raise ClusterError(f"the cluster did not start: {', '.join(broken)}: see {log}")
+        if broken := [(who, what) for who, what in states if what not in ("healthy", "starting", "created")]:
+            said = ", ".join(f"{who} {what}" for who, what in broken)
+            whose = log.with_name(f"{broken[0][0].replace(' ', '-')}.log")  # of `save_logs`
+            raise ClusterError(f"the cluster did not start: {said}: see {whose}")
         if sum(what == "healthy" for _, what in states) == wanted and client.poll() == 0:
             return
         if time.monotonic() > deadline:
@@ -263,7 +267,7 @@ def explain_missing(states: Sequence[tuple[str, str]], wanted: int, log: Path) -
         missing.append(f"{wanted - len(states)} were not made")
     return (
         f"{healthy} of {wanted} containers came up in {COMPOSE_START_SECONDS:g} seconds "
-        f"({', '.join(missing)}): see {log}"
+        f"({', '.join(missing)}): see the logs in {log.parent}"
     )
 
 
@@ -275,6 +279,12 @@ def explain_failed_start(said: str, log: Path) -> str:
         return (
             f"the cluster did not start: {taken[1]} is taken by another program: end it, or choose another port by "
             "FOLDOUT_MASTER_PAGE or FOLDOUT_HISTORY_PAGE"
+        )
+    if re.search(r"bind source path does not exist|[Mm]ounts denied|not shared from the host", said):
+        return (
+            "the cluster did not start: the Docker engine does not see this machine's files (a remote DOCKER_HOST or "
+            "context, or a folder that Docker Desktop does not share): use the engine of this machine, or set "
+            "XDG_CACHE_HOME to a folder that is shared"
         )
     errors = [line for line in said.splitlines() if "error" in line.lower()]
     return f"the cluster did not start: {last_line((errors or [said])[-1])}: see {log}"
@@ -355,9 +365,8 @@ def remove_orphans(engine: Engine) -> list[str]:
     """Remove the clusters whose owner is dead; their names. Those of others, and by hand, are left alone."""
     _remove_dead_drivers(engine)
     names: set[str] = set()
-    template = f'{{{{.Label "{NAME_LABEL}"}}}} {{{{.Label "{OWNER_LABEL}"}}}}'
-    for kind in (["ps", "-a"], ["network", "ls"], ["volume", "ls"]):
-        shown = engine.ask(*kind, "--filter", f"label={OWNER_LABEL}", "--format", template)
+    for kind in PARTS_OF_CLUSTERS:
+        shown = engine.ask(*kind, "--filter", f"label={OWNER_LABEL}", "--format", NAME_AND_OWNER)
         pairs = [line.split(" ", 1) for line in shown.splitlines() if " " in line]
         names |= {name for name, owner in pairs if is_orphaned(owner)}
     for folder in stale_state_folders():
@@ -392,11 +401,16 @@ def temporary_cluster(engine: Engine, plan: ClusterSpec, logs: Path) -> Iterator
         start_containers(engine, plan, this_owner(), logs / "compose.log")
         yield
     finally:
-        with defer_signals():
-            try:
-                save_logs(engine, plan.name, logs)
-            finally:
-                remove_cluster(engine, plan.name)
+        _end_cluster(engine, plan.name, logs)
+
+
+def _end_cluster(engine: Engine, name: str, logs: Path) -> None:
+    """Save what its containers said, then remove a cluster, whatever happens and whatever signal comes."""
+    with defer_signals():
+        try:
+            save_logs(engine, name, logs)
+        finally:
+            remove_cluster(engine, name)
 
 
 def cluster_up(plan: ClusterSpec | None = None) -> int:
@@ -404,7 +418,7 @@ def cluster_up(plan: ClusterSpec | None = None) -> int:
 
     Parameters
     ----------
-    plan : Plan, optional
+    plan : ClusterSpec, optional
         By default two workers of one core.
     """
     plan = replace(plan or ClusterSpec(KEPT), local_disk=local_disk_wanted())
@@ -420,13 +434,9 @@ def cluster_up(plan: ClusterSpec | None = None) -> int:
         print(f"starting a master and {plan.workers} workers", flush=True)
         try:
             start_containers(engine, plan, KEPT_OWNER, logs / "compose.log")
-            (state_folder(plan.name) / "plan.json").write_text(json.dumps(asdict(plan)))
+            write_json(state_folder(plan.name) / "plan.json", asdict(plan))
         except BaseException as error:
-            with defer_signals():
-                try:
-                    save_logs(engine, plan.name, logs)
-                finally:
-                    remove_cluster(engine, plan.name)
+            _end_cluster(engine, plan.name, logs)
             if isinstance(error, InterruptError):
                 shutil.rmtree(logs, ignore_errors=True)
             raise
@@ -456,13 +466,21 @@ def cluster_status() -> int:
 
 def _tell_others(engine: Engine) -> bool:
     """Print which clusters there are besides the one of `cluster up`, and what ends them; return whether there are."""
-    template = f'{{{{.Label "{NAME_LABEL}"}}}} {{{{.Label "{OWNER_LABEL}"}}}}'
-    shown = engine.ask("ps", "-a", "--filter", f"label={NAME_LABEL}", "--format", template)
-    others = sorted({line for line in shown.splitlines() if line.partition(" ")[0] != KEPT})
+    lines: set[str] = set()
+    for kind in PARTS_OF_CLUSTERS:
+        shown = engine.ask(*kind, "--filter", f"label={NAME_LABEL}", "--format", NAME_AND_OWNER)
+        lines |= {line for line in shown.splitlines() if line.partition(" ")[0] != KEPT}
+    others = sorted(lines)
     for name, _, owner in (line.partition(" ") for line in others):
-        ends = f"`docker rm -f -v $(docker ps -aq --filter label={NAME_LABEL}={name})` ends it"
+        of = f"--filter label={NAME_LABEL}={name}"
+        ends = (
+            f"`docker rm -f -v $(docker ps -aq {of}); docker network rm $(docker network ls -q {of}); "
+            f"docker volume rm $(docker volume ls -q {of})` ends it"
+        )
         if owner == KEPT_OWNER:
             whose = "is of another `cluster up`: another user's, or from before this machine was named anew"
+        elif owner == "by-hand":
+            whose = "was started by hand"
         elif name.startswith(f"{KEPT}-") and not name.startswith(one_shot_name(0).removesuffix("0")):
             whose = "is a cluster of a bench, from before this machine was started, or of a machine with the same id"
         else:
@@ -495,4 +513,10 @@ def kept_cluster(engine: Engine) -> ClusterSpec | None:
     if unwell := [f"{who} {what}" for who, what in states if who != "bench" and what not in ("healthy", "created")]:
         said = f"the cluster that is up is not well ({', '.join(unwell)})"
         raise ClusterError(f"{said}: {suite_command('cluster up')}")
-    return ClusterSpec(**json.loads(file.read_text()))
+    try:
+        return ClusterSpec(**json.loads(file.read_text()))
+    except (TypeError, ValueError):
+        raise ClusterError(
+            "the cluster that is up is one of another version of the suite, or half made: "
+            f"{suite_command('cluster up')}"
+        ) from None

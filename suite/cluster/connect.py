@@ -29,7 +29,6 @@ def connect(
     memory: str = DEFAULT_MEMORY,
     *,
     logs: Path,
-    encrypt: bool | None = None,
 ) -> Iterator[Cluster]:
     """Start the master to run on, if it is one of ours.
 
@@ -38,7 +37,7 @@ def connect(
     master : str
         `standalone` starts master and workers as local processes, and ends them with the block. Any other is a
         master that Spark knows and that is there already.
-    workers, cores, memory, encrypt
+    workers, cores, memory
         See `standalone.standalone`; a master that is there already ignores them.
     logs : Path
         Folder for logs of what is started.
@@ -53,7 +52,7 @@ def connect(
         The cluster did not start.
     """
     if master == "standalone":
-        with standalone(workers, cores, memory, logs=logs, encrypt=encrypt) as ready:
+        with standalone(workers, cores, memory, logs=logs) as ready:
             yield ready
     else:
         yield existing_cluster(master)

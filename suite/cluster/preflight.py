@@ -288,7 +288,7 @@ def check(spark: SparkSession, executors: int = 1, seconds: float = WAIT_SECONDS
 
     Returns
     -------
-    list of Side
+    list of NodeVersions
         The driver, then each executor.
 
     Raises

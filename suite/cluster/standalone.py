@@ -51,9 +51,8 @@ def standalone(
     memory: str = DEFAULT_MEMORY,
     *,
     logs: Path,
-    encrypt: bool | None = None,
 ) -> Iterator[Cluster]:
-    """Run a master and workers for as long as the block lasts.
+    """Run a master and workers for as long as the block lasts; FOLDOUT_ENCRYPT says whether they encrypt.
 
     Parameters
     ----------
@@ -64,8 +63,6 @@ def standalone(
         Heap of the one executor of each worker. Its Python processes take theirs on top.
     logs : Path
         Folder for the logs of master and workers, and the executors' own below it.
-    encrypt : bool, optional
-        See `description.security_conf`; by default what the variable FOLDOUT_ENCRYPT says.
 
     Yields
     ------
@@ -80,7 +77,7 @@ def standalone(
     java = find_java()
     logs.mkdir(parents=True, exist_ok=True)
     with open_scope(grace=DAEMON_GRACE_SECONDS) as scope:
-        conf_dir = write_conf_dir(scope.folder, encrypt=wants_encryption() if encrypt is None else encrypt)
+        conf_dir = write_conf_dir(scope.folder, encrypt=wants_encryption())
         daemons = Daemons(scope, _daemon_environment(scope.folder, conf_dir, java), logs)
         url, pages = _start_master(daemons)
         for number in range(workers):

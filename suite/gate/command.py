@@ -38,7 +38,7 @@ from suite.run.command import new_run_folder
 from suite.run.loop import lock_run_folder
 from suite.run.options import BenchOptions, parse_setting
 from suite.run.request import check_data, check_master, check_settings, make_request, workers_wanted
-from suite.spark.java import check_open_files, check_temporary_folder, find_java, user_name
+from suite.spark.java import ready_java
 from suite.spark.session import is_local
 
 GATE_TIMEOUT = 300.0  # seconds
@@ -64,10 +64,7 @@ def compare(parsed: argparse.Namespace, command_line: str) -> int:
     UsageError
         Before anything is measured.
     """
-    user_name()  # before anything else: without one Spark does not start, nor with several temporary folders
-    check_temporary_folder()
-    check_open_files()
-    java = find_java()
+    java = ready_java()
     if parsed.master == "compose":
         raise UsageError("compare does not run in containers: take --master local[N], standalone or spark://HOST:PORT")
     if parsed.data:

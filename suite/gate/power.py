@@ -61,20 +61,39 @@ def draw_decision(table: Table, rng: np.random.Generator, cell: str = "", inject
     return weigh(screened, confirmed).word
 
 
-def verdict_shares(table: Table, cell: str, injected: np.ndarray | None, many: int, outer: int) -> dict[str, Any]:
-    """Return the share of each verdict; of regressions also its 95 % interval, over resampled sets of blocks."""
+def verdict_shares(table: Table, cell: str, slowed: np.ndarray | None, many: int, outer: int) -> dict[str, Any]:
+    """Return the share of each verdict; of regressions also its 95 % interval, over resampled sets of blocks.
+
+    Parameters
+    ----------
+    table : mapping of str to ndarray
+        log(t_head / t_base) of the blocks of base against itself, by recipe.
+    cell : str
+        The recipe that is slowed.
+    slowed : ndarray or None
+        Its log(t_head / t_base) in blocks with more work: few, so they tell by how much it is slower, and its noise is
+        that of the many blocks in `table`. None where nothing is slowed.
+    many, outer : int
+        Decisions, and sets of blocks.
+    """
     rng = np.random.default_rng(0)
+    injected = None if slowed is None else _around(table[cell], slowed)
     verdicts = [draw_decision(table, rng, cell, injected) for _ in range(many)]
     blocks = len(next(iter(table.values())))
     spread = []
     for _ in range(outer):
         picked = rng.integers(blocks, size=blocks)
         other = {name: values[picked] for name, values in table.items()}
-        inner = None if injected is None else injected[rng.integers(len(injected), size=len(injected))]
+        inner = None if slowed is None else _around(other[cell], slowed[rng.integers(len(slowed), size=len(slowed))])
         spread.append(np.mean([draw_decision(other, rng, cell, inner) == "regression" for _ in range(many // 20)]))
     low, high = np.percentile(spread, [2.5, 97.5])
     counts = {word: verdicts.count(word) / many for word in ("pass", "regression", "inconclusive")}
     return {**counts, "low": float(low), "high": float(high), "blocks": blocks, "decisions": many}
+
+
+def _around(noise: np.ndarray, slowed: np.ndarray) -> np.ndarray:
+    """Return a recipe's noise around the slowdown that was measured."""
+    return noise - noise.mean() + slowed.mean()
 
 
 def decide_often(folder: Path, many: int, outer: int) -> bool:
@@ -94,21 +113,18 @@ def decide_often(folder: Path, many: int, outer: int) -> bool:
         "alarms_at_most": sum(look.alarms for look in CONFIRM),
         AGAINST_ITSELF: verdict_shares(null, "", None, many, outer),
         # What a slowdown of 20 % would be among the recipe's own noise; no work was added.
-        "shifted": {
-            name: verdict_shares(null, name, values - values.mean() + math.log(RATIO_BOUND), many, outer)
-            for name, values in null.items()
-        },
+        "shifted": {name: verdict_shares(null, name, np.array([math.log(RATIO_BOUND)]), many, outer) for name in null},
         "power": {},
     }
     for cell in sorted({line["part"] for line in lines} - {AGAINST_ITSELF}):
         sides = {side for line in lines if line["part"] == cell for side in line["order"]} - {"base"}
         for side in sorted(sides, key=lambda name: int(name.strip("+ %"))):
-            injected = block_logarithms(lines, cell, side).get(cell, np.array([]))
-            if not len(injected):
+            slowed = block_logarithms(lines, cell, side).get(cell, np.array([]))
+            if not len(slowed):
                 print(f"{cell} {side} has no time in any block")
                 continue
-            found = verdict_shares(null, cell, injected, many, outer)
-            measured = {"measured": float(np.exp(injected.mean()) - 1), "n": len(injected)}
+            found = verdict_shares(null, cell, slowed, many, outer)
+            measured = {"measured": float(np.exp(slowed.mean()) - 1), "n": len(slowed)}
             proof["power"].setdefault(cell, {})[side] = {**found, **measured}
     write_json(folder / "proof.json", proof)
     draw_power(proof, folder)

@@ -177,8 +177,6 @@ def make_interpreter(lock: Path | None, scratch: Path) -> str:
     """
     if lock is None or lock.read_bytes() == (ROOT / LOCK).read_bytes():
         return sys.executable
-    if not lock.is_file():
-        raise UsageError(f"there is no lock {lock}")
     text = lock.read_text(encoding="utf-8")
     kept = _pins_all(text)
     named = f"{text}\n{sys.version}\n{_runner()}\n{'' if kept else lock.resolve()}"

@@ -230,7 +230,7 @@ class Weighed(NamedTuple):
         return "inconclusive" if self.lost or self.wide else "pass"
 
 
-def weigh(screened: Mapping[str, Judgement], confirmed: Mapping[str, Judgement], bound: float = RATIO_BOUND) -> Weighed:
+def weigh(screened: Mapping[str, Judgement], confirmed: Mapping[str, Judgement]) -> Weighed:
     """The screen (gate 1) and the confirmation of what it flagged (gate 2) together.
 
     Parameters
@@ -239,8 +239,6 @@ def weigh(screened: Mapping[str, Judgement], confirmed: Mapping[str, Judgement],
         From the looks at the first blocks, all scenarios.
     confirmed : mapping of scenario to Judgement
         From the looks at new blocks of the scenarios that `flag_slower` names.
-    bound : float, default=1.20
-        A pass says that every ratio lies below it.
 
     Raises
     ------
@@ -255,5 +253,5 @@ def weigh(screened: Mapping[str, Judgement], confirmed: Mapping[str, Judgement],
     # What was flagged is judged by its new blocks alone: the old ones were chosen for being slow. "All ratios
     # lie below" needs no correction for their number: it is wrong only where one of the intervals is (an
     # intersection-union test).
-    wide = [name for name, judgement in screened.items() if confirmed.get(name, judgement).high >= bound]
+    wide = [name for name, judgement in screened.items() if confirmed.get(name, judgement).high >= RATIO_BOUND]
     return Weighed(slow, lost, wide)

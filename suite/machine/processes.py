@@ -36,7 +36,7 @@ from suite.machine.signals import defer_signals
 FOREIGN = (
     *("COVERAGE_", "COV_CORE_", "JOBLIB_", "LOKY_", "PYSPARK_", "PYTEST_", "PYTHON", "SKLEARN_", "SPARK_"),
     # By the first of these Spark believes itself in a container of YARN, and takes its folders from the second.
-    *("CONTAINER_ID", "LOCAL_DIRS", "ARROW_"),
+    *("CONTAINER_ID", "LOCAL_DIRS", "ARROW_PRE_0_15_IPC_FORMAT"),
     *("HADOOP_", "YARN_", "BASH_ENV", "BASH_FUNC_", "BASHOPTS", "SHELLOPTS"),
     *("CLASSPATH", "JAVA_TOOL_OPTIONS", "JDK_JAVA_OPTIONS", "_JAVA_OPTIONS"),
 )

@@ -7,14 +7,13 @@ All of it assumes one slot a fit. Where a fit is itself parallel, no bound holds
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, get_args
 
-Schedule = Literal["serial", "folds", "pool"]
+SCHEDULES = ("serial", "folds", "pool")
 
 
 def _check(schedule: str, **counts: int) -> None:
-    if schedule not in get_args(Schedule):
-        raise ValueError(f"unknown schedule {schedule!r}: one of {', '.join(get_args(Schedule))}")
+    if schedule not in SCHEDULES:
+        raise ValueError(f"unknown schedule {schedule!r}: one of {', '.join(SCHEDULES)}")
     for name, count in counts.items():
         if count < 1:
             raise ValueError(f"{name} must be at least 1, not {count}")
@@ -26,7 +25,6 @@ def rounds(
     candidates: int,
     parallelism: int,
     *,
-    slots: int | None = None,
     refit: bool = False,
 ) -> int:
     """Fits that must follow one another, counted in equal fits.
@@ -39,26 +37,17 @@ def rounds(
     folds, candidates : int
         There are folds x candidates fits.
     parallelism : int
-        Fits in flight.
-    slots : int, default=None
-        No more fits than this run, however many are in flight. None: as many as are in flight.
+        Fits that run at once.
     refit : bool, default=False
         Whether one more fit follows them all, alone.
     """
-    _check(
-        schedule,
-        folds=folds,
-        candidates=candidates,
-        parallelism=parallelism,
-        slots=1 if slots is None else slots,
-    )
-    p = parallelism if slots is None else min(parallelism, slots)
+    _check(schedule, folds=folds, candidates=candidates, parallelism=parallelism)
     last = 1 if refit else 0
     if schedule == "serial":
         return folds * candidates + last
     if schedule == "folds":
-        return folds * -(-candidates // p) + last
-    return -(-folds * candidates // p) + last
+        return folds * -(-candidates // parallelism) + last
+    return -(-folds * candidates // parallelism) + last
 
 
 def speedup_bound(
@@ -67,12 +56,11 @@ def speedup_bound(
     candidates: int,
     parallelism: int,
     *,
-    slots: int | None = None,
     refit: bool = False,
 ) -> float:
     """Largest possible speedup over serial, of equal fits; parameters as in `rounds`."""
     serial = rounds("serial", folds, candidates, 1, refit=refit)
-    return serial / rounds(schedule, folds, candidates, parallelism, slots=slots, refit=refit)
+    return serial / rounds(schedule, folds, candidates, parallelism, refit=refit)
 
 
 def seconds_bound(

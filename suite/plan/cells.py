@@ -16,7 +16,7 @@ from typing import Any
 from suite.errors import UsageError
 from suite.machine.signals import InterruptError
 from suite.plan.bounds import speedup_bound
-from suite.plan.scenario import Scenario, ScenarioError, Variant, matching_kwargs, one_line
+from suite.plan.scenario import NO_SHAPE, PARALLEL, Scenario, ScenarioError, Variant, matching_kwargs, one_line
 
 
 def factor_words(values: Mapping[str, Any]) -> str:
@@ -28,7 +28,6 @@ Factors = dict[str, Any]
 
 # The kinds of values that a factor may have; of each value the first that fits.
 KINDS = {bool: "True or False", int: "a whole number", float: "a finite number", str: "a text"}
-NO_SHAPE = ("slots", "parallelism", "calls")  # what a size may hold besides factors that shape the data
 # Timed calls of a recipe in a process, for `compare` and where its size does not say: an even number, so that each
 # side goes first as often.
 GATE_CALLS = 2
@@ -57,7 +56,7 @@ class Cell:
     needs : int or None
         The fewest tasks that must have run at once for its time to count.
     schedule : str or None
-        How its fits follow one another, a `bounds.Schedule`; None where that is not known.
+        How its fits follow one another, one of `bounds.SCHEDULES`; None where that is not known.
     bound : float or None
         Speedup over the base case that its schedule allows for equal fits; None where fits are not, or no bound is
         known.
@@ -100,7 +99,7 @@ class Cell:
 
 def answer_key(workload: str, factors: Mapping[str, Any]) -> str:
     """Return what an answer depends on: the workload and every factor but slots and parallelism."""
-    shaping = {name: value for name, value in factors.items() if name not in ("slots", "parallelism")}
+    shaping = {name: value for name, value in factors.items() if name not in PARALLEL}
     return json.dumps([workload, shaping], sort_keys=True)
 
 
@@ -189,7 +188,8 @@ def plan_cells(scenarios: Sequence[Scenario], request: Request) -> list[Cell]:
     Every block holds every cell once, grouped by session (a fresh process each), groups and cells in random order;
     without Spark, cells that use the same workers, which a recipe keeps from call to call, come in a row. The first
     cell of a process has the only cold call there: over the blocks, the variants take turns with it. In block 0 the
-    process that runs most base cases goes first, so that there is a reference answer for all that follow.
+    process without Spark goes first, then the sessions with most base cases; what is held against a base case on Spark
+    and runs without Spark comes last. So a reference answer is there before it is needed.
 
     Parameters
     ----------

@@ -25,15 +25,17 @@ from types import ModuleType
 from typing import IO, Any, cast
 
 from suite.machine.signals import InterruptError
+from suite.plan.bounds import SCHEDULES
 
 SCENARIOS = Path(__file__).resolve().parents[2] / "scenarios"
 MARKER = "# --- benchmark: delete from here on when copying"
 # Of `from a.b import c` the name `a`, of `import a, b.c as d` all that follows.
 IMPORTS = re.compile(r"^[ \t]*(?:from[ \t]+(\w+)|import[ \t]+(\w.*))", re.MULTILINE)
 NO_MARKER = f"it has no line that begins with {MARKER!r}"
+PARALLEL = ("slots", "parallelism")  # the factors that say how a job is spread, not what it is
+NO_SHAPE = (*PARALLEL, "calls")  # what a size may hold besides factors that shape the data
 BENCH_SIZES = ("smoke", "ci", "full")
 SIZE_NAMES = (*BENCH_SIZES, "gate")
-SCHEDULES = ("serial", "folds", "pool")
 
 
 class ScenarioError(Exception):
@@ -456,7 +458,7 @@ def _crossed(module: ModuleType, sizes: Mapping[str, Mapping[str, Any]]) -> tupl
     crossed = _names(module, "CROSSED", "factors") or ()
     if odd := [name for name in crossed for spec in sizes.values() if name not in spec]:
         raise ScenarioError(f"CROSSED has {odd[0]!r}, which is not a factor of each of SIZES")
-    if own := [name for name in crossed if name in ("slots", "parallelism", "calls")]:
+    if own := [name for name in crossed if name in NO_SHAPE]:
         raise ScenarioError(f"CROSSED has {own[0]!r}, which shapes no data: it is swept by itself, at the centre")
     return crossed
 

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from suite.errors import UsageError
+from suite.plan.scenario import PARALLEL
 from suite.report.captions import footnotes, shared_setting
 from suite.report.charts import style_of
 from suite.report.formatting import NONE, factors_in_words, figure_words, number, ratio_digits, ratio_words
 from suite.report.plotting import DotPanel, Row, Sheet, dot_limits, fixed_style, stack
-from suite.report.point import PARALLEL, Point
+from suite.report.point import Point
 from suite.report.points import MeasuredRun, read_run
 from suite.stats import Interval
 
@@ -68,14 +69,14 @@ class Contest:
         """The pairs of each variant."""
         found: dict[str, list[Pair]] = {}
         for pair in self.pairs:
-            found.setdefault(_full_name(pair.point), []).append(pair)
+            found.setdefault(pair.point.name, []).append(pair)
         return found
 
     def by_setting(self) -> dict[str, dict[str, Pair]]:
         """The pairs of each setting, by variant."""
         found: dict[str, dict[str, Pair]] = {}
         for pair in self.pairs:
-            found.setdefault(pair.setting, {})[_full_name(pair.point)] = pair
+            found.setdefault(pair.setting, {})[pair.point.name] = pair
         return found
 
 
@@ -108,14 +109,14 @@ def tables_against(contests: Iterable[Contest]) -> str:
 
 def find_contests(run: MeasuredRun, variant: str, directory: Path) -> list[Contest]:
     """Each workload that has the variant, with the variants that do the same job."""
-    references = [point for point in run.points if variant in (point.variant, _full_name(point))]
+    references = [point for point in run.points if variant in (point.variant, point.name)]
     if not references:
-        names = ", ".join(dict.fromkeys(_full_name(point) for point in run.points))
+        names = ", ".join(dict.fromkeys(point.name for point in run.points))
         raise UsageError(f"{directory} has no variant {variant}; it has {names}")
     contests = []
     for workload, points in run.workloads.items():
         own = [point for point in references if point.workload == workload]
-        recipes = list(dict.fromkeys(_full_name(point) for point in own))
+        recipes = list(dict.fromkeys(point.name for point in own))
         if len(recipes) > 1:
             raise UsageError(f"{directory} has several variants {variant}: say which, {' or '.join(recipes)}")
         swept = {name for point in points for name in run.off_centre(point)}
@@ -128,7 +129,7 @@ def find_contests(run: MeasuredRun, variant: str, directory: Path) -> list[Conte
 
 
 def _comparable(point: Point, reference: Point) -> bool:
-    if _full_name(point) == _full_name(reference):
+    if point.name == reference.name:
         return False
     there = _own_factors(reference)
     return all(there.get(name, value) == value for name, value in _own_factors(point).items())
@@ -153,10 +154,6 @@ def _title(run: MeasuredRun, workload: str, references: Sequence[Point]) -> str:
 
 def _own_factors(point: Point) -> dict[str, Any]:
     return {name: value for name, value in point.factors.items() if value is not None}
-
-
-def _full_name(point: Point) -> str:
-    return f"{point.scenario}.{point.variant}"
 
 
 def against_sheet(run: MeasuredRun, contests: Iterable[Contest]) -> Sheet:

@@ -5,8 +5,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from suite.plan.scenario import PARALLEL
 from suite.report.formatting import factors_in_words, number, plural, ratio_words, short
-from suite.report.point import PARALLEL, Point
+from suite.report.point import Point
 from suite.report.points import MeasuredRun
 from suite.stats import MIN_BLOCKS
 
@@ -29,10 +30,10 @@ def point_label(point: Point, space: str = " ") -> str:
     return f"{point.label}, {place.replace(' ', space)}"
 
 
-def work_note(point: Point, beside: Iterable[Point], space: str = " ") -> str:
+def work_note(point: Point, beside: Iterable[Point]) -> str:
     """How many rows or fits a point's call had, where those beside it had other numbers: seconds do not compare."""
     if point.work and len({other.work for other in beside if other.work}) > 1:
-        return f" ({short(point.work)}{space}{point.unit_of_work})"
+        return f" ({short(point.work)} {point.unit_of_work})"
     return ""
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from suite.plan.scenario import PARALLEL
 from suite.report.captions import (
     base_words,
     footnotes,
@@ -19,7 +20,7 @@ from suite.report.captions import (
 from suite.report.findings import break_evens, by_setting
 from suite.report.formatting import number, ratio_words, short
 from suite.report.plotting import DotPanel, Line, LinePanel, Mark, Row, Sheet, arrange, fixed_style, stack
-from suite.report.point import PARALLEL, Point
+from suite.report.point import Point
 from suite.report.points import MeasuredRun
 from suite.stats import Interval
 

@@ -87,7 +87,7 @@ def _is_wrong(cell: Record) -> bool:
 
 def _fastest(run: MeasuredRun, points: list[Point]) -> Fastest:
     """Of the points of one job."""
-    ranked = sorted(points, key=_seconds_of_work)
+    ranked = sorted(points, key=lambda point: point.seconds_of_work)
     best = ranked[0]
     base = run.base_of(best)
     over = base if base in ranked and base is not best else next(iter(ranked[1:]), None)
@@ -103,10 +103,6 @@ def _fastest(run: MeasuredRun, points: list[Point]) -> Fastest:
         on_spark,
         run.speedup(on_spark) if on_spark else None,
     )
-
-
-def _seconds_of_work(point: Point) -> float:
-    return point.seconds.median / (point.work or 1) if point.seconds else 0.0
 
 
 def in_words(found: Fastest) -> str:

@@ -17,11 +17,12 @@ import jinja2
 from markupsafe import Markup
 
 from suite.machine.environment import ROOT
+from suite.plan.scenario import PARALLEL
 from suite.report import captions, charts, tables
 from suite.report.charts import Chart
 from suite.report.fastest import fastest_ways, in_words
 from suite.report.findings import cell_counts, changed_recipes, file_here, losses
-from suite.report.point import PARALLEL, Point
+from suite.report.point import Point
 from suite.report.points import MeasuredRun, read_run
 from suite.report.tables import PageTable
 from suite.stats import MIN_BLOCKS

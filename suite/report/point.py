@@ -11,11 +11,10 @@ from functools import cached_property
 from typing import Any
 
 from suite import stats
+from suite.plan.scenario import PARALLEL
 from suite.records import Record
 from suite.report.formatting import plural
 from suite.stats import Interval
-
-PARALLEL = ("slots", "parallelism")  # the factors that say how a job is spread, not what it is
 
 
 def count_in(answer: Any, what: str) -> int | None:
@@ -72,6 +71,11 @@ class Point:
         return self.factors.get("slots") is None and self.parallelism is not None and not self.threads
 
     @property
+    def name(self) -> str:
+        """`scenario.variant`."""
+        return f"{self.scenario}.{self.variant}"
+
+    @property
     def on_spark(self) -> bool:
         """Whether it ran in a Spark session."""
         return self.factors.get("slots") is not None
@@ -103,6 +107,11 @@ class Point:
         """Warm seconds."""
         return _interval(self.times)
 
+    @property
+    def seconds_of_work(self) -> float:
+        """Warm seconds of a row or a fit, where its answer counts them, else of a call; 0 where it has no time."""
+        return self.seconds.median / (self.work or 1) if self.seconds else 0.0
+
     @cached_property
     def cold(self) -> Interval | None:
         """Seconds of its first call, of the blocks in which that was the first of its process."""
@@ -127,7 +136,7 @@ class Point:
     @cached_property
     def session(self) -> Interval | None:
         """Seconds that its Spark session took to start."""
-        if self.factors.get("slots") is None:
+        if not self.on_spark:
             return None
         starts = {cell.block: (cell.session or {}).get("seconds") for cell in self._timed}
         return _interval({block: seconds for block, seconds in starts.items() if seconds})

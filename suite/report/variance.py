@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from suite.plan.scenario import PARALLEL
 from suite.records import Record
 from suite.report.point import count_in
 from suite.report.points import MeasuredRun
@@ -90,7 +91,7 @@ def timed_calls(cells: Sequence[Record], warm_up: int = 1) -> dict[str, list[Tim
     found: dict[str, list[TimedCall]] = {}
     for cell in ran:
         work = count_in(cell.answer, "rows") or count_in(cell.answer, "fits") or 1
-        shaping = {name: value for name, value in cell.factors.items() if name not in ("slots", "parallelism")}
+        shaping = {name: value for name, value in cell.factors.items() if name not in PARALLEL}
         spread = [cell.name, cell.factors.get("slots"), cell.factors.get("parallelism")]
         process, position = _place(cell)
         for number, seconds in enumerate(cell.warm_seconds or [cell.seconds or 0.0]):

@@ -113,7 +113,7 @@ class References:
         Raises
         ------
         InvalidCellError
-            One is not, or there is nothing to hold them against.
+            An answer is not plain JSON or differs from the reference, or there is no reference.
         """
         plain = [plain_answer(answer) for answer in answers]
         reference = self._found.get(cell.key)

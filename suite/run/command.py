@@ -14,7 +14,7 @@ import secrets
 import shlex
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from itertools import chain, count
@@ -57,7 +57,7 @@ from suite.run.request import (
     note_on_links,
     workers_wanted,
 )
-from suite.spark.java import check_open_files, check_temporary_folder, find_java, user_name
+from suite.spark.java import ready_java
 from suite.spark.session import is_local
 
 RESULTS = environment.ROOT / "results"
@@ -108,34 +108,11 @@ def bench(options: BenchOptions, command_line: str) -> int:
     if outside and options.master is None:
         options.master = "compose"
     if options.master == "compose":
-        options.fill(outside)  # the same recipes, data, image and workers
-        check_settings(options, options.master)
-        if options.data and (note := note_on_links(options.data)):
-            print(f"note: {note}", file=sys.stderr)
-        if options.image:  # it may have packages that recipes import and this machine lacks
-            _check_names(options)
-        else:
-            _find_scenarios(options)
-        with _kept_folder(options.out, new=not options.resume) as directory:
-            return run_in_containers(
-                options, command_line, directory, workers_wanted(options), memory=options.memory or DEFAULT_MEMORY
-            )
-    user_name()  # before anything else: without one Spark does not start, nor with several temporary folders
-    check_temporary_folder()
-    check_open_files()
-    java = find_java()
+        return _bench_in_containers(options, command_line, outside)
+    java = ready_java()
     directory, plan, scenarios, cells, broken = _plan_of(options, command_line)
     conf = dict(map(parse_setting, options.conf))  # where a run goes on, those that it began with
-    for name, reason in broken.items():
-        print(f"left out: {name}: {reason}", file=sys.stderr)
-    if not options.scenario:
-        for name, reason in helpers(options.scenarios or SCENARIOS).items():
-            print(f"note: {name} is no recipe: {reason}", file=sys.stderr)
-    tell_unknown_revision()
-    if options.data and not any(DATA_FOLDER in keyword_names(scenario.make_data) for scenario in scenarios):
-        print(f"note: --data: the make_data of no recipe takes {DATA_FOLDER}: that folder is not read", file=sys.stderr)
-    for doubt in doubtful_workloads(scenarios):
-        print(f"note: {doubt}", file=sys.stderr)
+    _tell_what_is_odd(options, scenarios, broken)
     master, logs = plan["master"], directory / "logs"
     memory = options.memory or DEFAULT_MEMORY
     with lock_run_folder(directory), connect(master, workers_wanted(options), memory=memory, logs=logs) as ready:
@@ -154,6 +131,36 @@ def bench(options: BenchOptions, command_line: str) -> int:
         own = None if options.blocks or options.resume else MINUTES_OF_SIZE.get(plan["size"])
         code = _run_plan(run, plan, options.minutes or own)
     return code or int(bool(broken))
+
+
+def _bench_in_containers(options: BenchOptions, command_line: str, outside: dict[str, Any]) -> int:
+    """Run a bench on containers; `outside` are the options that a run which goes on began with."""
+    options.fill(outside)  # the same recipes, data, image and workers
+    check_settings(options, "compose")
+    if options.data and (note := note_on_links(options.data)):
+        print(f"note: {note}", file=sys.stderr)
+    if options.image:  # it may have packages that recipes import and this machine lacks
+        _check_names(options)
+    else:
+        _find_scenarios(options)
+    with _kept_folder(options.out, new=not options.resume) as directory:
+        return run_in_containers(
+            options, command_line, directory, workers_wanted(options), memory=options.memory or DEFAULT_MEMORY
+        )
+
+
+def _tell_what_is_odd(options: BenchOptions, scenarios: Sequence[Scenario], broken: Mapping[str, str]) -> None:
+    """Print what is left out, and what a reader of the results will wonder about."""
+    for name, reason in broken.items():
+        print(f"left out: {name}: {reason}", file=sys.stderr)
+    if not options.scenario:
+        for name, reason in helpers(options.scenarios or SCENARIOS).items():
+            print(f"note: {name} is no recipe: {reason}", file=sys.stderr)
+    tell_unknown_revision()
+    if options.data and not any(DATA_FOLDER in keyword_names(scenario.make_data) for scenario in scenarios):
+        print(f"note: --data: the make_data of no recipe takes {DATA_FOLDER}: that folder is not read", file=sys.stderr)
+    for doubt in doubtful_workloads(scenarios):
+        print(f"note: {doubt}", file=sys.stderr)
 
 
 def _plan_of(

@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import tarfile
 import tempfile
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
@@ -54,6 +55,7 @@ from suite.run.options import BenchOptions
 from suite.run.plan_file import tell_unknown_revision
 
 PREFLIGHT_LOG = f"{RUN_FOLDER}/logs/preflight.log"
+COPY_SECONDS = 600.0  # that the engine gets to bring results out
 STOP_SECONDS = 90.0  # that a bench gets after Ctrl-C to write down what it has
 
 
@@ -64,8 +66,6 @@ def run_in_containers(
     workers: int = 2,
     cores: int = 1,
     memory: str = DEFAULT_MEMORY,
-    *,
-    encrypt: bool | None = None,
 ) -> int:
     """Run `python -m suite bench` inside a cluster of containers, and bring the run folder out.
 
@@ -79,8 +79,8 @@ def run_in_containers(
         What the user typed, for the record.
     out : Path
         The run folder. What it holds already goes in first, for `--resume`.
-    workers, cores, memory, encrypt
-        Of the cluster, where it is started here. Encryption is by default what the variable FOLDOUT_ENCRYPT says.
+    workers, cores, memory
+        Of the cluster, where it is started here. The variable FOLDOUT_ENCRYPT says whether it encrypts.
 
     Returns
     -------
@@ -92,14 +92,12 @@ def run_in_containers(
     ClusterError
         No cluster, or it was lost.
     """
-    if encrypt is None:
-        encrypt = wants_encryption()
     plan = ClusterSpec(
         one_shot_name(os.getpid()),
         workers,
         cores,
         memory,
-        encrypt,
+        wants_encryption(),
         image_name=options.image or "",
         data=str(options.data or ""),
         local_disk=local_disk_wanted(),
@@ -139,7 +137,8 @@ def run_in_containers(
     except ClusterError:
         raise  # it names a log, which has to stay
     except BaseException:
-        _keep_logs(logs, out)
+        with contextlib.suppress(OSError):  # as of a full disk, which was the reason
+            _keep_logs(logs, out)
         raise
     _keep_logs(logs, out)
     if (out / "report.html").exists():
@@ -295,9 +294,18 @@ def _bring_out(engine: Engine, driver: str, out: Path) -> None:
         _take_output(words, lambda archive: unpack(archive, out), out)
     except OSError as error:
         # The container still has them.
-        number, kept = tempfile.mkstemp(prefix="foldout-results-", suffix=".tar")
-        with os.fdopen(number, "wb") as spool:
-            _take_output(words, lambda archive: shutil.copyfileobj(archive, spool), out)
+        kept = ""
+        try:
+            number, kept = tempfile.mkstemp(prefix="foldout-results-", suffix=".tar")
+            with os.fdopen(number, "wb") as spool:
+                _take_output(words, lambda archive: shutil.copyfileobj(archive, spool), out)
+        except OSError as second:
+            if kept:
+                Path(kept).unlink(missing_ok=True)
+            raise ClusterError(
+                f"the results cannot be written to {out} ({error.strerror}), nor to {tempfile.gettempdir()} "
+                f"({second.strerror}): they are lost; what the folder had before is as it was"
+            ) from second
         raise ClusterError(
             f"the results cannot be written to {out} ({error.strerror}): they are in {kept}: make room for them, "
             f"then `mkdir -p {shlex.quote(str(out))}; tar -xf {kept} -C {shlex.quote(str(out))}`"
@@ -312,6 +320,15 @@ def _take_output(words: Sequence[str], take: Callable[[IO[bytes]], object], out:
         assert client.stdout is not None
         assert client.stderr is not None
         broken = None
+        hung = threading.Event()
+
+        def give_up() -> None:
+            hung.set()
+            client.kill()
+
+        # No signal ends this, so an engine that hangs must not keep the user for ever.
+        watchdog = threading.Timer(COPY_SECONDS, give_up)
+        watchdog.start()
         try:
             take(client.stdout)
             client.stdout.read()  # what stands behind the end of an archive
@@ -320,7 +337,14 @@ def _take_output(words: Sequence[str], take: Callable[[IO[bytes]], object], out:
         except BaseException:
             client.kill()
             raise
+        finally:
+            watchdog.cancel()
         said = client.stderr.read().decode(errors="replace")
+    if hung.is_set():
+        raise ClusterError(
+            f"the results could not be brought out to {out}: the Docker engine took longer than {COPY_SECONDS:g} "
+            "seconds"
+        )
     if client.returncode or broken:
         raise ClusterError(f"the results could not be brought out to {out}: {last_line(said or str(broken))}")
 
@@ -343,10 +367,23 @@ def unpack(archive: IO[bytes], out: Path) -> None:
                 raise ClusterError(f"the container's run folder has a file {member.name!r}, which leads out of it")
             if member.isdir():
                 (out / name).mkdir(parents=True, exist_ok=True)
+            elif name == PurePosixPath(".lock"):
+                continue  # a new one in its place would let a second bench in
             elif member.isreg() and (content := members.extractfile(member)):
                 (out / name).parent.mkdir(parents=True, exist_ok=True)
-                with content, (out / name).open("wb") as file:
-                    shutil.copyfileobj(content, file)
+                _write_whole(out / name, content)
+
+
+def _write_whole(file: Path, content: IO[bytes]) -> None:
+    """Write a file, or leave what is there: a full disk must not cost the records of an earlier attempt."""
+    draft = file.with_name(f".{file.name}.draft")
+    try:
+        with content, draft.open("wb") as written:
+            shutil.copyfileobj(content, written)
+        draft.replace(file)
+    except BaseException:
+        draft.unlink(missing_ok=True)
+        raise
 
 
 def pack(options: BenchOptions, out: Path) -> tuple[BenchOptions, bytes]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from suite.errors import UsageError
+from suite.plan.scenario import PARALLEL
 
 # What a resume takes from the plan: what made it, and how it is run. Given beside --resume, they must ask for the plan
 # that the folder holds.
@@ -80,7 +81,7 @@ def parse_factor(text: str) -> tuple[str, tuple[str, ...]]:
     name, equals, values = text.partition("=")
     if not equals or not name.isidentifier() or not all(values.split(",")):
         raise UsageError(f"{text!r} is not a factor such as dataset=digits or rows=1000,10000")
-    if name in ("slots", "parallelism", "folds"):
+    if name in (*PARALLEL, "folds"):
         raise UsageError(f"{name} is an option of its own: --{name} {values}")
     return name, tuple(values.split(","))
 

@@ -129,15 +129,15 @@ def check_same_machine(directory: Path, facts: Mapping[str, Any]) -> None:
         With what is different.
     """
     try:
-        was = _comparable(json.loads((directory / "environment.json").read_text(encoding="utf-8")))
+        was = _of_the_machine(json.loads((directory / "environment.json").read_text(encoding="utf-8")))
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return
-    found = _comparable(facts)
+    found = _of_the_machine(facts)
     if other := [f"{name} is {found.get(name)}, was {was[name]}" for name in was if was[name] != found.get(name)]:
         raise UsageError(f"the run in {directory} cannot go on here: {', '.join(other)}: start a new run")
 
 
-def _comparable(facts: Mapping[str, Any]) -> dict[str, Any]:
+def _of_the_machine(facts: Mapping[str, Any]) -> dict[str, Any]:
     machine = facts["machine"]
     of_machine = {"the processor": machine["cpu"], "the number of cores": machine["cores"]}
     return {**of_machine, "Python": facts["python"], "Java": facts["java"]["version"], **facts["versions"]}

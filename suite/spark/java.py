@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 import pwd
@@ -118,16 +119,21 @@ def write_launcher(java: Path) -> Path:
         No folder can be written to.
     """
     # Beside the environment's own files, so that it lives exactly as long as the wheel it points to.
-    places = [Path(sys.prefix) / "share" / "foldout-java"]
-    places.append(Path(tempfile.gettempdir()) / f"foldout-java-{os.getuid()}")
+    place = Path(sys.prefix) / "share" / "foldout-java"
+    own = Path(tempfile.gettempdir()) / f"foldout-java-{os.getuid()}"
     text = LAUNCHER.format(asks=ASKS_FOR_MODULE, java=shlex.quote(str(java)))
-    for home in places:
-        try:
-            write_executable(home / "bin" / "java", text)
-            return home
-        except OSError:
-            continue
-    raise UsageError(f"the Java launcher cannot be written (tried {', '.join(map(str, places))}): make one writable")
+    with contextlib.suppress(OSError):
+        write_executable(place / "bin" / "java", text)
+        return place
+    try:
+        own.mkdir(mode=0o700, exist_ok=True)
+        # Anybody may write to the folder around it, and who owns a folder may change what is in it.
+        if own.is_symlink() or own.stat().st_uid != os.getuid() or own.stat().st_mode & 0o022:
+            raise UsageError(f"others may write to {own}, from where Java would be run: remove it, or set TMPDIR")
+        write_executable(own / "bin" / "java", text)
+    except OSError as error:
+        raise UsageError(f"the Java launcher cannot be written (tried {place}, {own}): make one writable") from error
+    return own
 
 
 def write_executable(file: Path, text: str) -> None:
@@ -138,7 +144,7 @@ def write_executable(file: Path, text: str) -> None:
     OSError
         It cannot be written.
     """
-    if file.is_file() and file.read_text(encoding="utf-8") == text and file.stat().st_uid == os.getuid():
+    if file.is_file() and file.read_text(encoding="utf-8") == text and file.stat().st_uid in (os.getuid(), 0):
         return
     file.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
     # Written aside and renamed: two runs that start together never execute half a script.
@@ -197,6 +203,20 @@ def check_open_files() -> None:
             f"a process may have {most} files open here, and Spark alone has some 300: raise the hard limit to "
             f"{LEAST_OPEN_FILES} or more (`ulimit -Hn`, or nofile in /etc/security/limits.conf)"
         )
+
+
+def ready_java() -> Java:
+    """Return the Java to start Spark with, after refusing what else keeps Spark from starting here.
+
+    Raises
+    ------
+    UsageError
+        The user has no name, the temporary folder has a comma, too few files may be open, or no Java fits.
+    """
+    user_name()  # first: without one Spark's JVM ends at once, whatever it is to do
+    check_temporary_folder()
+    check_open_files()
+    return find_java()
 
 
 def find_java() -> Java:

@@ -139,7 +139,7 @@ def add_files(spark: SparkSession, files: Iterable[Path]) -> None:
 
 def _keep_accumulators_on_loopback() -> None:
     """Have PySpark's server of accumulators listen on 127.0.0.1, where the name `localhost` does not resolve either."""
-    from pyspark import accumulators  # not before `doctor` has looked which PySpark this is
+    from pyspark import accumulators  # not above: an older PySpark lacks it, and `doctor` says so
 
     plain: Any = accumulators.AccumulatorTCPServer
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib.machinery
 import importlib.util
 import io
@@ -515,17 +516,21 @@ print(ownership.KEPT, ownership.one_shot_name(17), ownership.this_owner().split(
 def test_no_cluster_is_left_is_said_only_where_none_is(monkeypatch, capsys, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(compose, "find_engine", lambda: Engine(("docker-compose",), 2, 8.0))
-    listed = ["foldout-1 kept", "foldout-1 kept", "foldout-2 a/b/c:1:2"]
+    listed = ["foldout-1 kept", "foldout-1 kept", "foldout-2 a/b/c:1:2", "foldout-3 by-hand"]
 
     def ask(self, *words, may_fail=False):
-        return "\n".join(listed) if words[:2] == ("ps", "-a") and "--no-trunc" not in words else ""
+        # Of what a host's crash leaves, containers may be gone and volumes there.
+        return "\n".join(listed) if words[:2] == ("volume", "ls") and "label=foldout.cluster" in words else ""
 
     monkeypatch.setattr(Engine, "ask", ask)
     assert compose.cluster_down() == 0
-    kept, bench = capsys.readouterr().out.splitlines()
+    kept, bench, by_hand = capsys.readouterr().out.splitlines()
     assert kept.startswith("foldout-1 is of another `cluster up`")
-    assert kept.endswith("`docker rm -f -v $(docker ps -aq --filter label=foldout.cluster=foldout-1)` ends it")
+    of = "--filter label=foldout.cluster=foldout-1"
+    assert f"`docker rm -f -v $(docker ps -aq {of}); docker network rm $(docker network ls -q {of}); " in kept
+    assert kept.endswith(f"docker volume rm $(docker volume ls -q {of})` ends it")
     assert bench.startswith("foldout-2 is a cluster of a bench")
+    assert by_hand.startswith("foldout-3 was started by hand; `docker rm -f -v ")
     listed.clear()
     assert compose.cluster_down() == 0
     assert capsys.readouterr().out == "no cluster is left\n"
@@ -669,6 +674,63 @@ def test_results_that_cannot_be_written_are_kept_and_named(tmp_path, monkeypatch
     (kept,) = tmp_path.glob("foldout-results-*")
     assert kept.read_bytes() == buffer.getvalue()
     assert f"tar -xf {kept} " in str(error.value)
+
+
+def test_the_lock_of_a_run_folder_stays_the_one_that_is_held(tmp_path):
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        for name in ("./.lock", "./plan.json"):
+            archive.addfile(tarfile.TarInfo(name))
+    buffer.seek(0)
+    (tmp_path / ".lock").touch()
+    held = (tmp_path / ".lock").stat().st_ino
+    in_container.unpack(buffer, tmp_path)
+    assert (tmp_path / ".lock").stat().st_ino == held
+    assert (tmp_path / "plan.json").exists()
+
+
+def test_a_full_disk_costs_no_record_of_an_earlier_attempt(tmp_path, monkeypatch):
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        told = tarfile.TarInfo("./records.jsonl")
+        told.size = 5
+        archive.addfile(told, io.BytesIO(b"later"))
+    (tmp_path / "archive").write_bytes(buffer.getvalue())
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "records.jsonl").write_text("earlier")
+    monkeypatch.setenv("PATH", fake_docker(tmp_path, f"exec /bin/cat '{tmp_path}/archive'"))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    full = OSError(errno.ENOSPC, "No space left on device")
+
+    def fill(*_):
+        raise full
+
+    monkeypatch.setattr(in_container.shutil, "copyfileobj", fill)
+    said = r"cannot be written to .*, nor to .*: they are lost; what the folder had before is as it was"
+    with pytest.raises(ClusterError, match=said):
+        in_container._bring_out(Engine(("docker-compose",), 2, 8.0), "driver", out)
+    assert {file.name: file.read_text() for file in out.iterdir()} == {"records.jsonl": "earlier"}
+    assert list(tmp_path.glob("foldout-results-*")) == []
+
+
+def test_an_engine_that_hangs_while_results_are_copied_keeps_nobody(tmp_path, monkeypatch):
+    monkeypatch.setattr(in_container, "COPY_SECONDS", 0.5)
+    monkeypatch.setenv("PATH", f"{fake_docker(tmp_path, 'exec sleep 600')}:{os.environ['PATH']}")
+    with pytest.raises(ClusterError, match=r"brought out to .*: the Docker engine took longer than 0\.5 seconds"):
+        in_container._take_output(["docker", "cp"], lambda archive: in_container.unpack(archive, tmp_path), tmp_path)
+
+
+@pytest.mark.parametrize("text", ["{", '{"name": "x", "of_a_later_version": 1}'])
+def test_a_kept_cluster_of_another_version_is_one_line(text, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    folder = compose.state_folder(compose.KEPT)
+    folder.mkdir(parents=True)
+    (folder / "plan.json").write_text(text)
+    monkeypatch.setattr(Engine, "containers", lambda *_: [1])
+    monkeypatch.setattr(compose, "container_state", lambda _: ("master", "healthy"))
+    with pytest.raises(ClusterError, match=r"is one of another version of the suite, or half made: .* cluster up"):
+        compose.kept_cluster(Engine(("docker-compose",), 2, 8.0))
 
 
 @pytest.mark.parametrize("before", ["", "head -c 700 /dev/zero | tr '\\0' x; "], ids=["nothing", "no whole archive"])
@@ -865,10 +927,11 @@ def test_a_container_knows_the_revision_of_outside(monkeypatch):
 
 def test_the_secret_that_is_made_by_hand_can_be_read_in_a_container(tmp_path):
     """By another user than the one who made it, whatever that one's umask is."""
-    (line,) = re.findall(r"#\s+(openssl .*)", (DOCKER / "compose.yaml").read_text())
+    (line,) = re.findall(r"#\s+(mkdir .*openssl .*)", (DOCKER / "compose.yaml").read_text())
     subprocess.run(["sh", "-c", f"umask 077; {line}"], cwd=tmp_path, check=True, timeout=60)
-    assert (tmp_path / "secret").stat().st_mode & 0o777 == 0o444
-    assert re.fullmatch(r"[0-9a-f]{64}\n", (tmp_path / "secret").read_text())
+    assert (tmp_path / "secret").stat().st_mode & 0o777 == 0o700  # nobody else on this machine gets at it
+    assert (tmp_path / "secret" / "spark").stat().st_mode & 0o777 == 0o444
+    assert re.fullmatch(r"[0-9a-f]{64}\n", (tmp_path / "secret" / "spark").read_text())
     ignored = subprocess.run(["git", "check-ignore", "secret"], cwd=ROOT, capture_output=True, text=True)
     assert ignored.stdout == "secret\n"
 

@@ -68,12 +68,12 @@ def test_no_assignment_at_all_beats_the_bound(parallelism):
     assert seconds_bound("pool", [fits[:3], fits[3:]], 19) == 5.0  # the longest
 
 
-@given(counts, counts, counts, counts, st.booleans())
-def test_speedup_bounds_are_ordered_and_never_above_the_parallelism(folds, candidates, parallelism, slots, refit):
+@given(counts, counts, counts, st.booleans())
+def test_speedup_bounds_are_ordered_and_never_above_the_parallelism(folds, candidates, parallelism, refit):
     serial, by_fold, pool = (
-        speedup_bound(schedule, folds, candidates, parallelism, slots=slots, refit=refit) for schedule in SCHEDULES
+        speedup_bound(schedule, folds, candidates, parallelism, refit=refit) for schedule in SCHEDULES
     )
-    assert serial == 1 <= by_fold <= pool <= min(parallelism, slots)
+    assert serial == 1 <= by_fold <= pool <= parallelism
 
 
 @given(tables, st.integers(1, 5))
@@ -89,7 +89,6 @@ def test_the_published_example():
     # Twelve folds of two candidates: fold after fold cannot use more than two threads, one pool can.
     assert [speedup_bound("folds", 12, 2, p) for p in (4, 8, 24)] == [2, 2, 2]
     assert [speedup_bound("pool", 12, 2, p) for p in (4, 8, 24)] == [4, 8, 24]
-    assert speedup_bound("pool", 12, 2, 24, slots=4) == 4
     assert speedup_bound("pool", 12, 2, 24, refit=True) == 25 / 2
 
 

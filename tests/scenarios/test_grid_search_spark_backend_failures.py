@@ -11,12 +11,14 @@ import runpy
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import threading
 import time
 import traceback
 import warnings
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -334,6 +336,70 @@ def test_clients_that_say_nothing_or_nonsense_stop_nobody(open_pool: scenario.Po
     with on_spark():
         assert joblib.Parallel()(joblib.delayed(abs)(-i) for i in range(4)) == [0, 1, 2, 3]
     silent.close()
+
+
+def test_a_stranger_keeps_no_pool_open(pools: list) -> None:  # noqa: F811
+    with on_spark():
+        assert joblib.Parallel()(joblib.delayed(abs)(-i) for i in range(4)) == [0, 1, 2, 3]
+    (pool,) = pools
+    with socket.create_connection(pool.address):
+        wait_until(lambda: pool.over, seconds=12)  # a client has 20 seconds to prove that it is none
+
+
+@pytest.fixture
+def encrypted_links() -> Iterator[tuple[scenario.Link, socket.socket]]:
+    """The server's end of a connection, and a client that has said nothing yet."""
+    with socket.create_server(("127.0.0.1", 0)) as listener, socket.create_connection(listener.getsockname()) as client:
+        link = scenario.Link(listener.accept()[0])
+        yield link, client
+        link.close()
+
+
+def test_a_client_that_says_nothing_does_not_hold_an_encrypted_connection(
+    encrypted_links: tuple, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    link, _ = encrypted_links
+    with monkeypatch.context() as patch:
+        patch.setattr(scenario, "SECONDS_TO_PROVE", 0.2)
+        with pytest.raises(OSError, match="timed out"):
+            link.encrypt(b"key", server_side=True)
+
+
+def test_an_encrypted_connection_is_hung_up_whoever_is_reading(encrypted_links: tuple) -> None:
+    link, _ = encrypted_links
+    ended = []
+
+    def read() -> None:
+        try:
+            link.encrypt(b"key", server_side=True)
+        except (OSError, EOFError) as error:
+            ended.append(error)
+
+    reader = threading.Thread(target=read, daemon=True)
+    reader.start()
+    wait_until(lambda: isinstance(link.sock, ssl.SSLSocket))
+    link.hang_up()
+    reader.join(10)
+    assert ended
+    # After the handshake too, and reading that is given up fails.
+    with socket.create_server(("127.0.0.1", 0)) as listener, socket.create_connection(listener.getsockname()) as other:
+        one, two = scenario.Link(listener.accept()[0]), scenario.Link(other)
+        side = threading.Thread(target=two.encrypt, args=(b"key", False), daemon=True)
+        side.start()
+        one.encrypt(b"key", server_side=True)
+        side.join(10)
+        one.give_up_after(1)
+        with pytest.raises(OSError, match="timed out"):
+            one.recv_bytes()
+        one.give_up_after(0)
+        two.send_bytes(b"said")
+        assert one.recv_bytes() == b"said"
+        stopper = threading.Timer(0.2, one.hang_up)
+        stopper.start()
+        with pytest.raises((OSError, EOFError)):
+            one.recv_bytes()
+        one.close()
+        two.close()
 
 
 COPY = """

@@ -84,7 +84,7 @@ def expected_rows(frame, fold):
 )
 def test_plan_of_a_panel(data, frame, rules):
     plan = TimeSeriesCrossValidator(timeCol="day", **rules).foldPlan(data)
-    assert len(plan) == len(rules.get("cutoffs", [])) or rules["numFolds"]
+    assert len(plan) == (len(rules.get("cutoffs", [])) or rules["numFolds"])
     for fold in plan:
         assert expected_rows(frame, fold) == (fold.trainRows, fold.validationRows)
         assert fold.trainTo <= fold.validationFrom

@@ -113,6 +113,21 @@ def test_the_launcher_drops_one_argument_and_keeps_the_rest_as_they_are(machine,
     assert shown.stdout.splitlines() == ["<-Da=b c>", "<>", "<*>", "<--add-modules=java.se>"]
 
 
+def test_no_java_is_run_from_a_folder_that_others_may_write_to(machine, tmp_path):
+    (tmp_path / "prefix").touch()  # an environment that cannot be written to
+    machine.setattr(java.tempfile, "tempdir", str(tmp_path))
+    place = tmp_path / f"foldout-java-{os.getuid()}"
+    assert java.write_launcher(tmp_path / "java") == place
+    assert place.stat().st_mode & 0o777 == 0o700
+    place.chmod(0o777)
+    with pytest.raises(UsageError, match=f"others may write to {place}"):
+        java.write_launcher(tmp_path / "java")
+    place.rename(tmp_path / "theirs")
+    place.symlink_to(tmp_path / "theirs")
+    with pytest.raises(UsageError, match=f"others may write to {place}"):
+        java.write_launcher(tmp_path / "java")
+
+
 @pytest.mark.spark
 def test_spark_runs_on_the_wheel_with_python_workers():
     program = (
