@@ -34,15 +34,16 @@ class Look(NamedTuple):
 
 
 # Shares of the 2**blocks sign patterns. Errors of both gates together add up to less than 5 % on each side, since a
-# recipe may pass by either. Alarms of the confirmation add up to less than 2 / 256, whatever the screen does; those of
-# the screen, to 1 / 16.
+# recipe may pass by either; most is left to the last look, after which nothing can be decided. Alarms of the
+# confirmation add up to less than 2 / 256, whatever the screen does. Those of the screen may add up to 1 / 4, since
+# they only cost time.
 SCREEN = (
-    Look(6, 1 / 2**6, 1 / 2**6),
-    Look(8, 4 / 2**8, 3 / 2**8),
-    Look(12, 64 / 2**12, 28 / 2**12),
-    Look(16, 1024 / 2**16, 380 / 2**16),
+    Look(6, 4 / 2**6, 1 / 2**6),
+    Look(8, 16 / 2**8, 1 / 2**8),
+    Look(12, 256 / 2**12, 24 / 2**12),
+    Look(16, 4096 / 2**16, 980 / 2**16),
 )
-CONFIRM = (Look(8, 1 / 2**8, 1 / 2**8), Look(12, 8 / 2**12, 12 / 2**12), Look(16, 128 / 2**16, 200 / 2**16))
+CONFIRM = (Look(8, 1 / 2**8, 1 / 2**8), Look(12, 8 / 2**12, 8 / 2**12), Look(16, 128 / 2**16, 240 / 2**16))
 RATIO_CONFIDENCE = 0.90  # of a recipe's interval, over all looks of both gates
 SMALLEST_RATIO = 1.10
 RATIO_BOUND = 1.20
@@ -86,7 +87,21 @@ def _patterns(blocks: int) -> np.ndarray:
     """All 2**blocks vectors of 0 and 1, shape (2**blocks, blocks); the first is all zeros."""
     if not 1 <= blocks <= MAX_FLIP_BLOCKS:
         raise ValueError(f"exact sign flips need 1 to {MAX_FLIP_BLOCKS} blocks, not {blocks}")
-    return (np.arange(2**blocks)[:, None] >> np.arange(blocks)) & 1
+    # As floats: a proof multiplies them a hundred thousand times.
+    return ((np.arange(2**blocks)[:, None] >> np.arange(blocks)) & 1).astype(float)
+
+
+@lru_cache
+def _flips(blocks: int) -> np.ndarray:
+    """All 2**blocks vectors of 1 and -1; the first flips nothing: the data as they are."""
+    return 1 - 2 * _patterns(blocks)
+
+
+@lru_cache
+def _subsets(blocks: int) -> np.ndarray:
+    """All 2**blocks - 1 non-empty subsets, as weights whose product with a sample is its mean over the subset."""
+    chosen = _patterns(blocks)[1:]
+    return chosen / chosen.sum(axis=1, keepdims=True)
 
 
 def sign_flip_p(differences: np.ndarray) -> np.ndarray:
@@ -111,10 +126,9 @@ def sign_flip_p(differences: np.ndarray) -> np.ndarray:
     d = np.asarray(differences, dtype=float)
     if d.ndim != 2 or not np.isfinite(d).all():
         raise ValueError("differences must be a table (blocks, scenarios) without missing values")
-    flips = 1 - 2 * _patterns(len(d))  # the first row flips nothing: the data as they are
     scale = np.sqrt(np.mean(d**2, axis=0))
     scaled = d / np.where(scale > 0, scale, 1.0)
-    means = flips @ scaled / len(d)
+    means = _flips(len(d)) @ scaled / len(d)
     # Sums of the same numbers in another order differ in the last digits; a pattern that ties must count as
     # reaching.
     return (means.max(axis=1)[:, None] >= means[0] - 1e-12).mean(axis=0)
@@ -132,8 +146,7 @@ def shift_interval(differences: Sequence[float], errors: float) -> tuple[float, 
     k = math.floor(errors * 2 ** len(d) + 1e-9)
     if k < 1:
         return -math.inf, math.inf
-    chosen = _patterns(len(d))[1:]
-    means = chosen @ d / chosen.sum(axis=1)
+    means = _subsets(len(d)) @ d
     low, high = np.partition(means, (k - 1, len(means) - k))[[k - 1, -k]]
     return float(low), float(high)
 
