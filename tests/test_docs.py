@@ -325,6 +325,30 @@ def test_figures_of_the_gates_proof_are_those_of_its_files():
             assert f"| `{cell}` {side} | {100 * one['measured']:+.0f} % | {shares(one)} |" in TEXT
 
 
+def test_what_is_said_of_the_gates_noise_and_of_what_it_catches_is_in_its_proof():
+    proof = json.loads((ROOT / "results" / "gate" / "proof.json").read_text())
+    names = {
+        "grid_search_spark_backend.spark_pool": "our Spark backend",
+        "grid_search_single_node.loky": "loky",
+        "grid_search_joblib_spark.joblib_spark": "joblib-spark",
+        "udf_inference.map_in_arrow": "inference",
+        "time_series_cv.pool": "time-series pool",
+        "one_pass_time_series_cv.one_pass": "one pass",
+        "spark_cross_validator.cross_validator": "CrossValidator",
+    }
+    (said,) = re.findall(r"From block to block head / base varied by ([^.]+)\.", WORDS)
+    for cell, spread in proof["spread"].items():
+        assert f"{100 * spread:.0f} % ({names[cell]})" in said
+    (caught, nearly, missed) = re.search(
+        r"decisions\) with (.+?), nearly so with (.+?), and not with (.+?), whose", WORDS
+    ).groups()
+    for cell, one in proof["shifted"].items():
+        where = caught if one["regression"] >= 0.95 else nearly if one["regression"] >= 0.90 else missed
+        assert names[cell] in where
+    assert {one["n"] for levels in proof["power"].values() for one in levels.values()} == {3}
+    assert "Real extra work in one recipe, three blocks each" in WORDS
+
+
 def test_the_page_names_the_variants_that_the_gate_times():
     ((many, names),) = re.findall(r"recipes (\w+) variants are timed: (.+?`)\. ", WORDS)
     cells = {injection.cell for injection in injections(2)}

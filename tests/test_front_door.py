@@ -115,6 +115,7 @@ def act(tmp_path):
     """Runs the action's script as a runner would, with a Python that writes down what it is asked; what it did."""
     action = YAML(typ="safe").load(ROOT / ".github" / "actions" / "regress" / "action.yml")
     (script,) = [step["run"] for step in action["runs"]["steps"] if step.get("name") == "Compare"]
+    assert {name: step for name, step in action["inputs"].items() if "description" not in step} == {}
     (tmp_path / "python").write_text(TOX_OF_ACTION)
     (tmp_path / "python").chmod(0o755)
 

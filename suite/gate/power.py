@@ -171,8 +171,8 @@ def draw_power(proof: Mapping[str, Any], folder: Path) -> None:
         )
         for axes, (cell, levels) in zip(panels.flat, power.items(), strict=False):
             # A line only where it would be a curve.
-            found = sorted([null, *levels.values()], key=lambda one: float(one["measured"]))
-            found = found if len(levels) > 1 else list(levels.values())
+            found = [null, *levels.values()] if len(levels) > 1 else list(levels.values())
+            found.sort(key=lambda one: float(one["measured"]))
             x = [100 * one["measured"] for one in found]
             y = np.array([100 * one["regression"] for one in found])
             reach = [y - [100 * one["low"] for one in found], [100 * one["high"] for one in found] - y]

@@ -33,9 +33,14 @@ def home() -> Path:
         return Path.home()
     folder = Path(tempfile.gettempdir()) / f"foldout-home-{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
-    if folder.is_symlink() or folder.stat().st_uid != os.getuid():  # anybody may write to the folder around it
+    if not is_own(folder):
         raise UsageError(f"{folder} belongs to another user: set HOME to a folder that you can write to")
     return folder
+
+
+def is_own(folder: Path) -> bool:
+    """Whether a folder that this user may have made is no link and no other user's: anybody may write around it."""
+    return not folder.is_symlink() and folder.stat().st_uid == os.getuid()
 
 
 def cache_folder() -> Path:

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from suite.errors import UsageError
+from suite.machine.home import is_own
 from suite.machine.processes import child_environment
 
 SUPPORTED = (17, 21)  # what Spark 4.3 is built and tested for
@@ -127,8 +128,7 @@ def write_launcher(java: Path) -> Path:
         return place
     try:
         own.mkdir(mode=0o700, exist_ok=True)
-        # Anybody may write to the folder around it, and who owns a folder may change what is in it.
-        if own.is_symlink() or own.stat().st_uid != os.getuid() or own.stat().st_mode & 0o022:
+        if not is_own(own) or own.stat().st_mode & 0o022:  # who may write to a folder may change what is run from it
             raise UsageError(f"others may write to {own}, from where Java would be run: remove it, or set TMPDIR")
         write_executable(own / "bin" / "java", text)
     except OSError as error:
