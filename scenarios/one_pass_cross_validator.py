@@ -45,6 +45,7 @@ from one_pass_time_series_cv import (
     UnsuitableError,
     _checked_candidates,
     class_or_label,
+    column_and_type,
     cross_validate,
     fit_one,
     kept,
@@ -65,7 +66,6 @@ from pyspark.ml.util import MLWriter
 from pyspark.sql import Column, DataFrame, functions
 from pyspark.sql.types import NumericType
 from pyspark.sql.utils import is_remote
-from time_series_cv import column_and_type
 
 FOLD_NUMBERS = Keys("number", 1)
 

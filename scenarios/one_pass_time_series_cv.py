@@ -70,7 +70,6 @@ from time_series_cv import (
     _tagged_jobs,
     _time_range,
     averages_and_deviations,
-    column_and_type,
     column_named,
     floor_time,
     fold_windows,
@@ -85,6 +84,7 @@ from time_series_cv import (
 from time_series_cv import _best as _best  # siblings of this file take these from here
 from time_series_cv import _checked_candidates as _checked_candidates
 from time_series_cv import class_or_label as class_or_label
+from time_series_cv import column_and_type as column_and_type
 from time_series_cv import named_candidate as named_candidate
 from time_series_cv import only_label as only_label
 

@@ -149,5 +149,5 @@ def test_lines_of_every_kind_are_among_them():
     lines = [words for _, words in found()]
     assert {words[0] for words in lines} == {"bench", "new", "compare", "cluster"}
     assert len([words for words in lines if with_docker(words)]) >= 6
-    assert sum("spark://host:7077" in words for words in lines) == 1
-    assert sum("--head-lock" in words for words in lines) == 1
+    assert any("spark://host:7077" in words for words in lines)
+    assert any("--head-lock" in words for words in lines)
