@@ -36,8 +36,10 @@ from udf_inference import (
     batches_of,
     deal,
     in_models_order,
+    kind_wanted,
     known_features,
     may_take_a_series,
+    places_of,
     takes_documents,
 )
 
@@ -62,7 +64,8 @@ def score_files(
     features : str or sequence of str
         Columns, as `udf_inference.score` takes them. Where the model was fitted on columns by name, it gets a table of
         them, in its order. Else they stand in the model's order, and it gets a matrix, in which an array column is as
-        many features as it has elements, or texts, where it takes documents.
+        many features as it has elements, or texts, where it takes documents. A step of your own that notes nothing of
+        what it was fitted on gets a table where there is text, or where it fails on a matrix.
     keep : str
         A column, such as a key, to return beside the answers.
     processes : int or None
@@ -77,9 +80,11 @@ def score_files(
     ------
     ValueError
         Where the model was fitted on other columns, or the files lack some, there are no files, or `processes` is 0.
+    TypeError
+        Where a column is not of a type that the model takes there.
     """
     paths = [files] if isinstance(files, (str, Path)) else files
-    addresses = [as_address(f) for path in paths for f in sorted(map(str, Path(path).glob("*.parquet"))) or [str(path)]]
+    addresses = [as_address(file) for path in paths for file in _files_at(path)]
     if not addresses:
         raise ValueError(f"files={files!r}: there are none")
     scorer, names = _scorer(model, features, addresses[0])
@@ -100,6 +105,18 @@ def score_files(
     return found
 
 
+def _files_at(path: str | Path) -> list[str]:
+    """Return the files that a path or an address stands for."""
+    folder = Path(path)
+    if not folder.is_dir():
+        return [str(path)]
+    if found := sorted(str(file) for file in folder.glob("*.parquet") if file.is_file()):
+        return found
+    inside = sorted({str(file.parent) for file in folder.rglob("*.parquet") if file.is_file()})
+    hint = f", but in its folders {inside[:5]}: give those" if inside else ""
+    raise ValueError(f"files={str(path)!r}: there are none, as *.parquet{hint}")
+
+
 def refuse_lacking(file: str, there: Sequence[str], names: Sequence[str]) -> None:
     """Raise ValueError where a file has not all of these columns."""
     if lacking := [name for name in names if name not in there]:
@@ -111,14 +128,41 @@ def _scorer(model: Any, features: str | Sequence[str], file: str) -> tuple[Score
     names = in_models_order([features] if isinstance(features, str) else features, model, "predict")
     schema = pq.read_schema(file)
     refuse_lacking(file, schema.names, names)
-    kinds = [schema.field(name).type for name in names]
-    inputs = tuple(pa.float64() if pa.types.is_primitive(kind) else kind for kind in kinds)
+    fitted_on, width = known_features(model, "predict")
+    placed = zip(names, places_of(names, fitted_on), strict=True)
+    inputs = tuple(_type_given(schema.field(name), kind_wanted(model, place), model) for name, place in placed)
     documents = may_take_a_series(model, names) and takes_documents(model)
-    shape = "frame" if known_features(model, "predict")[0] else "documents" if documents else "matrix"
+    numbers = all(kind in (pa.float64(), pa.list_(pa.float64())) for kind in inputs)
+    # With a width and no names, it was fitted on an array, which may have held text too.
+    array = not fitted_on and (width is not None or numbers)
+    shape = "documents" if documents else "matrix" if array else "frame"
     labels = () if shape == "matrix" else names
     scorer = Scorer(SimpleNamespace(value=model), "predict", inputs, shape, labels, pa.null(), sklearn.__version__)
     answer_to_zeros(scorer, names)  # it notes how the model takes rows, where only a trial can tell
     return scorer, names
+
+
+NUMBERS = (pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal, pa.types.is_boolean, pa.types.is_null)
+TEXTS = (pa.types.is_string, pa.types.is_large_string, pa.types.is_null)  # a column of nulls may be either
+
+
+def _type_given(column: pa.Field, wanted: str, model: Any) -> pa.DataType:
+    """Return the type in which a model is tried with a column, or TypeError where it takes nothing of its type there.
+
+    See `udf_inference.kind_wanted` for what is wanted.
+    """
+    kind, several = column.type, pa.types.is_nested(column.type)
+    inner = getattr(kind, "value_type", kind)  # of lists, and of categories of pandas
+    number, text = any(one(inner) for one in NUMBERS), any(one(inner) for one in TEXTS) and not several
+    if pa.types.is_struct(kind) and [part.name for part in kind] == ["type", "size", "indices", "values"]:
+        raise TypeError(f"column {column.name!r} is an ML vector: write vector_to_array of it in its place")
+    fits = {"number": number, "value": number, "text": text, "documents": several or not number}
+    if not fits.get(wanted, True):
+        takes = "text" if wanted in ("text", "documents") else "numbers"
+        raise TypeError(f"column {column.name!r} is {kind}: {type(model).__name__} takes {takes} there")
+    if number:
+        return pa.list_(pa.float64()) if several else pa.float64()
+    return pa.string() if text else kind
 
 
 def _score_groups(
@@ -128,9 +172,17 @@ def _score_groups(
     with sklearn.config_context(**scorer.config):
         for batch in batches_of(groups, [keep, *names]):
             kept.append(_as_kept(batch.column(keep)))
-            found = scorer.model.value.predict(scorer.rows([batch.column(name) for name in names]))
+            found = scorer.model.value.predict(scorer.rows([_widened(batch.column(name)) for name in names]))
             answers.append(found.toarray() if hasattr(found, "toarray") else found)
     return np.concatenate(kept), np.concatenate(answers)
+
+
+def _widened(column: pa.Array) -> pa.Array:
+    """Return decimals as doubles, and short integers, whose products would overflow, as long ones, as `score` does."""
+    if pa.types.is_decimal(column.type):
+        return column.cast(pa.float64())
+    short = pa.types.is_integer(column.type) and column.type.bit_width < 64
+    return column.cast(pa.int64()) if short else column
 
 
 def _as_kept(column: pa.Array) -> np.ndarray:

@@ -38,7 +38,7 @@ import sys
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import cached_property, partial, reduce
 from inspect import Parameter, Signature, signature
@@ -69,7 +69,15 @@ from sklearn.exceptions import InconsistentVersionWarning, NotFittedError
 from sklearn.linear_model import LogisticRegression, SGDRegressor
 from sklearn.linear_model._base import LinearClassifierMixin, LinearModel
 from sklearn.pipeline import FeatureUnion, Pipeline
-from sklearn.preprocessing import LabelBinarizer, LabelEncoder, MaxAbsScaler, MinMaxScaler, RobustScaler, StandardScaler
+from sklearn.preprocessing import (
+    LabelBinarizer,
+    LabelEncoder,
+    MaxAbsScaler,
+    MinMaxScaler,
+    MultiLabelBinarizer,
+    RobustScaler,
+    StandardScaler,
+)
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 from sklearn.utils import get_tags
 from threadpoolctl import ThreadpoolController
@@ -106,7 +114,9 @@ def score(
         Columns to give to the model. By default those that it was fitted on by name; where it has names, they also
         decide the order. Those that its ColumnTransformer drops need not be there, and are never read. Where only a
         later step has names, the columns have to be in its order. An array or ML vector column stands for as many
-        features as it has elements, in the model's order, unless the model knows it by its name.
+        features as it has elements, in the model's order, unless the model knows it by its name. What a model without
+        any names was fitted on is noted nowhere: it gets numbers as a matrix of doubles where it takes one, and else as
+        a table, in which whole numbers stay whole.
     method : str
         `predict`, `predict_proba`, `decision_function`, `transform`, or any other that takes rows.
     output : str or StructField
@@ -124,6 +134,11 @@ def score(
     ValueError, TypeError
         Before any job: columns that are missing, surplus, ambiguous or of a wrong type, an output name that is taken, a
         model without the method, one that was not fitted or cannot be loaded, a way that cannot apply it.
+
+    Warns
+    -----
+    UserWarning
+        Where the model, tried on the driver, refuses rows of zeros and of ones: it may refuse yours too.
     """
     plan = plan_scoring(frame, model, features, method=method, output=output)
     way, why = (way, "named by the caller") if way else best_way(plan)
@@ -232,15 +247,14 @@ class Scorer:
         """Return a batch as the model takes it."""
         if self.shape == "documents":
             return as_pandas(columns[0])
+        floats = np.float32 if self.single else np.float64  # files have both
         if self.shape == "frame":
-            table = pd.concat([as_pandas(column) for column in columns], axis=1, keys=self.labels)
-            if not self.single:
-                return table
-            floats = [name for name, kind in table.dtypes.items() if kind.kind == "f"]
-            return table.astype(dict.fromkeys(floats, np.float32))
+            cells = [as_pandas(column) for column in columns]
+            cells = [one.astype(floats) if one.dtype.kind == "f" and one.dtype != floats else one for one in cells]
+            return pd.concat(cells, axis=1, keys=self.labels)
         X = np.column_stack([as_floats(column) for column in columns])
         if X.dtype.kind == "f":
-            X = X.astype(np.float32 if self.single else np.float64, copy=False)
+            X = X.astype(floats, copy=False)
         return pd.DataFrame(X, columns=list(self.labels), copy=False) if self.labels else X
 
 
@@ -287,6 +301,9 @@ def as_arrow(found: Any, kind: pa.DataType | None = None) -> pa.Array:
     if isinstance(found, list) and all(getattr(part, "ndim", 0) == 2 for part in found):
         # Of a model with several outputs: an array for each of them.
         return pa.array([[np.asarray(part).tolist() for part in row] for row in zip(*found, strict=True)], kind)
+    if isinstance(found, tuple) and any(getattr(part, "ndim", 0) for part in found):
+        # Such as the ends of an interval. Of as many rows as there are arrays, they would be taken for rows.
+        raise ValueError(f"{len(found)} arrays, not one value for each row")
     if isinstance(found, pd.Series) and getattr(found.dtype, "na_value", None) is pd.NA and found.hasnans:
         found = found.astype(object)  # numpy would make fractions of whole numbers
     values = np.asarray(found.toarray() if hasattr(found, "toarray") else found)
@@ -441,30 +458,7 @@ def plan_scoring(
     if times_there(frame)(name):
         raise ValueError(f"the frame has a column {name!r} already: give another name as `output`")
     names = feature_columns(frame, fitted, features, method)
-    fitted_on, _ = known_features(fitted, method)
-    inverse = method == "inverse_transform"  # of numbers
-    places = places_of(names, fitted_on)
-    kinds = ["number" if inverse else kind_wanted(fitted, place) for place in places]
-    columns = [frame.schema[name] for name in names]
-    sent = [sent_as(column, kind, fitted, fitted_on) for column, kind in zip(columns, kinds, strict=True)]
-    inputs = tuple(kind for _, kind in sent)
-    arrays = [column.name for column in columns if is_several(column, fitted_on)]
-    single = all(pa.types.is_float64(kind) for name, kind in zip(names, inputs, strict=True) if name not in arrays)
-    plain = single and "documents" not in kinds
-    documents = may_take_a_series(fitted, names) and takes_documents(fitted)
-    shape = "matrix" if plain else "documents" if documents else "frame"
-    labels = tuple(fitted_on if arrays else names) if fitted_on else () if plain else names
-    if arrays and fitted_on and shape == "frame":
-        raise TypeError(
-            f"the arrays {arrays} stand for several of the columns that {type(fitted).__name__} was fitted on, and not "
-            "all of the others are numbers: give each of those columns"
-        )
-    scorer = Scorer(SimpleNamespace(value=fitted), method, inputs, shape, labels, pa.null(), trained)
-    own, failed = answer_type(scorer, names)
-    if failed is not None and kinds == ["documents"] and pa.types.is_list(inputs[0]):
-        raise TypeError(
-            f"column {names[0]!r} is {columns[0].dataType.simpleString()}: {type(fitted).__name__} takes text there"
-        ) from failed
+    scorer, casts, own, failed = tried_scorer([frame.schema[name] for name in names], fitted, method, trained)
     if not isinstance(output, str):
         kind, scorer.answers = output.dataType, arrow_type(output.dataType)
         check_given_type(output, own, scorer)
@@ -476,12 +470,17 @@ def plan_scoring(
                 "type: output=StructField(name, DoubleType())"
             ) from failed
         kind, scorer.answers = from_arrow_type(own), own
+    if failed is not None and not any(pa.types.is_list(kind) for kind in scorer.inputs):  # whose length is a guess
+        said = f"{type(failed).__name__}: {str(failed).partition(chr(10))[0]}"
+        asked = f"{type(fitted).__name__}.{method}"
+        warnings.warn(
+            f"{asked} refuses rows of zeros and of ones, and the workers may fail in the same way: {said}", stacklevel=3
+        )
 
     def broadcast() -> Any:
         return model if isinstance(model, Broadcast) else Shipped(fitted).broadcast(session.sparkContext)
 
     metadata = {} if isinstance(output, str) else dict(output.metadata)
-    casts = [cast for cast, _ in sent]
     return Plan(
         fitted=fitted,
         names=names,
@@ -494,6 +493,50 @@ def plan_scoring(
         broadcast=broadcast,
         metadata=metadata,
     )
+
+
+def tried_scorer(
+    columns: Sequence[spark_types.StructField], model: Any, method: str, trained: str
+) -> tuple[Scorer, list[str | None], pa.DataType | None, Exception | None]:
+    """Return what gives columns to a model as it takes them, `Plan.casts`, and what `answer_type` returns."""
+    names = tuple(column.name for column in columns)
+    fitted_on, _ = known_features(model, method)
+    codes = method == "inverse_transform" and isinstance(model, LabelEncoder)
+    if method == "inverse_transform":  # of numbers
+        kinds = ["value" if codes else "number"] * len(names)
+    else:
+        kinds = [kind_wanted(model, place) for place in places_of(names, fitted_on)]
+
+    def sent_where(whole: bool) -> list[tuple[str | None, pa.DataType]]:
+        pairs = zip(columns, kinds, strict=True)
+        return [sent_as(column, kind, model, fitted_on, whole=whole) for column, kind in pairs]
+
+    sent = sent_where(bool(fitted_on) or codes)
+    inputs = tuple(kind for _, kind in sent)
+    arrays = [column.name for column in columns if is_several(column, fitted_on)]
+    single = all(pa.types.is_float64(kind) for name, kind in zip(names, inputs, strict=True) if name not in arrays)
+    plain = single and "documents" not in kinds
+    documents = may_take_a_series(model, names) and takes_documents(model)
+    shape = "matrix" if plain else "documents" if documents else "frame"
+    labels = tuple(fitted_on if arrays else names) if fitted_on else () if plain else names
+    if arrays and fitted_on and shape == "frame":
+        raise TypeError(
+            f"the arrays {arrays} stand for several of the columns that {type(model).__name__} was fitted on, and not "
+            "all of the others are numbers: give each of those columns"
+        )
+    scorer = Scorer(SimpleNamespace(value=model), method, inputs, shape, labels, pa.null(), trained)
+    own, failed = answer_type(scorer, names)
+    if failed is not None and kinds == ["documents"] and pa.types.is_list(inputs[0]):
+        raise TypeError(
+            f"column {names[0]!r} is {columns[0].dataType.simpleString()}: {type(model).__name__} takes text there"
+        ) from failed
+    if scorer.labels and not fitted_on and (again := sent_where(True)) != sent:
+        # It takes a table, in which whole numbers stay whole: as text, 5.0 is not 5.
+        table = replace(scorer, inputs=tuple(kind for _, kind in again), shape="frame", labels=names)
+        found = answer_type(table, names)
+        if found[1] is None or failed is not None:
+            scorer, sent, (own, failed) = table, again, found
+    return scorer, [cast for cast, _ in sent], own, failed
 
 
 def load_model(path: str | Path, session: SparkSession) -> tuple[Any, str]:
@@ -714,10 +757,11 @@ def known_values(step: Any, place: int) -> list[Any]:
 def kind_wanted(model: Any, place: int) -> str:
     """Return what a model takes in one of its columns.
 
-    It is "number", "text", "documents", "value" (numbers as they are, not as doubles), or "any" where that is not
-    known. The first step inside of it that is known decides.
+    It is "number", "text", "documents", "value" (numbers, whole ones not as doubles), or "any" where that is not known.
+    The first step inside of it that is known decides; a step of your own beside it gets whole numbers as such.
     """
-    return next((kind for kind in (kind_of(*taker) for taker in takers(model, place)) if kind != "any"), "any")
+    kinds = [kind_of(*taker) for taker in takers(model, place)]
+    return "value" if {*kinds} == {"any", "number"} else next((kind for kind in kinds if kind != "any"), "any")
 
 
 def kind_of(step: Any, place: int) -> str:
@@ -730,7 +774,7 @@ def kind_of(step: Any, place: int) -> str:
         numbers = all(isinstance(value, (int, float, np.number, np.bool_)) for value in known)
         return "any" if not numbers else "value" if hasattr(step, "categories_") else "number"
     tags = get_tags(step)
-    if tags.input_tags.string and not tags.input_tags.two_d_array:
+    if isinstance(step, MultiLabelBinarizer) or (tags.input_tags.string and not tags.input_tags.two_d_array):
         return "documents"
     takes_more = tags.input_tags.string or tags.input_tags.dict or hasattr(step, "statistics_")
     return "any" if tags.no_validation or takes_more or hasattr(step, "categories_") else "number"
@@ -748,12 +792,13 @@ def takes_documents(model: Any) -> bool:
 
 
 def sent_as(
-    column: spark_types.StructField, kind: str, model: Any, fitted_on: Sequence[str]
+    column: spark_types.StructField, kind: str, model: Any, fitted_on: Sequence[str], *, whole: bool
 ) -> tuple[str | None, pa.DataType]:
     """Return what a column is cast to before it is sent to Python (see `Plan`), and its Arrow type there.
 
-    Numbers go as doubles. A column goes as it is where the model takes text, and where a step that this file does not
-    know may take anything. Documents may be lists, of words for a vectorizer that takes them apart by itself.
+    Numbers go as doubles; with `whole`, truth and whole numbers go as such to "value" and "any". Else a column goes as
+    it is where the model takes text, and where a step that this file does not know may take anything. Documents may be
+    lists, of words for a vectorizer that takes them apart by itself.
     """
     found = column.dataType
     number = isinstance(found, (spark_types.NumericType, spark_types.BooleanType))
@@ -764,12 +809,17 @@ def sent_as(
         return "array<double>", pa.list_(pa.float64())
     if isinstance(found, spark_types.DoubleType) and kind in ("number", "value", "any"):
         return None, pa.float64()
-    whole = isinstance(found, (spark_types.IntegralType, spark_types.BooleanType))
+    if whole and kind in ("any", "value") and isinstance(found, spark_types.IntegralType):
+        # A product of shorter integers would overflow without a word.
+        return None if isinstance(found, spark_types.LongType) else "bigint", pa.int64()
     if kind == "any" and isinstance(found, spark_types.TimestampType):
         # The time on the wall, as in pandas: Python's ways of Spark do not agree on the zone of any other.
         return "timestamp_ntz", pa.timestamp("us")
-    if (kind == "any" and not number) or (kind in ("any", "value") and whole and fitted_on):
+    truth = whole and isinstance(found, spark_types.BooleanType)
+    if (kind == "any" and not number) or (kind in ("any", "value") and truth):
         return None, arrow_type(found)
+    if kind == "documents" and isinstance(model, MultiLabelBinarizer) and not isinstance(found, spark_types.ArrayType):
+        raise TypeError(f"column {column.name!r} is {found.simpleString()}: {type(model).__name__} takes arrays there")
     if kind in ("text", "documents") and isinstance(found, spark_types.StringType):
         return None, pa.string()
     if kind == "documents" and isinstance(found, spark_types.ArrayType):
@@ -792,7 +842,7 @@ def answer_type(scorer: Scorer, names: Sequence[str]) -> tuple[pa.DataType | Non
     type : pyarrow.DataType or None
         None where it cannot be told.
     failed : Exception or None
-        What the rows of zeros raised.
+        What rows of zeros raised, where those of ones failed too.
 
     Raises
     ------
@@ -823,7 +873,7 @@ def answer_type(scorer: Scorer, names: Sequence[str]) -> tuple[pa.DataType | Non
             return found.type, None
         return classes.type, None
     if pa.types.is_null(inside_lists(found.type)):
-        return None, TypeError("no value, but None")
+        return None, None
     return found.type, None
 
 
@@ -890,8 +940,14 @@ def try_shapes(scorer: Scorer, names: Sequence[str]) -> tuple[Any, Exception | N
                 return tried[-1]
         if tried[0][1] is None:  # it does answer zeros, if not as it should: ones would hide that
             break
-    scorer.shape, scorer.labels = given
-    return tried[0]
+    kept = 1 if not given[1] and len(shapes) > 1 and wants_a_table(tried[0][1]) else 0
+    scorer.shape, scorer.labels = shapes[kept]
+    return tried[kept]
+
+
+def wants_a_table(failed: Exception | None) -> bool:
+    """Say whether a model failed because it asked a matrix for a column by its name, or for what a table can do."""
+    return any(mark in str(failed) for mark in ("only integers, slices", "'numpy.ndarray' object", "for dataframes"))
 
 
 def has_one_for_each(answers: Any) -> bool:
@@ -955,11 +1011,15 @@ def check_given_type(output: spark_types.StructField, own: pa.DataType | None, s
     if pa.types.is_list(own) != pa.types.is_list(given) or truth:
         raise TypeError(f"{wrong} {from_arrow_type(own).simpleString()}")
     classes = as_classes(scorer.model.value) if scorer.method == "predict" else None
+    # Between two types there may be no cast at all.
+    values, wanted = pa.array([], inside_lists(own)), inside_lists(given)
     if classes is not None and classes.type == own:
-        try:
-            classes.cast(given)
-        except pa.ArrowInvalid as error:
-            raise TypeError(f"{wrong} labels that have no place there: {error}") from error
+        values, wanted = classes, given
+    try:
+        values.cast(wanted)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        what = "labels that have" if len(values) else f"{from_arrow_type(own).simpleString()}, which has"
+        raise TypeError(f"{wrong} {what} no place there: {error}") from error
 
 
 # --- The ways ------------------------------------------------------------
@@ -1520,7 +1580,7 @@ SIZES = {
         "tasks_per_slot": (1, 8, 64),
         "batch": (10_000, 1_000, 100_000),
     },
-    "gate": {"rows": 30_000, "calls": 4},
+    "gate": {"rows": 30_000, "calls": 8},
 }
 GATED = ("map_in_arrow",)
 # The best of the 48 candidates, as grid_search_single_node.py finds it.

@@ -279,7 +279,7 @@ def _add_prove(commands: Commands) -> None:
         help="how often the gate of `compare` errs on this machine",
         description="Measures blocks of base against itself and against slower recipes, draws decisions from them, and "
         "runs whole comparisons in which a gate is easily wrong. All of it takes some four hours on two cores, and "
-        "goes on where it was stopped.",
+        "goes on where it was stopped, at the same commit.",
         epilog="Exit codes: 0 it comes out as promised, 1 it does not.",
     )
     prove.add_argument(

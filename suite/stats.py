@@ -2,12 +2,14 @@
 """Statistics of repeated timings: small pure functions, each with the theorem it rests on.
 
 A sample here is one figure per block, a block being one pass over the cells in a fresh process: calls inside
-one process are not replicates (Kalibera & Jones 2013). Only `unsettled` looks at these, to say whether they still fall.
+one process are not replicates (Kalibera & Jones 2013). Only `unsettled`
+looks at these, to say whether they still fall, and `paired_log_ratio`, which makes one figure of them.
 """
 
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -70,6 +72,15 @@ def median_interval(values: Sequence[float], confidence: float = CONFIDENCE) -> 
         return Interval(middle, None, None, None, n)
     k, coverage = best
     return Interval(middle, x[k - 1], x[n - k], coverage, n)
+
+
+def paired_log_ratio(numerator: Sequence[float], denominator: Sequence[float]) -> float:
+    """Median, over calls, of the logarithm of a call's seconds over those of the call beside it.
+
+    Two processes that take turns make the calls of a pair one after the other, so what slows the machine for longer
+    than a call cancels in each pair; and a pair that something has struck does not count for more than another.
+    """
+    return statistics.median(math.log(a / b) for a, b in zip(numerator, denominator, strict=True))
 
 
 def log_ratios(numerator: Mapping[int, float], denominator: Mapping[int, float]) -> dict[int, float]:

@@ -56,6 +56,13 @@ def test_a_median_of_nothing_is_an_error(values):
         stats.median_interval(values)
 
 
+def test_calls_are_compared_with_those_beside_them():
+    """The machine is twice as slow for half of the calls, and one call is struck."""
+    base, head = [1.0, 1.0, 2.0, 2.0, 1.0, 2.0], [1.1, 1.1, 2.2, 2.2, 9.0, 2.2]
+    assert math.exp(stats.paired_log_ratio(head, base)) == pytest.approx(1.1)
+    assert stats.paired_log_ratio(base, head) == pytest.approx(-stats.paired_log_ratio(head, base))
+
+
 @given(st.dictionaries(st.integers(0, 9), times), st.dictionaries(st.integers(0, 9), times))
 def test_ratios_are_formed_within_blocks_and_invert(base, other):
     logs = stats.log_ratios(base, other)

@@ -54,9 +54,9 @@ class SideRecords:
         """What a recipe answered in each block."""
         return [record.answer for _, record in sorted(self.records[name].items())]
 
-    def seconds(self, name: str) -> dict[int, float]:
-        """Seconds of each block that has them."""
-        return {block: record.seconds for block, record in self.records[name].items() if record.seconds is not None}
+    def calls(self, name: str) -> list[list[float]]:
+        """Seconds of each timed call, block by block."""
+        return [record.warm_seconds for _, record in sorted(self.records[name].items())]
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ class Differences:
     ----------
     findings : list of Finding
     logarithms : dict
-        For each recipe that ran well on both sides, log(t_head / t_base) in each block.
+        For each recipe that ran well on both sides, log(t_head / t_base) in each block: `stats.paired_log_ratio`.
     """
 
     findings: list[Finding]
@@ -131,7 +131,8 @@ def compare_records(
             findings.append(Finding("regression", name, f"its answer changed{': ' if complaint else ' '}{changed}"))
             continue
         findings += _counts(name, base.records[name], head.records[name], strict=strict)
-        logarithms[name] = list(stats.log_ratios(head.seconds(name), base.seconds(name)).values())
+        pairs_of_calls = zip(head.calls(name), base.calls(name), strict=True)
+        logarithms[name] = [stats.paired_log_ratio(*pair) for pair in pairs_of_calls]
     return Differences(findings, logarithms)
 
 

@@ -15,6 +15,7 @@ import numpy as np
 from suite.gate.sign_flip import CONFIRM, RATIO_BOUND, SCREEN, Measure, flag_slower, look_by_look, weigh
 from suite.records import write_json
 from suite.report.plotting import COLOURS, GREY, fixed_style
+from suite.stats import paired_log_ratio
 
 AGAINST_ITSELF = "A/A"
 TIMES = "times.jsonl"
@@ -34,7 +35,7 @@ def block_logarithms(lines: list[dict[str, Any]], part: str, head: str) -> dict[
     chosen = [line["seconds"] for line in lines if line["part"] == part]
     names = sorted({name for seconds in chosen for name in seconds})
     whole = [s for s in chosen if all({"base", head} <= s.get(name, {}).keys() for name in names)]
-    return {name: np.array([math.log(s[name][head] / s[name]["base"]) for s in whole]) for name in names}
+    return {name: np.array([paired_log_ratio(s[name][head], s[name]["base"]) for s in whole]) for name in names}
 
 
 def draw_decision(table: Table, rng: np.random.Generator, cell: str = "", injected: np.ndarray | None = None) -> str:
@@ -112,7 +113,7 @@ def decide_often(folder: Path, many: int, outer: int) -> bool:
         # The confirmation has to err, whatever the screen does and the blocks are like.
         "alarms_at_most": sum(look.alarms for look in CONFIRM),
         AGAINST_ITSELF: verdict_shares(null, "", None, many, outer),
-        # What a slowdown of 20 % would be among the recipe's own noise; no work was added.
+        # A slowdown of just 20 % with the recipe's own noise around it; no work was added.
         "shifted": {name: verdict_shares(null, name, np.array([math.log(RATIO_BOUND)]), many, outer) for name in null},
         "power": {},
     }

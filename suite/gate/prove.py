@@ -202,10 +202,13 @@ class Proof:
         plans = make_plans(sides, request, names, self._master, "prove")
         print(f"block {number + 1}, {part}", flush=True)
         measured = Gate([comparison.run(plans, "times", 0, 1)])
-        seconds, cpu = (
-            {cell: {side: took for side, (took,) in by_side.items()} for cell, by_side in measured.values(what).items()}
-            for what in ("seconds", "cpu_seconds")
-        )
+        seconds: dict[str, dict[str, list[float]]] = {}
+        for side in sides:
+            for record in measured.records(side):
+                if record.seconds is not None:
+                    seconds.setdefault(record.name, {})[side] = record.warm_seconds
+        of_processors = measured.values("cpu_seconds").items()
+        cpu = {cell: {side: took for side, (took,) in by_side.items()} for cell, by_side in of_processors}
         line = {
             "part": part,
             "block": number,
@@ -234,7 +237,7 @@ def units_of(injection: Injection, blocks: list[dict[str, Any]]) -> dict[str, in
             units: dict[str, int] = block["units"]
             return units
     found = [block["seconds"].get(injection.cell, {}) for block in blocks if block["part"] == AGAINST_ITSELF]
-    times = [seconds for sides in found for seconds in sides.values()]
+    times = [seconds for sides in found for calls in sides.values() for seconds in calls]
     if not times:
         raise UsageError(f"{injection.cell} has no time in the blocks of base against itself")
     takes = statistics.median(times)

@@ -7,8 +7,8 @@ process of its own: two revisions of a recipe have the same name, and may need p
 
 from __future__ import annotations
 
-import contextlib
 import json
+import os
 import platform
 import subprocess
 import sys
@@ -179,15 +179,16 @@ def ask_plan(side: Side, asked: Mapping[str, Any]) -> SidePlan:
 
 def reply_to_stdin(arguments: Sequence[str]) -> int:
     """Reply to one question."""
-    try:
-        # A recipe may print while it is imported.
-        with contextlib.redirect_stdout(sys.stderr):
+    # A recipe and what it starts may print, also when this process ends: the reply alone goes to stdout.
+    with os.fdopen(os.dup(1), "w", encoding="utf-8") as out:
+        os.dup2(2, 1)
+        try:
             asked = json.load(sys.stdin)
             reply = asdict(make_side_plan(asked)) if arguments[0] == "plan" else check_answers(asked)
-    except UsageError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    json.dump(reply, sys.stdout)
+        except UsageError as error:
+            print(f"error: {error}", file=sys.stderr)
+            return 2
+        json.dump(reply, out)
     return 0
 
 

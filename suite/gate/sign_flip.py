@@ -160,7 +160,7 @@ def judge(differences: Mapping[str, Sequence[float]], look: Look, family: int = 
         log(t_head / t_base) of each block.
     look : Look
     family : int, default=0
-        How many scenarios the gate began with, where some have left.
+        At a later look than the first: how many scenarios the gate began with.
     """
     names = list(differences)
     if len({len(differences[name]) for name in names}) > 1:
@@ -168,9 +168,10 @@ def judge(differences: Mapping[str, Sequence[float]], look: Look, family: int = 
     if not names:
         return {}
     table = np.array([differences[name] for name in names], dtype=float).T
-    if family > len(names):
+    if family:
         # The times themselves chose which scenarios are still here, and they chose the slower ones. So each is
-        # tested alone, and corrected for all that were there at first (Bonferroni).
+        # tested alone, and corrected for all that were there at first (Bonferroni). Also where none has left: if the
+        # times chose the test too, a look's share would be spent once for each test.
         ps = np.array([min(1.0, family * sign_flip_p(table[:, [place]])[0]) for place in range(len(names))])
     else:
         ps = sign_flip_p(table)
@@ -215,8 +216,8 @@ def look_by_look(
         found = measure(names, look.blocks)
         looked_at = {name: list(found[name]) for name in (found if names is None else names) if name in found}
         differences |= looked_at
-        family = max(family, len(looked_at))
         judged |= judge(looked_at, look, family)
+        family = family or len(looked_at)
         names = [name for name in looked_at if not judged[name].decided]
         if not names:
             break

@@ -147,12 +147,7 @@ def run_trials(folder: Path, names: list[str], times: int) -> bool:
             print(f"\n=== {name} ({number + 1} of {times}): {case.what}", flush=True)
             one["trials"].append(run_trial(case))
             ordered = {known: found[known] for known in CASES if found.get(known, {}).get("trials")}
-            about = {
-                "machine": environment.cpu_name(),
-                "cores": environment.cores(),
-                "revision": environment.revision(),
-            }
-            write_json(file, {**about, "cases": ordered})
+            write_json(file, {"cases": ordered})
     return tell_trials(found)
 
 
@@ -184,6 +179,9 @@ def run_trial(case: Case) -> dict[str, Any]:
         result = json.loads((out / "verdict.json").read_text(encoding="utf-8"))
         table = (out / "compare.md").read_text(encoding="utf-8")
     return {
+        # Of each: a proof goes on where it was stopped, and what is missing may come from elsewhere.
+        "machine": f"{environment.cores()} cores, {environment.cpu_name()}",
+        "revision": environment.revision(),
         "verdict": result["verdict"],
         "exit_code": code,
         "line": result["line"],

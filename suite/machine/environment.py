@@ -104,8 +104,8 @@ def _cpu_quota() -> float | None:
     if quotas:
         return min(quotas)
     try:
-        limit_us = int(Path("/sys/fs/cgroup/cpu/cpu.cfs_quota_us").read_text())
-        return limit_us / int(Path("/sys/fs/cgroup/cpu/cpu.cfs_period_us").read_text()) if limit_us > 0 else None
+        limit_us = int((CGROUPS / "cpu" / "cpu.cfs_quota_us").read_text())
+        return limit_us / int((CGROUPS / "cpu" / "cpu.cfs_period_us").read_text()) if limit_us > 0 else None
     except (OSError, ValueError):
         return None
 

@@ -494,7 +494,7 @@ class _CellMaker:
             block=0,
             order=0,
             session=session,
-            needs=None if session is None else _needs(scenario, schedule, shaping, at_once, session),
+            needs=None if session is None else _needs(scenario, variant, shaping, at_once, session),
             schedule=schedule,
             bound=self._bound(schedule, shaping, at_once),
             oversubscribed=wants > self._cores(session) and not self.fixes_slots,
@@ -531,8 +531,15 @@ class _CellMaker:
         return f"it needs {session} slots and the cluster has {self.request.cores}"
 
 
-def _needs(scenario: Scenario, schedule: str | None, shaping: Factors, at_once: int, session: int) -> int:
+def _needs(scenario: Scenario, variant: Variant, shaping: Factors, at_once: int, session: int) -> int:
     """Return the fewest tasks that have to run at once for a cell to have done what it says."""
+    schedule = scenario.schedule.get(variant.name)
+    if (
+        schedule in (None, "serial")
+        and not variant.takes & {"spark", "parallelism"}
+        and scenario.parallelism != "slots"
+    ):
+        return 0  # a base case may do without Spark where its data come by Spark
     if schedule == "serial":
         return 1
     if scenario.parallelism == "slots" and schedule is None:

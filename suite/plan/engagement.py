@@ -33,6 +33,11 @@ def why_not_parallel(needs: int, session: int, ran: Mapping[str, Any], seconds: 
     slots, jobs = ran["slots"], ran.get("jobs_at_once", needs)
     if slots > session:
         return f"{slots} slots were busy at once in a session of {session}"
+    if needs and not ran.get("jobs", jobs):
+        return (
+            "it ran no Spark job, and has a session because it takes `spark`, or make_data does: where make_data gives "
+            "that a default, what does not take it runs without"
+        )
     if threads and jobs < needs:
         return f"only {jobs} of the {needs} jobs that it needs were in flight at once"
     if slots >= needs:

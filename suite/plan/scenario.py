@@ -13,15 +13,16 @@ import importlib.machinery
 import importlib.util
 import inspect
 import math
+import os
 import re
 import sys
 import threading
-from collections.abc import Callable, Iterable, Mapping, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from concurrent.futures.thread import _threads_queues
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from types import ModuleType
+from types import FunctionType, ModuleType
 from typing import IO, Any, cast
 
 from suite.machine.signals import InterruptError
@@ -194,6 +195,14 @@ def _is_copy(one: Path, other: Path) -> bool:
     return one.name != "__init__.py" and one.is_file() and _text_of(one) == _text_of(other)
 
 
+def files_of(path: Path) -> list[Path]:
+    """Return a recipe's file, and the files beside it that it imports; of a package all."""
+    found = [path]
+    for file in _imported_beside(path).values():
+        found += sorted(file.parent.rglob("*.py")) if file.name == "__init__.py" else [file]
+    return found
+
+
 def _imported_beside(path: Path) -> dict[str, Path]:
     """The files and packages beside a file that it imports, also within functions, and those that they import."""
     found: dict[str, Path] = {}
@@ -229,7 +238,7 @@ def _run_file(run: Callable[[], object], file: str) -> None:
 
     before = set(threading.enumerate())
     try:
-        with without_jvm(), contextlib.redirect_stdout(cast(IO[str], _Printed(file))):
+        with without_jvm(), _programs_write_to_stderr(), contextlib.redirect_stdout(cast(IO[str], _Printed(file))):
             run()
     except JvmRefusedError as error:
         raise ScenarioError(
@@ -239,6 +248,18 @@ def _run_file(run: Callable[[], object], file: str) -> None:
         # Those of an executor end by themselves.
         if thread not in before and not thread.daemon and thread not in _threads_queues:
             raise ScenarioError(f"it starts a thread when it is imported ({thread.name}): start it in a variant")
+
+
+@contextlib.contextmanager
+def _programs_write_to_stderr() -> Iterator[None]:
+    """Take away stdout also from what writes below Python, such as a program that the file starts."""
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
 
 
 class _Printed:
@@ -285,6 +306,7 @@ def _read(module: ModuleType, path: Path) -> Scenario:
     sizes = _sizes(module)
     variants = _variants(module, make_data)
     _check_arguments(module, sizes)
+    _check_factors(module, sizes)
     return Scenario(
         name=path.stem,
         path=path,
@@ -375,11 +397,12 @@ GIVEN = frozenset(("data", "spark", "slots", "parallelism", DATA_FOLDER))
 
 def _check_arguments(module: ModuleType, sizes: Mapping[str, Mapping[str, Any]]) -> None:
     """Find a function that wants what SIZES does not have, before it is called."""
-    for name, function in vars(module).items():
-        if not inspect.isfunction(function):
-            continue
-        if name not in ("make_data", "prepare", "validate") and not _is_variant(name, function):
-            continue
+    for name, function in _functions(module).items():
+        for parameter in inspect.signature(function).parameters.values():
+            if parameter.kind is inspect.Parameter.VAR_KEYWORD:
+                raise ScenarioError(
+                    f"{name} takes **{parameter.name}: name each factor, since a function gets what its signature names"
+                )
         for size, spec in sizes.items():
             wanted = [each for each in inspect.signature(function).parameters if _is_required(function, each)]
             first = 1 if name == "prepare" else 0  # the data
@@ -388,6 +411,27 @@ def _check_arguments(module: ModuleType, sizes: Mapping[str, Mapping[str, Any]])
                     f"{name} wants {lacking[0]!r}, which SIZES[{size!r}] does not have: "
                     "add it there, or give it a default"
                 )
+
+
+def _check_factors(module: ModuleType, sizes: Mapping[str, Mapping[str, Any]]) -> None:
+    """Find a factor in SIZES that no function takes: all its values would have the same time."""
+    functions = _functions(module)
+    # A file that takes the data of another has the factors of that one too, or no base case would be asked the same.
+    origin = sys.modules.get(functions["make_data"].__module__, module)
+    taken = set[str]().union(*map(keyword_names, (*functions.values(), *_functions(origin).values())))
+    for size, spec in sizes.items():
+        if odd := spec.keys() - taken - {*NO_SHAPE, "folds", "candidates"}:
+            there = ", ".join(sorted(taken - GIVEN)) or "none"
+            raise ScenarioError(f"SIZES[{size!r}] has {min(odd)!r}, which no function takes: the factors are {there}")
+
+
+def _functions(module: ModuleType) -> dict[str, Callable[..., Any]]:
+    """The functions of a file that get factors."""
+    return {
+        name: value
+        for name, value in vars(module).items()
+        if isinstance(value, CALLABLES) and (name in ("make_data", "prepare", "validate") or _is_variant(name, value))
+    }
 
 
 def _parallelism(module: ModuleType) -> str:
@@ -475,8 +519,18 @@ def _schedule(module: ModuleType, variants: Set[str], sizes: Mapping[str, Mappin
     return schedule
 
 
-def _is_variant(name: str, function: object) -> bool:
-    return name.startswith("run_") and inspect.isfunction(function)
+def _is_variant(name: str, value: object) -> bool:
+    """Whether a name of a file is that of a variant; one that is called like it and is none would be missed."""
+    if not name.startswith("run_"):
+        return False
+    if isinstance(value, FunctionType):
+        return True
+    if callable(value) and not inspect.isclass(value):
+        kind = type(value)
+        raise ScenarioError(
+            f"{name} is a {kind.__module__}.{kind.__qualname__}: a variant is a function, made by `def`"
+        )
+    return False
 
 
 def _variant(name: str, function: Callable[..., Any], needs_spark: bool, package: str | None) -> Variant:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from suite.records import WRONG_ANSWER, Record
 from suite.report.captions import group_by_job, point_label, shown_of_job
 from suite.report.formatting import figure_words, plural, ratio_digits
-from suite.report.point import Point
+from suite.report.point import Point, fastest_first
 from suite.report.points import MeasuredRun
 from suite.stats import Interval
 
@@ -87,7 +87,7 @@ def _is_wrong(cell: Record) -> bool:
 
 def _fastest(run: MeasuredRun, points: list[Point]) -> Fastest:
     """Of the points of one job."""
-    ranked = sorted(points, key=lambda point: point.seconds_of_work)
+    ranked = fastest_first(points)
     best = ranked[0]
     base = run.base_of(best)
     over = base if base in ranked and base is not best else next(iter(ranked[1:]), None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import statistics
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -25,6 +25,13 @@ def count_in(answer: Any, what: str) -> int | None:
 
 def _interval(values: Mapping[int, float]) -> Interval | None:
     return stats.median_interval(list(values.values())) if values else None
+
+
+def fastest_first(points: Iterable[Point]) -> list[Point]:
+    """Sort the points of a job that have a time: by that of a row or a fit where all of them count these."""
+    timed = [(point.seconds.median, point) for point in points if point.seconds]
+    counted = all(point.work for _, point in timed)
+    return [point for _, point in sorted(timed, key=lambda each: each[0] / ((counted and each[1].work) or 1))]
 
 
 @dataclass(frozen=True)
@@ -106,11 +113,6 @@ class Point:
     def seconds(self) -> Interval | None:
         """Warm seconds."""
         return _interval(self.times)
-
-    @property
-    def seconds_of_work(self) -> float:
-        """Warm seconds of a row or a fit, where its answer counts them, else of a call; 0 where it has no time."""
-        return self.seconds.median / (self.work or 1) if self.seconds else 0.0
 
     @cached_property
     def cold(self) -> Interval | None:

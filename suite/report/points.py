@@ -19,7 +19,7 @@ from suite.plan.bounds import measured_speedup_bound
 from suite.plan.engagement import why_not_parallel
 from suite.plan.scenario import PARALLEL, one_line
 from suite.records import Record
-from suite.report.point import Point
+from suite.report.point import Point, fastest_first
 from suite.stats import Interval
 
 NOT_RUN = "not run"
@@ -157,8 +157,7 @@ class MeasuredRun:
 
     def single_node_of(self, point: Point) -> Point | None:
         """The fastest way to do the same job in parallel on one node without Spark."""
-        candidates = [other for other in self._same_job(point) if other.single_node and other.seconds]
-        return min(candidates, key=lambda other: other.seconds_of_work, default=None)
+        return next(iter(fastest_first(other for other in self._same_job(point) if other.single_node)), None)
 
     def ratio(self, over: Point | None, point: Point) -> Interval | None:
         """Seconds of `over` divided by those of `point`, formed within blocks.

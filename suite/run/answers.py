@@ -6,7 +6,7 @@ from __future__ import annotations
 import copy
 import inspect
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -38,15 +38,27 @@ def find_complaint(check: Callable[[Any, Any], Any], reference: Any, answer: Any
     try:
         # It may sort or empty what it gets, and later answers are held against the same reference.
         verdict = check(copy.deepcopy(reference), copy.deepcopy(answer))
-        content = verdict is None or bool(verdict == True)  # noqa: E712 - numpy's True too
     except (KeyboardInterrupt, InterruptError):
         raise
     except OWN_FAILURES as error:
-        file = Path(inspect.getfile(check)).name
-        raise InvalidCellError(f"its check failed: {file} check: {one_line(error)}") from error
+        raise InvalidCellError(f"its check failed: {_home_of(check)} check: {one_line(error)}") from error
     except BaseException as error:  # noqa: BLE001 - see above
         return one_line(error)
+    try:
+        content = verdict is None or bool(verdict == True)  # noqa: E712 - numpy's True too
+    except (TypeError, ValueError) as error:
+        shown = " ".join(repr(verdict).split())[:100]
+        why = f"it returned {shown}, which is neither true nor false: let it raise where answers differ"
+        raise InvalidCellError(f"its check failed: {_home_of(check)} check: {why}") from error
     return None if content else f"its check returned {verdict!r}"[:300]
+
+
+def _home_of(function: Callable[..., Any]) -> str:
+    """The file that a function is from, or its module where it is in no file of Python."""
+    try:
+        return Path(inspect.getfile(function)).name
+    except TypeError:
+        return str(getattr(function, "__module__", "a builtin"))
 
 
 def plain_answer(answer: Any) -> Any:
@@ -55,14 +67,29 @@ def plain_answer(answer: Any) -> Any:
     Raises
     ------
     InvalidCellError
-        It is None, or JSON has no word for it.
+        It is None, JSON has no word for it, or it has a key that JSON would make a text.
     """
     if answer is None:
         raise InvalidCellError("its answer is None: a variant returns what it found")
     try:
-        return json.loads(json.dumps(answer, allow_nan=False))
+        plain = json.loads(json.dumps(answer, allow_nan=False))
     except (TypeError, ValueError) as error:
         raise InvalidCellError(f"its answer is not plain JSON: {error}") from error
+    if odd := [key for key in _keys(answer) if not isinstance(key, str)]:
+        why = f"its key {odd[0]!r} would become a text, and check would not find it: take {str(odd[0])!r}, or a list"
+        raise InvalidCellError(f"its answer is not plain JSON: {why}")
+    return plain
+
+
+def _keys(answer: Any) -> Iterator[Any]:
+    """Every key in an answer, however deep."""
+    if isinstance(answer, dict):
+        yield from answer
+        answer = answer.values()
+    elif not isinstance(answer, (list, tuple)):
+        return
+    for part in answer:
+        yield from _keys(part)
 
 
 class References:

@@ -46,7 +46,14 @@ from suite.report.terminal import summary
 from suite.run.in_container import run_in_containers
 from suite.run.loop import Loop, PlannedRun, lock_run_folder
 from suite.run.options import BenchOptions, is_file_name, parse_factor, parse_setting
-from suite.run.plan_file import check_same_machine, check_same_plan, describe_plan, read_plan, tell_unknown_revision
+from suite.run.plan_file import (
+    check_same_machine,
+    check_same_plan,
+    describe_plan,
+    file_hashes,
+    read_plan,
+    tell_unknown_revision,
+)
 from suite.run.request import (
     check_cluster_options,
     check_data,
@@ -127,6 +134,7 @@ def bench(options: BenchOptions, command_line: str) -> int:
             warm_up=options.warm_up or 1,
             warm_seconds=WARM_SECONDS_OF_SIZE[plan["size"]],
             data=options.data,
+            hashes=file_hashes(scenarios),
         )
         own = None if options.blocks or options.resume else MINUTES_OF_SIZE.get(plan["size"])
         code = _run_plan(run, plan, options.minutes or own)
@@ -176,7 +184,8 @@ def _plan_of(
         # The same order in every run would repeat what the order does, not average it.
         options.seed = earlier["seed"] if earlier else secrets.randbits(31)
     # First what is known at once: the recipes import their libraries, which takes seconds.
-    master = check_master(options.master)
+    # A run that goes on has the master that it began with, also where this machine would have another by default.
+    master = check_master(options.master or (earlier["master"] if earlier else None))
     if earlier and typed_master and master != earlier["master"]:
         raise UsageError(f"--master {master}: the run that goes on is on {earlier['master']}: leave it out")
     check_cluster_options(options, master)

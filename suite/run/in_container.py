@@ -304,7 +304,7 @@ def _bring_out(engine: Engine, driver: str, out: Path) -> None:
                 Path(kept).unlink(missing_ok=True)
             raise ClusterError(
                 f"the results cannot be written to {out} ({error.strerror}), nor to {tempfile.gettempdir()} "
-                f"({second.strerror}): they are lost; what the folder had before is as it was"
+                f"({second.strerror}): what is not there yet is lost; no file there is cut short"
             ) from second
         raise ClusterError(
             f"the results cannot be written to {out} ({error.strerror}): they are in {kept}: make room for them, "

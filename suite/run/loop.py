@@ -7,9 +7,9 @@ import fcntl
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from suite.plan.cells import Cell, group_cells
 from suite.records import OUT_OF_TIME, Record
 from suite.run.assignment import Assignment
 from suite.run.child_process import Child, start_child
+from suite.run.plan_file import hash_file
 from suite.run.progress import Progress
 from suite.run.turns import Turn, Turns
 from suite.spark.java import Java
@@ -33,7 +34,8 @@ class PlannedRun:
 
     With `turns`, its processes wait for their turn before each timed call and after the last. With `compared`, it is
     one side of a comparison. `warm_up` counts the untimed passes over the cells of a process, in which a variant is
-    called until it is steady or has taken `warm_seconds`. `data` is the folder of the user's own data.
+    called until it is steady or has taken `warm_seconds`. `data` is the folder of the user's own data. `hashes` has the
+    SHA-256 of the files that have to stay as they are; `compare` looks after its own.
     """
 
     directory: Path
@@ -49,6 +51,7 @@ class PlannedRun:
     warm_up: int = 1
     warm_seconds: float = 1.0
     data: Path | None = None
+    hashes: Mapping[Path, str] = field(default_factory=dict)
 
     @property
     def records(self) -> Path:
@@ -58,6 +61,10 @@ class PlannedRun:
     def good_ids(self) -> set[str]:
         """Return the ids of the cells that need not run again."""
         return {record.id for record in records.read(self.records) if record.status == "ok"}
+
+    def changed_file(self) -> Path | None:
+        """Return a file that is not what it was when the run began; None where all are."""
+        return next((path for path, sha256 in self.hashes.items() if hash_file(path) != sha256), None)
 
     def assignment(self, name: str, cells: list[Cell]) -> Assignment:
         """Make the assignment of a child."""
@@ -169,6 +176,11 @@ class Loop:
 
     def run_group(self, cells: list[Cell]) -> Turns:
         """Run cells in one child until it has run them, dies, or is silent for longer than the deadline."""
+        if changed := self.run.changed_file():
+            # Each process imports the files anew: what it measures would be another program.
+            why = f"not started: {changed.name} has changed since the run began: start a new run"
+            self.write(self.without_record(self.todo), "failed", lambda _: why, aloud=False)
+            return
         name = f"b{cells[0].block}-{'nospark' if cells[0].session is None else f'spark{cells[0].session}'}"
         log = self.run.directory / "logs" / f"{name}.log"
         before = len(self.settled)

@@ -14,6 +14,8 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from pyspark import SparkContext
+
 from suite import records
 from suite.cluster import preflight
 from suite.cluster.description import executor_conf
@@ -122,6 +124,7 @@ class CellRunner:
         self.session_seconds: float | None = None
         self._no_session: str | None = None
         self._called = False
+        self._gateway = SparkContext._gateway  # none, but in tests of this class
         self._processes: int | None = None
         self._keeper: tuple[Any, ...] | None = None  # whose workers are kept for the next call
         self._seen: dict[str, Seen] = {}
@@ -176,8 +179,8 @@ class CellRunner:
         Raises
         ------
         InvalidCellError
-            Where the answer is wrong, too few or too many slots were busy, the cluster lost a part of itself, or no
-            process can be started.
+            Where the answer is wrong, too few or too many slots were busy, the cluster lost a part of itself, no
+            process can be started, or the recipe stopped the session or started one of its own.
         Exception
             Whatever the variant raises.
         """
@@ -218,10 +221,15 @@ class CellRunner:
             if not visit.timed:
                 more += _warm_up(watch, seconds, budget)
         except BaseException:
-            self.release()
+            with contextlib.suppress(RuntimeError):  # what the variant raised counts
+                self.release()
             raise
         if self.spark is not None:
             self.release()
+        elif self._has_strange_jvm():
+            raise InvalidCellError(
+                "it started a Spark session of its own: let it take the suite's, as argument `spark`"
+            )
         watch.after_last_call()
         seen.quickest, seen.left_at = min(seen.quickest, *seconds, *more), time.perf_counter()
         # Where sides take turns, they make their first calls at the same time.
@@ -275,16 +283,33 @@ class CellRunner:
         threads = scenario.parallelism == "threads"
         return why_not_parallel(cell.needs or 0, cell.session or 1, asdict(ran), seconds, threads=threads)
 
+    def _has_strange_jvm(self) -> bool:
+        """Whether a recipe has started Spark in a process without: nobody would see its tasks, and it would stay."""
+        return self.spark is None and SparkContext._gateway is not self._gateway
+
     def release(self) -> None:
-        """End what the variant that was called last keeps for its next call."""
-        if self._keeper:
-            self.scenarios[self._keeper[0]].release()
-        self._keeper = None
+        """End what the variant that was called last keeps for its next call.
+
+        Raises
+        ------
+        RuntimeError
+            The recipe's own `release` raised: it names that variant, since the cell at hand may be another's.
+        """
+        keeper, self._keeper = self._keeper, None
+        if keeper is None:
+            return
+        scenario = self.scenarios[keeper[0]]
+        try:
+            scenario.release()
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
+            raise RuntimeError(f"release in {scenario.path.name}, after {keeper[1]}: {one_line(error)}") from error
 
     def recover(self) -> bool:
-        """Make the process fit for the next cell after a failure; return False where that cannot be done."""
+        """Make the process fit for the next cell after one without a time; return False where that cannot be done."""
         if self.spark is None:
-            return True
+            return not self._has_strange_jvm()
         if not session.is_alive(self.spark):
             return False
         # Threads of a failed search may go on launching jobs.
@@ -321,11 +346,12 @@ class CellRunner:
         values = {"spark": self.spark, **cell.factors}
         if self.assignment.data:
             values[DATA_FOLDER] = Path(self.assignment.data)
-        wanted = {name: value for name, value in matching_kwargs(scenario.make_data, values).items() if name != "spark"}
+        prepare = scenario.prepare if self.spark is not None else None
+        to_make = matching_kwargs(scenario.make_data, values)
+        to_prepare = matching_kwargs(prepare, values) if prepare else {}
+        wanted = {name: value for name, value in {**to_make, **to_prepare}.items() if name != "spark"}
         key = json.dumps([scenario.name, wanted], sort_keys=True, default=str)
         if key not in self._data:
-            data = scenario.make_data(**matching_kwargs(scenario.make_data, values))
-            if scenario.prepare is not None and self.spark is not None:
-                data = scenario.prepare(data, **matching_kwargs(scenario.prepare, values))
-            self._data[key] = data
+            data = scenario.make_data(**to_make)
+            self._data[key] = prepare(data, **to_prepare) if prepare else data
         return self._data[key]

@@ -49,7 +49,7 @@ def new_recipe(file: Path, like: str | None) -> int:
     in_the_way = [
         path
         for path in written
-        if path.exists() and (path == file or path.read_text(encoding="utf-8") != written[path])
+        if path.exists() and (path == file or _ungated(path.read_text(encoding="utf-8")) != _ungated(written[path]))
     ]
     if in_the_way:
         raise UsageError(f"{', '.join(map(str, in_the_way))} is there already: choose another name or folder")
@@ -82,7 +82,11 @@ def _text(name: str, like: str | None) -> str:
         there = ", ".join(sorted(path.stem for path in SCENARIOS.glob("*.py")))
         raise UsageError(f"there is no recipe {like!r}: there are {there}")
     text = source.read_text(encoding="utf-8").replace(f"python {like}.py", f"python {name}.py")
-    # What the project's gate leaves out, since it is gated elsewhere, has its own gate in a copy.
+    return _ungated(text)
+
+
+def _ungated(text: str) -> str:
+    """What the project's gate leaves out, since it is gated elsewhere, has its own gate in a copy."""
     return re.sub(r"^GATED\b.*\n", "", text, flags=re.MULTILINE)
 
 

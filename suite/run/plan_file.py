@@ -3,9 +3,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 from suite.errors import UsageError
 from suite.machine import environment
 from suite.plan.cells import Cell, Request, base_cases, sweep_centre
-from suite.plan.scenario import Scenario, one_line
+from suite.plan.scenario import Scenario, files_of, one_line
 from suite.records import now
 
 PLAN_SCHEMA = 1
@@ -56,9 +57,33 @@ def describe_plan(
             }
             for scenario in scenarios
         },
+        "files": _hashes_by_name(scenarios),
         "bases": {workload: list(base) for workload, base in base_cases(scenarios).items()},
         "cells": [asdict(cell) for cell in cells],
     }
+
+
+def file_hashes(scenarios: Iterable[Scenario]) -> dict[Path, str]:
+    """Return the SHA-256 of each file that the cells of recipes import from the recipes' folders."""
+    files = [file for scenario in scenarios for file in files_of(scenario.path)]
+    return {file: sha256 for file in files if (sha256 := hash_file(file))}
+
+
+def _hashes_by_name(scenarios: Iterable[Scenario]) -> dict[str, str]:
+    """The same by names that hold wherever the suite is called from: those within the folder of a recipe."""
+    return {
+        str(file.relative_to(scenario.path.parent)): sha256
+        for scenario in scenarios
+        for file, sha256 in file_hashes([scenario]).items()
+    }
+
+
+def hash_file(path: Path) -> str | None:
+    """Return the SHA-256 of a file; None where it is gone."""
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError:
+        return None
 
 
 def _shown_path(path: Path) -> str:
@@ -108,9 +133,11 @@ def check_same_plan(
         raise UsageError(f"{directory / 'plan.json'} is not a plan: {one_line(error)}") from error
     if {cell.id for cell in cells} != planned:
         raise UsageError(f"{directory} holds a run of another plan ({plan['command']}): name another --out")
-    for scenario in scenarios:
-        if scenario.sha256 != hashes.get(scenario.name):
-            raise UsageError(f"{scenario.path.name} has changed since the run in {directory} began: start a new run")
+    changed = [scenario.path.name for scenario in scenarios if scenario.sha256 != hashes.get(scenario.name)]
+    beside = plan.get("files", {})  # older plans have none
+    changed += [name for name, sha256 in _hashes_by_name(scenarios).items() if beside.get(name, sha256) != sha256]
+    if changed:
+        raise UsageError(f"{changed[0]} has changed since the run in {directory} began: start a new run")
 
 
 def check_same_machine(directory: Path, facts: Mapping[str, Any]) -> None:

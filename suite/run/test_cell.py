@@ -82,7 +82,9 @@ def test_cell(runner: CellRunner, visit: Visit, benchmark: Any) -> None:
         )
     except InvalidCellError as error:
         record = replace(runner.record(cell, visit.position, "invalid", str(error)), answer=error.answer)
-    except Exception as error:  # noqa: BLE001 - whatever a recipe raises is its result
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # noqa: BLE001 - whatever a recipe raises is its result, `sys.exit` and `pytest.skip` too
         traceback.print_exc()
         record = runner.record(cell, visit.position, "failed", cause(error) or one_line(error))
     if record is None:
@@ -91,5 +93,5 @@ def test_cell(runner: CellRunner, visit: Visit, benchmark: Any) -> None:
     records.append(Path(ASSIGNMENT.directory) / "records.jsonl", [record])
     runner.references.remember(record)
     tell(done=asdict(record))
-    if record.status == "failed" and not runner.recover():
-        pytest.exit("the JVM is gone", returncode=1)
+    if record.status != "ok" and not runner.recover():
+        pytest.exit("the JVM is gone, or is one that a recipe has started", returncode=1)

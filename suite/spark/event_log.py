@@ -14,6 +14,8 @@ from typing import Any, NamedTuple
 
 from pyspark.sql import SparkSession
 
+from suite.errors import InvalidCellError
+
 FIT = re.compile(r"fold \d+, candidate \d+|refit")
 # What Spark calls the bytes that pass between a JVM and its Python workers.
 TO_PYTHON, FROM_PYTHON = "data sent to Python workers", "data returned from Python workers"
@@ -89,7 +91,15 @@ class EventLog:
         self.offset = 0
 
     def read(self) -> list[Event]:
-        """Read the events since the last call, once all that has happened so far is written."""
+        """Read the events since the last call, once all that has happened so far is written.
+
+        Raises
+        ------
+        InvalidCellError
+            The recipe has stopped the session.
+        """
+        if self.context._jsc is None:
+            raise InvalidCellError("it stopped the Spark session, which the suite ends itself: leave out spark.stop()")
         # Events reach the log through a queue; the timed part is over, so waiting costs nobody.
         self.context._jsc.sc().listenerBus().waitUntilEmpty()
         name = self.context.applicationId

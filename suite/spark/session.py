@@ -134,21 +134,24 @@ def add_files(spark: SparkSession, files: Iterable[Path]) -> None:
     for file in files:
         path = zip_package(file) if file.is_dir() else file
         # Spark takes what follows a `#` in a path for a name to unpack under, but not in an address.
-        spark.sparkContext.addPyFile(path.resolve().as_uri() if "#" in str(path) else str(path))
+        spark.sparkContext.addPyFile(path.absolute().as_uri() if "#" in str(path) else str(path))
 
 
 def _keep_accumulators_on_loopback() -> None:
     """Have PySpark's server of accumulators listen on 127.0.0.1, where the name `localhost` does not resolve either."""
     from pyspark import accumulators  # not above: an older PySpark lacks it, and `doctor` says so
 
-    plain: Any = accumulators.AccumulatorTCPServer
+    # The second is its name in PySpark 4.0.
+    known = vars(accumulators)
+    name = next(name for name in ("AccumulatorTCPServer", "AccumulatorServer") if name in known)
+    plain: Any = known[name]
 
     class OnLoopback(plain):
         def __init__(self, address: tuple[str, int], *rest: Any) -> None:
             super().__init__((LOOPBACK, address[1]), *rest)
 
     if plain.__name__ != OnLoopback.__name__:
-        vars(accumulators)["AccumulatorTCPServer"] = OnLoopback
+        known[name] = OnLoopback
 
 
 def zip_package(folder: Path) -> Path:

@@ -707,7 +707,7 @@ def test_a_full_disk_costs_no_record_of_an_earlier_attempt(tmp_path, monkeypatch
         raise full
 
     monkeypatch.setattr(in_container.shutil, "copyfileobj", fill)
-    said = r"cannot be written to .*, nor to .*: they are lost; what the folder had before is as it was"
+    said = r"cannot be written to .*, nor to .*: what is not there yet is lost; no file there is cut short"
     with pytest.raises(ClusterError, match=said):
         in_container._bring_out(Engine(("docker-compose",), 2, 8.0), "driver", out)
     assert {file.name: file.read_text() for file in out.iterdir()} == {"records.jsonl": "earlier"}

@@ -71,7 +71,7 @@ def test_extra_work_changes_neither_the_signature_nor_the_label(cell, tmp_path):
 
 
 def test_extra_work_is_as_much_as_takes_a_share_of_the_recipes_time(monkeypatch):
-    lines = [{"part": "A/A", "seconds": {"a.pool": {"base": 1.0, "head": 1.02}}}] * 3
+    lines = [{"part": "A/A", "seconds": {"a.pool": {"base": [0.9, 1.0], "head": [1.0, 1.1]}}}] * 3
     monkeypatch.setattr(prove, "cost_of_unit", lambda: 0.01)
     first = {"+10 %": 10, "+15 %": 15, "+20 %": 20, "+30 %": 30}
     assert prove.units_of(prove.Injection("a.pool"), lines) == first
@@ -91,7 +91,7 @@ def blocks(part, sides, number, rng):
             "order": list(sides),
             "seconds": {
                 name: {
-                    side: float(np.exp(rng.normal(0, 0.03))) * (ratio if name == "b.pool" else 1)
+                    side: [float(np.exp(rng.normal(0, 0.03))) * (ratio if name == "b.pool" else 1)]
                     for side, ratio in sides.items()
                 }
                 for name in (("a.pool", "b.pool") if part == "A/A" else ("b.pool",))

@@ -218,6 +218,24 @@ def test_what_is_left_is_corrected_for_all_that_began_by_exact_enumeration():
     assert judge({"a": alone}, EIGHT, family=4)["a"].p == 4 * judge({"a": alone}, EIGHT)["a"].p
 
 
+def test_the_times_do_not_choose_the_test_by_exact_enumeration():
+    """The same share cannot be spent on the test of all together and on that of what is left."""
+    small = np.array([0.09, 0.096, 0.097, 0.098, 0.099, 0.1, 0.101, 0.11, 0.111, 0.112, 0.113])
+    sizes = {"a": np.full(12, 1e-3) * np.arange(1, 13) / 12, "b": np.array([0.5, *small])}
+    sizes["a"][[1, 11]] = 0.3, 1.5
+    looks = CONFIRM[:2]
+    flagged = 0
+    for signs in itertools.product([1, -1], repeat=12):
+        table = {name: values * np.array(signs) for name, values in sizes.items()}
+
+        def measure(names, until, table=table):
+            return {name: values[:until] for name, values in table.items() if names is None or name in names}
+
+        judged, _ = look_by_look(looks, measure)
+        flagged += bool(flag_slower(judged))
+    assert 0 < flagged <= sum(look.alarms for look in looks) * 2**12
+
+
 def test_what_is_decided_leaves_and_the_rest_goes_on():
     noisy = [0.5, -0.4, 0.6, -0.3, 0.5, -0.2, 0.4, -0.1]
     blocks = {"calm": steady(1.0), "slow": steady(1.3), "noisy": noisy, "fails": noisy}

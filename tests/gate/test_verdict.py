@@ -27,6 +27,7 @@ def records(seconds=1.0, answer=None, status="ok", reason=None, engaged=None):
             status=of(status, block),
             reason=of(reason, block),
             seconds=of(seconds, block),
+            warm_seconds=[of(seconds, block)],
             answer=of({"best": 1} if answer is None else answer, block),
             engaged=of(engaged, block),
         )

@@ -222,6 +222,20 @@ def test_bounds_and_needs_follow_the_schedule():
     assert not any(c.oversubscribed or c.skip for c in by_variant.values())
 
 
+def test_what_takes_neither_spark_nor_parallelism_needs_no_job():
+    def run_serial(data): ...
+
+    def run_on_spark(data, *, spark): ...
+
+    one = scenario(variants=(run_serial, run_on_spark))
+    # As where make_data takes `spark`: all have a session.
+    one = replace(one, variants=tuple(replace(variant, on_spark=True) for variant in one.variants))
+    assert {c.variant: c.needs for c in plan_cells([one], REQUEST)} == {"serial": 0, "on_spark": 1}
+    # Where parallelism is slots, each variant with a session is one that goes parallel.
+    slots = replace(one, parallelism="slots")
+    assert all(c.needs == c.session for c in plan_cells([slots], REQUEST))
+
+
 def test_a_cluster_gives_the_slots_that_it_has():
     def run_serial(data, *, spark): ...
 

@@ -35,3 +35,9 @@ def ran(slots, jobs_at_once=1, task_seconds=1.0):
 )
 def test_idle_slots_and_threads_and_too_many_slots_are_named(needs, what, threads, said):
     assert why_not_parallel(needs, 2, what, 1.0, threads=threads) == said
+
+
+def test_who_ran_no_job_at_all_is_told_why_there_is_a_session():
+    said = why_not_parallel(2, 2, {**ran(0, jobs_at_once=0), "jobs": 0}, 1.0, threads=False)
+    assert said.startswith("it ran no Spark job, and has a session because it takes `spark`, or make_data does")
+    assert why_not_parallel(0, 2, {**ran(0, jobs_at_once=0), "jobs": 0}, 1.0, threads=True) is None

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A file that breaks the contract says how, and hurts no other."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -127,6 +128,23 @@ def test_who_needs_a_session(written):
             '"rows": __import__("numpy").ones((2, 2))',
             "SIZES['ci'] has 'rows': array([[1., 1.], [1., 1.]]): a factor is a name, its value a text, a number",
         ),
+        (
+            '"rows": 3',
+            '"rows": 3, "row": (1, 9)',
+            "SIZES['ci'] has 'row', which no function takes: the factors are folds, r",
+        ),
+        ("make_data(*, rows", "make_data(*, rows, **factors", "make_data takes **factors: name each factor, since a"),
+        ("run_second(data", "run_second(data, **factors", "run_second takes **factors: name each factor, since a"),
+        (
+            "def check",
+            "import functools\nrun_third = functools.partial(run_first)\n\ndef check",
+            "run_third is a functools.",
+        ),
+        (
+            "def run_second",
+            "import functools\n@functools.cache\ndef run_second",
+            "a variant is a function, made by `def`",
+        ),
         ("def check", "make_data = max\n\ndef check", "it cannot be read: ValueError: no signature found for builtin"),
     ],
 )
@@ -136,6 +154,18 @@ def test_each_breach_has_its_reason(written, old, new, reason):
         load_scenario(written(GOOD.replace(old, new)))
     assert reason in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_a_file_that_takes_the_data_of_another_has_its_factors_too(written, tmp_path):
+    written(GOOD, "owns_the_data.py")
+    joins = GOOD.replace("def make_data(*, rows):\n    return rows", "from owns_the_data import make_data")
+    sizes = '"rows": 3, "folds": 2, "depth": 1'
+    with pytest.raises(ScenarioError, match="has 'depth', which no function takes"):
+        load_scenario(written(joins.replace('"rows": 3', sizes), "joins.py"))
+    (tmp_path / "deep").mkdir()
+    written(GOOD.replace("run_second(data", "run_second(data, *, depth=1"), "deep/owns_deep_data.py")
+    text = joins.replace('"rows": 3', sizes).replace("owns_the_data", "owns_deep_data")
+    assert load_scenario(written(text, "deep/joins_deep.py")).sizes["ci"]["depth"] == 1
 
 
 @pytest.mark.parametrize(
@@ -201,6 +231,12 @@ def test_a_file_that_goes_to_another_folder_goes_there_alone(written, tmp_path):
     before = Path.cwd()
     assert [scenario.name for scenario in discover(tmp_path)[0]] == ["moved"]
     assert Path.cwd() == before
+
+
+def test_what_a_program_that_a_file_starts_writes_goes_to_stderr(written, capfd):
+    load_scenario(written(f"{GOOD}import os\nos.system('echo from a program')\n"))
+    os.system("echo afterwards")
+    assert capfd.readouterr() == ("afterwards\n", "from a program\n")
 
 
 def test_an_executor_may_be_there_when_a_file_is_imported(written):

@@ -435,6 +435,18 @@ def test_a_variant_that_was_wrong_in_a_block_is_not_the_answer(tmp_path):
     assert "2 processes (1 of 6 blocks without a time), " in " ".join(page.text.split())
 
 
+def test_calls_are_ranked_by_their_fits_only_where_all_count_them(tmp_path):
+    seconds = {"serial": 1.0, "loky": 5.0}
+
+    def change(record):
+        answer = {"fits": 100} if record["variant"] == "loky" else {}
+        return record | {"seconds": seconds.get(record["variant"], 9.0), "answer": answer}
+
+    run = read_run(synthetic.write(tmp_path, only=["svc grid search"], change=change))
+    (found,) = fastest_ways(run)
+    assert (found.point.variant, found.over.variant) == ("serial", "loky")
+
+
 def test_the_base_case_is_the_answer_where_ratios_within_blocks_say_so(tmp_path):
     """Medians of seconds may say the opposite: blocks differ in speed, and each has both."""
     base = (1.0, 1.0, 1.0, 10.0, 10.0, 10.0)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A wrong answer is found out, however a recipe's own `check` says so, and nothing is held against a bad one."""
 
+import math
 import os
 import subprocess
 import sys
@@ -99,6 +100,26 @@ def test_who_stops_the_run_is_no_complaint(stop):
 def test_an_answer_has_to_say_something_that_json_can(answer, said):
     with pytest.raises(InvalidCellError, match=said):
         plain_answer(answer)
+
+
+@pytest.mark.parametrize("answer", [{0: 1.5}, {"found": [({True: 1},)]}, {1: "lost", "1": "kept"}])
+def test_a_key_that_json_would_make_a_text_is_named(answer):
+    with pytest.raises(
+        InvalidCellError, match=r"its key (0|True|1) would become a text.* take '(0|True|1)', or a list"
+    ):
+        plain_answer(answer)
+
+
+@pytest.mark.parametrize("verdict", [np.array([True, False]), np.array([True, True])])
+def test_a_check_that_returns_neither_true_nor_false_has_failed_itself(verdict):
+    said = r"test_answers\.py check: it returned array\(\[ ?True, .*neither true nor false: let it raise"
+    with pytest.raises(InvalidCellError, match=said):
+        find_complaint(lambda reference, answer: verdict, 1, 1)
+
+
+def test_a_check_that_is_no_function_of_python_is_named_by_its_module():
+    with pytest.raises(InvalidCellError, match="its check failed: math check: TypeError: must be real number"):
+        find_complaint(math.isclose, {"x": 1}, {"x": 1})
 
 
 def record(cell, answer, **values):

@@ -240,6 +240,87 @@ def test_every_way_to_misbehave_without_spark_gets_its_record(bench):
     assert "Traceback" not in said
 
 
+LEAVES = """'Leaves by itself'
+import sys
+
+import pytest
+
+# --- benchmark: delete from here on when copying ------------------------
+SIZES = {"smoke": {"rows": (1, 0)}}
+
+def make_data(*, rows):
+    return rows or sys.exit("no such file")
+
+def run_good(data):
+    return data
+
+def run_exits(data):
+    sys.exit(3)
+
+def run_skips(data):
+    pytest.skip("not here")
+
+def check(reference, answer):
+    assert answer == reference
+"""
+
+
+def test_who_leaves_by_exit_or_skip_has_failed_with_that_as_reason_in_the_one_process(bench, tmp_path):
+    recipe = tmp_path / "leaves.py"
+    recipe.write_text(LEAVES)
+    assert bench.run(str(recipe), "--size", "smoke", "--blocks", "1")[0] == 1
+    found = {(record.variant, record.factors["rows"]): (record.status, record.reason) for record in bench.records()}
+    assert found.pop(("good", 1)) == ("ok", None)
+    assert found.pop(("exits", 1)) == ("failed", "SystemExit: 3")
+    assert found.pop(("skips", 1)) == ("failed", "Skipped: not here")
+    assert set(found.values()) == {("failed", "SystemExit: no such file")}
+    assert (bench.out / "logs" / "b0-nospark.log").read_text().count(" passed") == 1
+
+
+OTHER_SESSIONS = """'Starts or stops a session'
+from pyspark.sql import SparkSession
+
+# --- benchmark: delete from here on when copying ------------------------
+SIZES = {"smoke": {}}
+
+def make_data():
+    return 6
+
+def run_good(data):
+    return data
+
+def run_own_session(data):
+    spark = SparkSession.builder.master("local[1]").getOrCreate()
+    return spark.range(data).count()
+
+def run_own_session_too(data):
+    return run_own_session(data)
+
+def run_stops(data, *, spark):
+    found = spark.range(data).count()
+    spark.stop()
+    return found
+
+def check(reference, answer):
+    assert answer == reference
+"""
+
+
+@pytest.mark.spark
+def test_a_session_is_the_suites_to_start_and_to_stop(bench, tmp_path):
+    recipe = tmp_path / "other_sessions.py"
+    recipe.write_text(OTHER_SESSIONS)
+    bench.run(str(recipe), "--size", "smoke", "--blocks", "1", "--slots", "2")
+    found = {variant: (record.status, record.reason) for variant, record in bench.by_variant().items()}
+    own = "it started a Spark session of its own: let it take the suite's, as argument `spark`"
+    assert found == {
+        "good": ("ok", None),
+        "own_session": ("invalid", own),
+        "own_session_too": ("invalid", own),
+        "stops": ("invalid", "it stopped the Spark session, which the suite ends itself: leave out spark.stop()"),
+    }
+
+
 BAD_BASES = {
     "fails": ("time.sleep(pause)", "raise RuntimeError('no base')", "failed", "RuntimeError: no base"),
     "answers nothing": ('return {"total": total(data)}', "return None", "invalid", "its answer is None"),
@@ -624,6 +705,35 @@ def test_a_folder_with_a_run_is_not_overwritten_and_another_plan_is_refused(benc
     code, said = bench.run("--resume")
     assert (code, "tame.py has changed since the run" in said) == (2, True)
     assert {path.name: path.read_bytes() for path in bench.out.glob("*.json*")} == before
+
+
+def test_what_is_left_is_not_run_with_files_that_were_changed_meanwhile(bench, tame):
+    tame.write_text(tame.read_text().replace("import signal", "import helper_of_tame\nimport signal", 1))
+    helper = tame.parent / "helper_of_tame.py"
+    helper.write_text("VALUE = 1\n")
+    process = bench.start(str(tame), "--size", "ci", "--blocks", "2")
+    seen = ""
+    while "pass 1 ." not in seen:
+        piece = process.stdout.read(1)
+        assert piece, seen
+        seen += piece
+    helper.write_text("VALUE = 2\n")
+    said = seen + process.communicate(timeout=60)[0]
+    assert process.returncode == 1, said
+    why = "not started: helper_of_tame.py has changed since the run began: start a new run"
+    found = {(record.block, record.status, record.reason) for record in bench.records()}
+    assert found == {(0, "ok", None), (1, "failed", why)}
+    assert why in " ".join(said.split())
+    code, said = bench.run("--resume")
+    assert (code, "error: helper_of_tame.py has changed since the run in" in said) == (2, True), said
+
+
+def test_a_run_does_not_go_on_with_another_number_of_cores_and_that_is_said(bench, tame, monkeypatch, capsys):
+    assert bench.run(str(tame), "--size", "smoke", "--blocks", "1")[0] == 0
+    cores = environment.cores()
+    monkeypatch.setattr(environment, "cores", lambda: cores + 5)
+    assert main(["bench", "--resume", "--out", str(bench.out)]) == 2
+    assert f"the number of cores is {cores + 5}, was {cores}: start a new run" in capsys.readouterr().err
 
 
 def test_the_export_is_accepted_by_pytest_benchmark(bench, tame, tmp_path):

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from suite.errors import InvalidCellError
-from suite.plan.cells import Request, plan_cells
+from suite.plan.cells import Cell, Request, plan_cells
 from suite.plan.scenario import load_scenario, load_scenarios
 from suite.records import Record
 from suite.run import measure
@@ -222,3 +222,65 @@ def test_a_jvm_that_does_not_start_is_explained_by_what_it_wrote_this_time(tmp_p
         why = "Java did not start: Invalid maximum heap size: -Xmxjunk"
         assert str(error.value) == f"no Spark session: {why}: see logs/b0.log"
     assert log.read_text().count("-Xmxjunk") == 1
+
+
+PREPARES = """'Prepares its data by a factor of its own'
+
+# --- benchmark: delete from here on when copying ------------------------
+SIZES = {"ci": {"partitions": (2, 8)}}
+
+def make_data(*, seed=0):
+    return "data"
+
+def prepare(data, *, spark, partitions):
+    return data, partitions
+
+def run_it(data, *, spark):
+    return data
+
+def check(reference, answer):
+    assert answer == reference
+"""
+
+
+def runner_of(tmp_path: Path, name: str, text: str) -> tuple[measure.CellRunner, list[Cell]]:
+    """A runner of a recipe, and its cells."""
+    path = tmp_path / f"{name}.py"
+    path.write_text(text)
+    request = Request(size="ci", slots=None, parallelism=None, folds=None, blocks=1, cores=2)
+    cells = plan_cells([load_scenario(path)], request)
+    assignment = Assignment("b0", "run", str(tmp_path), "local[1]", {}, [str(path)], cells, 0, warm_seconds=0.0)
+    return measure.CellRunner(assignment), cells
+
+
+def test_data_are_prepared_for_each_value_of_a_factor_that_only_prepare_takes(tmp_path):
+    runner, cells = runner_of(tmp_path, "prepares", PREPARES)
+    runner.spark = "a session"
+    found = {cell.factors["partitions"]: runner._data_for(runner.scenarios["prepares"], cell) for cell in cells}
+    assert found == {2: ("data", 2), 8: ("data", 8)}
+
+
+BAD_RELEASE = """
+def run_raises(data):
+    raise KeyError("of the variant")
+
+def release():
+    raise SystemExit("no such pool")
+"""
+
+
+def test_a_release_that_raises_is_named_and_spoils_no_more_than_one_call(tmp_path):
+    text = RECIPE.replace("PAUSE", "0").replace("def check", "run_next = lambda data: {'data': data}\n\ndef check")
+    runner, cells = runner_of(tmp_path, "bad_release", text + BAD_RELEASE)
+    of = {cell.variant: cell for cell in cells}
+    first = runner.assignment.visits()[0]
+
+    def visit(variant: str) -> None:
+        runner.visit(of[variant], first, Pedantic(), lambda: None, lambda: None)
+
+    visit("it")
+    with pytest.raises(RuntimeError, match=r"release in bad_release\.py, after it: SystemExit: no such pool"):
+        visit("next")
+    with pytest.raises(KeyError, match="of the variant"):
+        visit("raises")
+    visit("next")

@@ -94,6 +94,13 @@ def test_what_is_there_stays_as_it_is(tmp_path, capsys):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["mine.py", "time_series_folds.py"]
 
 
+def test_a_copy_that_is_gated_is_a_sibling_like_any_other(tmp_path):
+    text = (SCENARIOS / "time_series_cv_pool.py").read_text()
+    assert "\nGATED = ()" in text
+    (tmp_path / "time_series_cv_pool.py").write_text(re.sub("(?m)^GATED.*\n", "", text))
+    assert main(["new", str(tmp_path / "mine.py"), "--like", "time_series_cv_waiting"]) == 0
+
+
 def test_a_recipe_beside_the_suite_is_refused(monkeypatch, capsys):
     """The copies that come with it would hide the project's own."""
     monkeypatch.chdir(ROOT)

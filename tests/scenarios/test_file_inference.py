@@ -12,6 +12,7 @@ import pytest
 import sklearn
 import udf_inference
 from scipy.sparse import csr_matrix
+from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.cluster import KMeans
 from sklearn.compose import ColumnTransformer
 from sklearn.ensemble import HistGradientBoostingRegressor
@@ -20,7 +21,7 @@ from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge
 from sklearn.multiclass import OneVsRestClassifier
 from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import OneHotEncoder, StandardScaler
+from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
 
 
 @pytest.fixture
@@ -54,6 +55,12 @@ def test_files_are_named_by_a_path_a_folder_or_addresses(table):
         assert sum(len(answers) for _, answers in parts) == rows
     with pytest.raises(ValueError, match=r"files=\[\]: there are none"):
         recipe.score_files([], model, ["x0", "x1", "x2"], keep="id", processes=1)
+    (folder / "2020" / "01").mkdir(parents=True)
+    with pytest.raises(ValueError, match=r"files='.*/2020': there are none, as \*\.parquet$"):
+        recipe.score_files(folder / "2020", model, ["x0", "x1", "x2"], keep="id", processes=1)
+    pq.write_table(pq.read_table(files[0]), folder / "2020" / "01" / "a.parquet")
+    with pytest.raises(ValueError, match=r"there are none, as \*\.parquet, but in its folders \['.*/01'\]: give those"):
+        recipe.score_files(folder / "2020", model, ["x0", "x1", "x2"], keep="id", processes=1)
     # Java leaves letters beyond ASCII as they are in addresses.
     (folder / "Müller").mkdir()
     moved = files[0].rename(folder / "Müller" / "données 1.parquet").as_posix().replace(" ", "%20")
@@ -184,11 +191,51 @@ def test_a_model_gets_the_precision_that_it_was_fitted_on(tmp_path):
     """k-means refuses other floats than those of its fit."""
     X = np.random.default_rng(0).normal(size=(50, 2))
     for of_model, of_file in ((np.float64, np.float32), (np.float32, np.float64)):
-        model = KMeans(3, n_init=1, random_state=0).fit(X.astype(of_model))
         columns = {"id": np.arange(50), **{f"x{i}": X[:, i].astype(of_file) for i in range(2)}}
         pq.write_table(pa.table(columns), tmp_path / "rows.parquet")
-        ((_, found),) = recipe.score_files(tmp_path / "rows.parquet", model, ["x0", "x1"], keep="id", processes=1)
-        np.testing.assert_array_equal(found, model.predict(X.astype(np.float32).astype(of_model)))
+        for given in (X.astype(of_model), pd.DataFrame(X.astype(of_model), columns=["x0", "x1"])):
+            model = KMeans(3, n_init=1, random_state=0).fit(given)
+            ((_, found),) = recipe.score_files(tmp_path / "rows.parquet", model, ["x0", "x1"], keep="id", processes=1)
+            np.testing.assert_array_equal(found, model.predict(given.astype(np.float32).astype(of_model)))
+
+
+class Reds(TransformerMixin, BaseEstimator):
+    """Takes columns by name, and knows none of its own."""
+
+    def fit(self, X, y=None):
+        return self
+
+    def transform(self, X):
+        return np.c_[X["a"] * X["a"], X["said"] == "red"]
+
+
+def test_a_step_of_your_own_gets_a_table_where_there_is_text_and_integers_that_do_not_overflow(tmp_path):
+    rows = pd.DataFrame({"a": [50_000, 2, 3], "said": ["red", "blue", "red"]})
+    columns = {"id": range(3), "a": pa.array(rows["a"], "int32"), "said": rows["said"]}
+    pq.write_table(pa.table(columns), tmp_path / "rows.parquet")
+    key = make_pipeline(FunctionTransformer(lambda X: X[["a"]].astype(str)), OneHotEncoder(), Ridge())
+    for model, names in ((make_pipeline(Reds(), LinearRegression()), ["a", "said"]), (key, ["a"])):
+        model.fit(rows[names], [1.0, 2.0, 4.0])
+        ((_, found),) = recipe.score_files(tmp_path, model, names, keep="id", processes=1)
+        np.testing.assert_allclose(found, model.predict(rows[names]), rtol=1e-9)
+
+
+def test_columns_of_a_type_that_the_model_does_not_take_are_refused_by_name(tmp_path):
+    parts = {"type": pa.int8(), "size": pa.int32(), "indices": pa.list_(pa.int32()), "values": pa.list_(pa.float64())}
+    vector = pa.array([{"type": 1, "values": [1.0, 2.0]}], pa.struct(parts))
+    columns = {"id": [0], "a": [1.5], "said": ["red"], "day": pa.array([0], "date32"), "v": vector}
+    pq.write_table(pa.table(columns), tmp_path / "rows.parquet")
+    numbers = Ridge().fit([[0.0, 1.0], [1.0, 0.0]], [0.0, 1.0])
+    texts = make_pipeline(TfidfVectorizer(), Ridge()).fit(["one", "two"], [0.0, 1.0])
+    for model, names, said in (
+        (numbers, ["a", "said"], "column 'said' is string: Ridge takes numbers there"),
+        (numbers, ["day", "a"], r"column 'day' is date32\[day\]: Ridge takes numbers there"),
+        (numbers, ["v"], "column 'v' is an ML vector: write vector_to_array of it"),
+        (texts, ["a"], "column 'a' is double: Pipeline takes text there"),
+    ):
+        with pytest.raises(TypeError, match=said) as caught:
+            recipe.score_files(tmp_path, model, names, keep="id", processes=1)
+        assert "\n" not in str(caught.value)
 
 
 def test_what_any_of_the_files_lacks_is_refused_by_name(table):

@@ -2,12 +2,13 @@
 """Tests that need a process of their own: scripts and imports, FAIR pools, Spark Connect, the oldest PySpark.
 
 The last two need other packages. They use the interpreters named by FOLDOUT_CONNECT_PYTHON (pyspark[connect]==4.3.0)
-and FOLDOUT_OLDEST_PYTHON (pyspark==4.0.0, numpy and setuptools), or make such environments with pip,
+and FOLDOUT_OLDEST_PYTHON (pyspark==4.0.0 and what else a bench needs), or make such environments with pip,
 which downloads 300 to 450 MB for each. Where pip fails, the test is skipped and says why.
 """
 
 import importlib.util
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -176,11 +177,32 @@ def test_spark_connect(tmp_path):
     assert "PySpark 4.3.0 connect: all well" in said
 
 
+@pytest.fixture(scope="module")
+def oldest(tmp_path_factory):
+    """A Python with the oldest PySpark, and with what `bench` needs."""
+    if sys.version_info >= (3, 14):
+        pytest.skip("PySpark 4.0 is for Python up to 3.13")
+    lines = (HERE.parents[1] / "requirements" / "run.in").read_text().splitlines()
+    others = [line for line in lines if line and not line.startswith(("#", "pyspark"))]
+    folder = tmp_path_factory.mktemp("oldest")
+    return environment("FOLDOUT_OLDEST_PYTHON", folder / "venv", "pyspark==4.0.0", "setuptools", *others)
+
+
 @pytest.mark.slow
-@pytest.mark.skipif(sys.version_info >= (3, 14), reason="PySpark 4.0 is for Python up to 3.13")
-def test_the_oldest_pyspark(tmp_path):
+def test_the_oldest_pyspark(tmp_path, oldest):
     assert '"pyspark>=4.0"' in RECIPE.read_text().split("# ///")[1]
-    packages = ("pyspark==4.0.0", "numpy", "setuptools")
-    python = environment("FOLDOUT_OLDEST_PYTHON", tmp_path / "venv", *packages)
-    said = run(HERE / "time_series_smoke.py", "classic", tmp_path, folder=tmp_path, python=python, path=[RECIPE.parent])
+    said = run(HERE / "time_series_smoke.py", "classic", tmp_path, folder=tmp_path, python=oldest, path=[RECIPE.parent])
     assert "PySpark 4.0.0 classic: all well" in said
+
+
+@pytest.mark.slow
+def test_bench_with_the_oldest_pyspark(tmp_path, oldest):
+    recipes = ["grid_search_single_node", "grid_search_spark_backend", "spark_cross_validator", "time_series_cv"]
+    bench = f"""
+        import sys
+        from suite.cli import main
+        words = ["bench", *{recipes}, "--size", "smoke", "--blocks", "1", "--out", {str(tmp_path / "run")!r}]
+        sys.exit(main(words))
+    """
+    said = run(bench, folder=tmp_path, python=oldest, path=[HERE.parents[1]])
+    assert re.search(r"(\d+) cells planned, \1 written: \1 ok\.", said), said[-3000:]

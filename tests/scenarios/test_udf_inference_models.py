@@ -15,7 +15,7 @@ import sklearn.base
 import udf_inference as recipe
 from pyspark.ml.functions import array_to_vector
 from pyspark.sql import DataFrame, SparkSession, functions
-from pyspark.sql.types import DateType, DoubleType, IntegerType, StructField
+from pyspark.sql.types import DoubleType, IntegerType, StructField, TimestampNTZType
 from sklearn.cluster import KMeans
 from sklearn.compose import ColumnTransformer
 from sklearn.decomposition import NMF, PCA
@@ -414,8 +414,8 @@ def test_a_model_is_shipped_once_loaded_once_by_each_worker_and_has_one_thread(
     recipe.score(frame, model, features=["x"], way="pandas_udf")
     assert len(shipped) == 1  # Spark would keep each of them
     model.limit = 1.0
-    for way, output in (("files", "y"), ("predict_batch_udf", StructField("y", DateType()))):
-        with pytest.raises(ValueError, match=r"files: the frame has to be|predict_batch_udf takes no date"):
+    for way, output in (("files", "y"), ("predict_batch_udf", StructField("y", TimestampNTZType()))):
+        with pytest.raises(ValueError, match=r"files: the frame has to be|predict_batch_udf takes no time"):
             recipe.score(frame, model, features=["x"], way=way, output=output)
     assert len(shipped) == 1  # nor do refusals
     recipe.score(frame, model, features=["x"], way="pandas_udf")
@@ -534,3 +534,7 @@ def test_an_encoder_of_labels_takes_what_it_was_fitted_on(spark: SparkSession) -
     found = recipe.score(frame, encoder, features="said", method="transform")
     assert dict(found.dtypes)["prediction"] in ("bigint", "int")
     assert [row.prediction for row in found.collect()] == [1, 0, 1]
+    for kind in ("bigint", "int"):
+        codes = spark.sql(f"select cast(code as {kind}) as code from values (1), (0), (1) as t(code)")
+        back = recipe.score(codes, encoder, features="code", method="inverse_transform")
+        assert [row.prediction for row in back.collect()] == ["red", "blue", "red"]

@@ -14,7 +14,16 @@ import pytest
 import sklearn
 import udf_inference as recipe
 from pyspark.sql import DataFrame, SparkSession, functions
-from pyspark.sql.types import ArrayType, BooleanType, DoubleType, FloatType, IntegerType, StringType, StructField
+from pyspark.sql.types import (
+    ArrayType,
+    BooleanType,
+    DateType,
+    DoubleType,
+    FloatType,
+    IntegerType,
+    StringType,
+    StructField,
+)
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.compose import ColumnTransformer, TransformedTargetRegressor
@@ -39,7 +48,7 @@ from sklearn.multioutput import MultiOutputClassifier
 from sklearn.neighbors import KernelDensity
 from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import FeatureUnion, Pipeline, make_pipeline
-from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
+from sklearn.preprocessing import FunctionTransformer, MultiLabelBinarizer, OneHotEncoder, StandardScaler
 from sklearn.svm import SVC
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
@@ -111,6 +120,17 @@ def test_numbers_too_large_for_a_float_and_lists_of_truth(frame: DataFrame) -> N
             recipe.plan_scoring(frame, Says(how), ["a", "b"], output=StructField("y", ArrayType(BooleanType())))
 
 
+def test_a_type_to_which_arrow_has_no_cast_is_refused_by_name(frame: DataFrame) -> None:
+    day, days = StructField("y", DateType()), StructField("y", ArrayType(DateType()))
+    for model, output, said in (
+        (Ridge().fit(X, X[:, 0]), day, "answers double, which has no place there: Unsupported cast"),
+        (Ridge().fit(X, X), days, "answers array<double>, which has no place there: Unsupported cast"),
+        (LogisticRegression().fit(X, SIGN > 0), day, "answers labels that have no place there: Unsupported cast"),
+    ):
+        with pytest.raises(TypeError, match=rf"output 'y' is .*date>?: \w+\.predict {said}"):
+            recipe.plan_scoring(frame, model, ["a", "b"], output=output)
+
+
 def test_labels_that_fit_another_type_stay_an_expression(frame: DataFrame) -> None:
     model = LogisticRegression().fit(X, SIGN + 5)
     for kind, made in ((IntegerType(), int), (DoubleType(), float), (FloatType(), float), (StringType(), str)):
@@ -159,8 +179,9 @@ WRONG = {
     "one number": (lambda X: np.float64(5), "an array of 0 dimensions"),
     "one for all": (lambda X: 5.0, "an array of 0 dimensions"),
     "pictures": (lambda X: np.zeros((len(X), 2, 2)), "an array of 3 dimensions"),
+    "ends": (lambda X: (X[:, 0] - 1, X[:, 0] + 1), "Says.predict answers .*: 2 arrays, not one value for each row"),
     "no type": (lambda X: [object() for _ in X], "Says.predict answers what is no column"),
-    "none": (lambda X: [None for _ in X], "cannot tell what Says.predict answers"),
+    "none": (lambda X: [None for _ in X], "cannot tell what Says.predict answers: rows of zeros give None"),
     "too large": (lambda X: np.full(len(X), 2**63, dtype="uint64"), "9223372036854775808 is larger than Spark's"),
 }
 
@@ -211,7 +232,7 @@ def test_answers_that_are_absent_are_null(kind: str, present: Any, way: str, fra
     assert found == [present if x >= 0 else None for x in X[:, 0]]
 
 
-@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.filterwarnings("ignore::RuntimeWarning", "ignore:Pipeline.predict refuses rows of zeros")
 def test_several_outputs_where_zeros_fail(frame: DataFrame) -> None:
     lists = StructField("y", ArrayType(DoubleType()))
     for low, output in ((0, "y"), (0, lists), (1, lists)):  # of 0, a row of ones tells the type
@@ -398,6 +419,51 @@ class ByName(TransformerMixin, BaseEstimator):
         return np.c_[X["a"] - X["b"]]
 
 
+class Key(ByName):
+    """Makes text of a column of whole numbers, and leaves the others."""
+
+    def transform(self, X: Any) -> Any:
+        return X.assign(whole=X["whole"].astype(str))
+
+
+BESIDE = ColumnTransformer(
+    [
+        ("k", make_pipeline(FunctionTransformer(lambda X: X.astype(str)), OneHotEncoder(handle_unknown="ignore")), [0]),
+        ("n", StandardScaler(), ["whole"]),
+    ]
+)
+OF_WHOLE = {
+    "alone": (make_pipeline(Key(), OneHotEncoder(handle_unknown="ignore"), Ridge()), ["whole"]),
+    "strict": (make_pipeline(Key(), OneHotEncoder(), Ridge()), ["whole"]),
+    "beside text": (make_pipeline(Key(), OneHotEncoder(handle_unknown="ignore"), Ridge()), ["whole", "said"]),
+    "beside a scaler": (make_pipeline(BESIDE, Ridge()), ["whole"]),
+}
+
+
+@pytest.mark.parametrize("what", OF_WHOLE)
+@pytest.mark.filterwarnings("ignore:Pipeline.predict refuses rows of zeros")  # by the strict encoder
+def test_whole_numbers_reach_a_step_of_your_own_whole(what: str, frame: DataFrame) -> None:
+    """As text, 5.0 is not 5, and an encoder that ignores what it does not know would answer the same to all rows."""
+    model, names = OF_WHOLE[what]
+    given = TABLE[names].assign(whole=TABLE["whole"] + 1)  # not the zeros that are tried
+    model = sklearn.clone(model).fit(given, X[:, 0])
+    for kind in ("bigint", "int"):
+        rows = frame.withColumn("whole", (functions.col("whole") + 1).cast(kind))
+        for way in ("arrow_udf", "pandas_udf", "map_in_arrow"):
+            found = answers(recipe.score(rows, model, features=names, way=way))
+            np.testing.assert_allclose(found, model.predict(given), rtol=1e-9)
+
+
+def test_products_of_short_integers_do_not_overflow(spark: SparkSession, tmp_path: Path) -> None:
+    area = FunctionTransformer(lambda X: (X["w"] * X["h"]).to_frame("area"))
+    spark.sql("select 50000 as w, 50000 as h").write.parquet(str(tmp_path / "rows"))
+    frame = spark.read.parquet(str(tmp_path / "rows"))
+    for model in (area, sklearn.clone(area).fit(pd.DataFrame({"w": [1], "h": [1]}))):
+        for way in ("arrow_udf", "pandas_udf", "files"):
+            scored = recipe.score(frame, model, features=["w", "h"], method="transform", way=way)
+            assert scored.collect()[0]["prediction"] == [2_500_000_000]
+
+
 class Clips(ByName):
     """Gives a table on, and knows no names of its own."""
 
@@ -456,6 +522,31 @@ def test_names_that_a_model_made_up_for_an_array_are_none(model: Any, frame: Dat
     np.testing.assert_allclose(found, model.predict(X), rtol=1e-9)
     with pytest.raises(ValueError, match=r"\w\.predict knows no column names: say features"):
         recipe.score(frame, model)
+
+
+MONTH = FunctionTransformer(lambda X: X.assign(day=X["day"].dt.month))
+
+
+def test_a_model_that_fails_on_every_trial_is_told_of_on_the_driver(frame: DataFrame) -> None:
+    """The job fails too: a date of Spark is an object to pandas, and a column was forgotten."""
+    days = pd.DataFrame({"day": pd.date_range("2020-01-01", periods=ROWS)})
+    rows = frame.select("a", functions.lit("2020-01-01").cast("date").alias("day"))
+    for step, given, names, said in (
+        (MONTH, days, ["day"], "AttributeError: Can only use .dt accessor"),
+        (ByName(), TABLE, ["a"], "KeyError: 'b'"),
+    ):
+        model = make_pipeline(step, Ridge()).fit(given, X[:, 0])
+        refuses = "Pipeline.predict refuses rows of zeros and of ones, and the workers may fail in the same way: "
+        with pytest.warns(UserWarning, match=refuses + said) as caught:
+            scored = recipe.score(rows, model, features=names)
+        assert [one.filename for one in caught] == [__file__]
+        with pytest.raises(Exception, match=said):
+            scored.collect()
+
+
+def test_a_matrix_is_preferred_by_a_step_that_takes_tables_too(frame: DataFrame) -> None:
+    found = answers(recipe.score(frame, Says(lambda X: [type(X).__name__] * len(X)), features=["a", "b"]))
+    assert {*found} == {"ndarray"}
 
 
 @pytest.mark.parametrize("names", [None, [0, 1]], ids=["none", "numbers"])
@@ -584,6 +675,15 @@ def test_lists_of_words_for_a_vectorizer_of_texts_are_refused(arrays: DataFrame)
     model = CountVectorizer().fit(TABLE["said"])
     with pytest.raises(TypeError, match=r"column 'words' is array<string>: CountVectorizer takes text there"):
         recipe.score(arrays, model, features=["words"], method="transform")
+
+
+def test_lists_of_labels_become_columns_of_them(arrays: DataFrame) -> None:
+    model = MultiLabelBinarizer().fit(ARRAYS["words"])
+    for way in ("arrow_udf", "pandas_udf"):
+        found = answers(recipe.score(arrays, model, features=["words"], method="transform", way=way))
+        assert found == model.transform(ARRAYS["words"]).tolist()
+    with pytest.raises(TypeError, match="column 'said' is string: MultiLabelBinarizer takes arrays there"):
+        recipe.score(arrays, model, features=["said"], method="transform")
 
 
 def test_what_a_model_answered_is_turned_back(frame: DataFrame) -> None:
