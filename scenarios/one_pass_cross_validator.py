@@ -92,7 +92,11 @@ class OnePassCrossValidator(CrossValidator):
 
     CrossValidator does the work where the moments of the rows do not suffice or would take too much memory, where a
     condition number above MAX_CONDITION would cost digits, and over Spark Connect; `parallelism` matters then too. The
-    best model has no training summary. A candidate whose average is NaN, or infinitely bad, never wins.
+    best model has no training summary. A candidate whose average is NaN, or infinitely bad, never wins. (Where
+    CrossValidator does the work, NaN is shown as infinitely bad.)
+
+    Without a seed the folds are those of a CrossValidator without one, and others in the next process: the default is
+    the hash of a name, which changes from process to process unless PYTHONHASHSEED is set.
 
     It is saved as a plain CrossValidator. `OnePassCrossValidator.load` gives this class back. Inside of a saved
     Pipeline it comes back as the plain one, which finds the same with more jobs.
@@ -103,6 +107,10 @@ class OnePassCrossValidator(CrossValidator):
         Rows that Spark's `LinearRegression` would not take, a fold without rows, fewer than two folds, no candidates,
         values that are none of their params, or params of none of the stages.
     """
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self._setDefault(seed=hash("CrossValidator"))  # PySpark takes the name of the class, and so other folds
 
     def write(self) -> MLWriter:
         """Return a writer of what a plain CrossValidator would be."""
@@ -132,8 +140,25 @@ class OnePassCrossValidator(CrossValidator):
         except UnsuitableError as error:
             why = str(error)
         warnings.warn(f"moments do not suffice: {why}. All is left to CrossValidator", stacklevel=3)
+        return self._fit_by_crossvalidator(dataset, candidates)
+
+    def _fit_by_crossvalidator(self, dataset: DataFrame, candidates: list[dict]) -> CrossValidatorModel:
+        judge = _Judge(self.getEvaluator(), len(candidates))
         # With the candidates as they were checked: PySpark does not take numpy's numbers.
-        return CrossValidator._fit(Params.copy(self)._set(estimatorParamMaps=candidates), dataset)
+        plain = Params.copy(self)._set(estimatorParamMaps=candidates, evaluator=judge)
+        with np.errstate(invalid="ignore"):  # an infinite metric has no deviation
+            found = CrossValidator._fit(plain, dataset)
+        found._set(evaluator=judge.evaluator)
+        averages = np.array(found.avgMetrics)
+        self._refuse_worst(averages)
+        if judge.without:
+            self._warn_of(judge.without, stacklevel=5)
+            # These folds counted 0 for each candidate.
+            share = self.getNumFolds() / (self.getNumFolds() - len(judge.without))
+            squares = share * (averages**2 + np.array(found.stdMetrics) ** 2)
+            found.avgMetrics = (share * averages).tolist()
+            found.stdMetrics = np.sqrt(np.maximum(squares - (share * averages) ** 2, 0.0)).tolist()
+        return found
 
     def _fit_in_one_pass(self, dataset: DataFrame, candidates: list[dict]) -> CrossValidatorModel:
         estimator: Any = self.getEstimator()
@@ -176,7 +201,9 @@ class OnePassCrossValidator(CrossValidator):
         elif not outcome.sure.all():
             errors = scan.errors(fold, FOLD_NUMBERS, ends, search, outcome)
             metrics = metrics_of(errors, outcome.weights, outcome.totals, search.metric)
-        metrics = self._left_out(metrics, without)
+        if without:
+            self._warn_of(without, stacklevel=6)
+            metrics = np.delete(metrics, sorted(without), axis=0)
         return self._conclude(dataset, candidates, blocks, search, outcome, metrics)
 
     def _evaluate(self, predictions: Predictions, candidates: list[dict]) -> tuple[np.ndarray, dict[int, str]]:
@@ -209,17 +236,22 @@ class OnePassCrossValidator(CrossValidator):
                 pool.shutdown(wait=True, cancel_futures=True)
         return metrics, without
 
-    def _left_out(self, metrics: np.ndarray, without: dict[int, str]) -> np.ndarray:
-        """Return the metrics of folds that have one, and warn of those that have none because of their labels."""
-        if not without:
-            return metrics
+    def _warn_of(self, without: dict[int, str], stacklevel: int) -> None:
+        """Warn of folds that have no metric because of their labels; refuse to go on where there is no other."""
         evaluator: Any = self.getEvaluator()
         kind, folds = class_or_label(evaluator), ", ".join(f"fold {fold} ({without[fold]})" for fold in sorted(without))
         message = f"{evaluator.getMetricName()} is not defined where all rows of a fold have one {kind}: {folds}"
-        if len(without) == len(metrics):
+        if len(without) == self.getNumFolds():
             raise ValueError(f"{message}. There is no other fold: take fewer folds, or rows of more than one {kind}")
-        warnings.warn(f"{message}. The averages leave them out", stacklevel=6)
-        return np.delete(metrics, sorted(without), axis=0)
+        warnings.warn(f"{message}. The averages leave them out", stacklevel=stacklevel)
+
+    def _refuse_worst(self, averages: np.ndarray) -> None:
+        """Raise ValueError where no candidate can win."""
+        worst = -np.inf if self.getEvaluator().isLargerBetter() else np.inf
+        if (np.isnan(averages) | (averages == worst)).all():
+            raise ValueError(
+                f"no candidate has an average metric other than NaN or {worst}: look at label and evaluator"
+            )
 
     def _kFold(self, dataset: DataFrame) -> list[tuple[DataFrame, DataFrame]]:
         """As CrossValidator, which leaves its random numbers in the data: RFormula("label ~ .") would fit to them."""
@@ -252,13 +284,8 @@ class OnePassCrossValidator(CrossValidator):
     ) -> CrossValidatorModel:
         with np.errstate(invalid="ignore"):  # what an evaluator says need not be finite
             averages, deviations = metrics.mean(axis=0), metrics.std(axis=0)
-        larger = self.getEvaluator().isLargerBetter()
-        worst = -np.inf if larger else np.inf
-        if (np.isnan(averages) | (averages == worst)).all():
-            raise ValueError(
-                f"no candidate has an average metric other than NaN or {worst}: look at label and evaluator"
-            )
-        best = int((np.nanargmax if larger else np.nanargmin)(averages))
+        self._refuse_worst(averages)
+        best = int((np.nanargmax if self.getEvaluator().isLargerBetter() else np.nanargmin)(averages))
         estimators: list[Any] = [self.getEstimator().copy(params) for params in candidates]
         models: list[list[Model]] | None = None
         if self.getCollectSubModels():
@@ -275,6 +302,25 @@ class OnePassCrossValidator(CrossValidator):
             chosen = estimators[best].fit(dataset)
         found = CrossValidatorModel(chosen, averages.tolist(), models, deviations.tolist())
         return self._copyValues(found)._set(estimatorParamMaps=candidates)
+
+
+class _Judge:
+    """An evaluator for CrossValidator: 0 for all candidates where a fold has no metric, and NaN is infinitely bad."""
+
+    def __init__(self, evaluator: Any, candidates: int) -> None:
+        self.evaluator, self.candidates = evaluator, candidates
+        self.isLargerBetter = evaluator.isLargerBetter
+        self.without: dict[int, str] = {}  # folds to their labels, where these leave no metric
+        self.calls = itertools.count()
+
+    def evaluate(self, predictions: DataFrame) -> float:
+        """Return what a candidate counts with on a fold."""
+        fold = next(self.calls) // self.candidates  # no fold begins before all candidates are through with the last one
+        metric = float(self.evaluator.evaluate(predictions))
+        if (label := only_label(self.evaluator, metric, predictions)) is not None:
+            self.without[fold] = label
+            return 0.0
+        return metric if metric == metric else -np.inf if self.isLargerBetter() else np.inf
 
 
 class _Reader(CrossValidatorReader):

@@ -59,6 +59,7 @@ from pyspark.sql.utils import is_remote
 from time_series_cv import (
     CLOCK_UNITS,
     MONTHS,
+    Fold,
     FoldResult,
     Number,
     TimeSeriesCrossValidator,
@@ -78,6 +79,7 @@ from time_series_cv import (
     report_folds_without_metric,
     shift,
     unit_for,
+    warn_of_dates_as_numbers,
     window_filters,
     without_metric,
 )
@@ -1142,11 +1144,14 @@ class _PredictedSearch(_Search):
         # Only Spark's fits need them, and those of hundreds of folds take a second.
         filters = window_filters(*validator._time_column(scan), found.windows) if self.unsafe else []
         super().__init__(validator, validator._candidates(), scan.dataset, found.windows, filters)
-        self.count = functools.partial(folds_with_rows, found.windows, rows_of_windows(found.blocks, found.ends))
+        self.folds = functools.partial(folds_with_rows, found.windows, rows_of_windows(found.blocks, found.ends))
         self.sub_models_found = validator._sub_models(outcome, search)
         self.predicted = predictions
         self.share = seconds / outcome.metrics.size
         self.refit_from_moments = functools.partial(validator._refit, scan, found, search)
+
+    def count(self) -> list[Fold]:
+        return self.folds()
 
     def fit(self, fold: int, candidate: int) -> Model | None:
         if candidate in self.unsafe:
@@ -1319,6 +1324,8 @@ class OnePassTimeSeriesCrossValidator(TimeSeriesCrossValidator):
             scan.say_memory(keys.unit, search)
             blocks, found = scan.moments(when, keys, search)
             if blocks is not None:
+                if kind == "number" and unit is None:
+                    warn_of_dates_as_numbers(found.ends[0], found.ends[1], stacklevel=6)
                 first, last = (floor_time(in_the_calendar(keys.time, end), keys.unit) for end in found.ends)
                 rules = self._rules(scan.dataset.sparkSession, kind, unit)
                 windows = fold_windows(first, shift(last, 1, keys.unit), keys.unit, **rules)
@@ -1466,6 +1473,7 @@ PARALLELISM = "threads"
 SIZES = {
     "smoke": exercise.SIZES["smoke"],
     "ci": exercise.SIZES["ci"],
+    "gate": {**exercise.SIZES["ci"], "calls": 12},
     # 73,000 rows of 13 features, less the first weeks
     "full": {"dataset": "warehouse", "folds": (48, 12), "candidates": 8, "days": 758, "warehouses": 10, "items": 10},
 }

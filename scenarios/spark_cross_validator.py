@@ -34,7 +34,7 @@ import numpy as np
 from pyspark import SparkContext, StorageLevel
 from pyspark.errors import AnalysisException
 from pyspark.ml import Estimator
-from pyspark.ml.evaluation import BinaryClassificationEvaluator, Evaluator
+from pyspark.ml.evaluation import BinaryClassificationEvaluator, Evaluator, RegressionEvaluator
 from pyspark.ml.param import Param, Params
 from pyspark.ml.tuning import CrossValidator, CrossValidatorModel
 from pyspark.sql import Column, DataFrame, functions
@@ -96,16 +96,20 @@ def cross_validate(
     ------
     ValueError
         There are no candidates or fewer than two folds, a candidate has a param of none of the stages, keys are null,
-        or a fold has no rows; or the metric of a candidate is not a finite number. CrossValidator would choose NaN as
-        the best metric, whether more is better or less. Or a fold has rows of one class only, and the label is no
-        column of `frame` but made by the estimator. Or the session is one of Spark Connect.
+        or a fold has no rows; or the metric of a candidate on a fold is not a finite number, which a note names.
+        CrossValidator would choose NaN as the best metric, whether more is better or less. Or a fold has rows of one
+        class only, and the label is no column of `frame` but made by the estimator. Or labels are NaN where folds are
+        judged by them, see Warns, or a fold would get an `error_score` that is not finite. Or the session is one of
+        Spark Connect.
 
     Warns
     -----
     UserWarning
-        Folds have rows of one class only, where a `BinaryClassificationEvaluator` has no metric but returns 0.0 or 1.0.
-        To Spark all labels above 0.5 are one class. Such folds are left out of the averages, or get the `error_score`.
-        What a subclass returns from an `_evaluate` of its own counts as it is.
+        Folds have rows of one class only, where a `BinaryClassificationEvaluator` has no metric but returns 0.0 or 1.0,
+        or train rows of one class only, where no model learns to tell classes apart. To Spark all labels above 0.5 are
+        one class. Or the rows of folds have one label only, where r2 of a `RegressionEvaluator` is not defined. Such
+        folds are left out of the averages, or get the `error_score`. What a subclass returns from an `_evaluate` of its
+        own counts as it is. Or stages drop rows of folds, by handleInvalid="skip" or coldStartStrategy="drop".
     """
     if is_remote():
         raise ValueError("this needs a classic session, not Spark Connect: use pyspark.ml.tuning.CrossValidator there")
@@ -120,6 +124,7 @@ def cross_validate(
     # PySpark does not take numpy's numbers, and where it finds one in a grid the estimator is of no more use.
     candidates = [{param: v.item() if isinstance(v, np.generic) else v for param, v in one.items()} for one in grid]
     watched = _Watched(estimator, evaluator, candidates, usable)
+    watched.drops_rows = may_drop_rows(estimator, candidates)
     watched.label_is_made = has_area(evaluator) and not has_column(frame, evaluator.getLabelCol())
     validator = _KeyedFolds(estimatorParamMaps=candidates, numFolds=len(usable), parallelism=parallelism)
     validator._set(estimator=watched, evaluator=watched)
@@ -127,10 +132,9 @@ def cross_validate(
     with validator.caches_freed(), all_jobs_stop_on_failure(frame.sparkSession.sparkContext, watched):
         model = validator.fit(frame)
     model._set(estimator=estimator, evaluator=evaluator)
-    for candidate, metric in zip(grid, model.avgMetrics, strict=True):
-        if not math.isfinite(metric):
-            raise ValueError(f"candidate {plain(candidate)} has the metric {metric}: the best cannot be chosen")
-    if error_score is not None:
+    if watched.scored:
+        warn_of_dropped_rows(frame, fold, watched.scored)
+    if error_score is not None and len(usable) < folds:
         _add_folds(model, len(usable), folds - len(usable), error_score)
     return model
 
@@ -159,6 +163,32 @@ def refuse_params_of_others(grid: Sequence[Candidate], estimator: Estimator, eva
                     f"candidate {number} has the param {param}, which belongs to no stage of the estimator: take it"
                     " from the stage itself, not from another instance"
                 )
+
+
+def may_drop_rows(estimator: Estimator, grid: Sequence[dict[Param, object]]) -> bool:
+    """Whether a stage or a candidate drops rows that it cannot use, and with them what it would be wrong about."""
+    drops = {"handleInvalid": "skip", "coldStartStrategy": "drop"}
+    set_by_grid = [(param.name, value) for candidate in grid for param, value in candidate.items()]
+    stages = stages_in([estimator, *grid])
+    kept = [
+        (name, each.getOrDefault(name))
+        for each in stages
+        for name in drops
+        if each.hasParam(name) and each.isDefined(name)
+    ]
+    return any(pair in drops.items() for pair in (*set_by_grid, *kept))
+
+
+def warn_of_dropped_rows(frame: DataFrame, fold: Column, scored: dict[int, list[int]]) -> None:
+    """Warn where models predicted fewer rows than a fold has, which takes a pass over the data."""
+    rows = {row[0]: row[1] for row in frame.groupBy(fold).count().collect()}
+    if few := [number for number in sorted(scored) if min(scored[number]) < rows[number]]:
+        named_folds = ", ".join(f"fold {number}: {min(scored[number])} of {rows[number]}" for number in few)
+        warnings.warn(
+            f"rows of folds were dropped, and the metrics are of those that were scored, {named_folds}. Look at the"
+            " stages with handleInvalid='skip' or coldStartStrategy='drop'",
+            stacklevel=3,
+        )
 
 
 def stages_in(root: Any) -> list[Params]:
@@ -195,11 +225,22 @@ def has_area(evaluator: Evaluator) -> TypeGuard[BinaryClassificationEvaluator]:
     return isinstance(evaluator, own) and type(evaluator)._evaluate is own._evaluate
 
 
-def labels_of_one_class(low: Any, high: Any) -> str | None:
-    """Return labels from low to high as text where they are one class to Spark, to which above 0.5 is positive."""
+def has_r2(evaluator: Evaluator) -> bool:
+    """Whether the metric is the r2 that Spark itself works out. Through the origin, one label may do."""
+    own = RegressionEvaluator
+    if not isinstance(evaluator, own) or type(evaluator)._evaluate is not own._evaluate:
+        return False
+    return evaluator.getMetricName() == "r2" and not evaluator.getThroughOrigin()
+
+
+def labels_of_one_class(low: Any, high: Any, area: bool = True) -> str | None:
+    """Return labels from low to high as text where they are one, or, to an area, of one class.
+
+    To Spark above 0.5 is positive, and NaN is the greatest number.
+    """
     if low == high:
         return f"label {low}"
-    if (low > 0.5) == (high > 0.5):
+    if area and high == high and (low > 0.5) == (high > 0.5):
         return f"labels {low} to {high}, {'all' if low > 0.5 else 'none'} above 0.5: recode them as 0 and 1"
     return None
 
@@ -231,7 +272,7 @@ class _Watched:
     CrossValidator calls `fitMultiple` once for each fold, and fits and evaluates a candidate in one thread.
     """
 
-    label_is_made = False
+    label_is_made = drops_rows = False
     over = False  # nothing more is to begin
 
     def __init__(self, estimator: Estimator, evaluator: Any, candidates: Sequence[Any], folds: Sequence[int]) -> None:
@@ -240,6 +281,7 @@ class _Watched:
         self.fold = -1
         self.here = threading.local()  # the place of each thread
         self.running: set[int] = set()
+        self.scored: dict[int, list[int]] = {}  # folds to the rows that were predicted, where some may not be
 
     @contextmanager
     def noted(self) -> Iterator[None]:
@@ -286,9 +328,15 @@ class _Watched:
     def evaluate(self, rows: DataFrame) -> float:
         """Return the metric of a candidate in a fold."""
         with self.noted():
+            if self.drops_rows:
+                self.scored.setdefault(self.fold, []).append(rows.count())
             metric: float = self.evaluator.evaluate(rows)
             if self.label_is_made:
                 refuse_one_class(self.evaluator, metric, rows, self.fold)
+            if not math.isfinite(metric):
+                raise ValueError(
+                    f"the metric is {metric}, and the best candidate cannot be chosen: look at the evaluator"
+                )
             return metric
 
     def fit(self, dataset: DataFrame, params: Any) -> Any:
@@ -395,23 +443,15 @@ def assign_folds(frame: DataFrame, *, key: str | Sequence[str], folds: int, colu
 
 
 def usable_folds(
-    frame: DataFrame, evaluator: Evaluator, key: str | Sequence[str], folds: int, error_score: float | None = None
+    frame: DataFrame, evaluator: Any, key: str | Sequence[str], folds: int, error_score: float | None = None
 ) -> list[int]:
     """Return the folds that have a metric; refuse folds without rows. It takes one pass over the data."""
-    classes, metric = [functions.lit(0), functions.lit(1)], ""
-    if has_area(evaluator) and has_column(frame, evaluator.getLabelCol()):
-        label, metric = named(frame, evaluator.getLabelCol()), evaluator.getMetricName()
-        kind = frame.select(label).schema[0].dataType
-        if not isinstance(kind, NumericType):
-            raise ValueError(
-                f"the label {evaluator.getLabelCol()!r} is {kind.simpleString()}, and the evaluator takes numbers: "
-                "cast it, or give the column that StringIndexer makes as the evaluator's labelCol"
-            )
-        label = label.cast("double")
-        classes = [functions.min(label), functions.max(label)]
-    nulls = functions.count(functions.when(lacks_a_key(frame, key), 1))
-    found = frame.groupBy(fold_of(frame, key, folds)).agg(functions.count("*"), nulls, *classes).collect()
-    without = sum(row[2] for row in found)
+    judged = (has_area(evaluator) or has_r2(evaluator)) and has_column(frame, evaluator.getLabelCol())
+    label = label_column(frame, evaluator.getLabelCol()) if judged else functions.lit(None)
+    sums = [functions.count("*"), functions.count(functions.when(lacks_a_key(frame, key), 1))]
+    sums += [functions.count(functions.when(functions.isnan(label), 1)), functions.min(label), functions.max(label)]
+    found = frame.groupBy(fold_of(frame, key, folds)).agg(*sums).collect()
+    without, not_numbers = (sum(row[place] for row in found) for place in (2, 3))
     if without:
         raise ValueError(f"{without} rows have no value in the key column {key!r}: fill or drop them")
     empty = sorted(set(range(folds)) - {row[0] for row in found})
@@ -420,15 +460,56 @@ def usable_folds(
             f"fold {', '.join(map(str, empty))} of {folds} has no rows: the key column {key!r} has too few values;"
             " take fewer folds or another key"
         )
-    one_class = {row[0]: labels for row in found if (labels := labels_of_one_class(row[3], row[4]))}
-    usable = [number for number in range(folds) if number not in one_class]
-    if one_class:
-        named_folds = ", ".join(f"fold {number} ({one_class[number]})" for number in sorted(one_class))
-        message = f"{metric} is not defined where all rows of a fold have one class: {named_folds}"
-        if not usable:
-            raise ValueError(f"{message}. There is no other fold: take fewer folds, or rows of both classes")
-        done = "The averages leave them out" if error_score is None else f"They count with {error_score}"
-        warnings.warn(f"{message}. {done}", stacklevel=3)
+    if not_numbers:
+        raise ValueError(f"the label {evaluator.getLabelCol()!r} is NaN in {not_numbers} rows: fill or drop them")
+    if not judged:
+        return list(range(folds))
+    return folds_with_metric({row[0]: (row[4], row[5]) for row in found}, evaluator, error_score)
+
+
+def label_column(frame: DataFrame, name: str) -> Column:
+    """Return the label as a number."""
+    label = named(frame, name)
+    kind = frame.select(label).schema[0].dataType
+    if not isinstance(kind, NumericType):
+        raise ValueError(
+            f"the label {name!r} is {kind.simpleString()}, and the evaluator takes numbers: "
+            "cast it, or give the column that StringIndexer makes as the evaluator's labelCol"
+        )
+    return label.cast("double")
+
+
+def folds_with_metric(ends: dict[int, tuple[Any, Any]], evaluator: Any, error_score: float | None) -> list[int]:
+    """Return the folds that have a metric, from the least and greatest label of each; warn of the others."""
+    area = has_area(evaluator)
+    kind, metric = "class" if area else "label", evaluator.getMetricName()
+    rows = {fold: labels for fold, (low, high) in ends.items() if (labels := labels_of_one_class(low, high, area))}
+    train: dict[int, str] = {}
+    for fold in ends.keys() - rows.keys() if area else ():
+        others = [end for other, pair in ends.items() if other != fold for end in pair if end is not None]
+        if others and (labels := labels_of_one_class(min(others), max(others))):
+            train[fold] = labels
+    usable = [fold for fold in sorted(ends) if fold not in rows and fold not in train]
+    if len(usable) == len(ends):
+        return usable
+    said = [
+        f"{metric} {why}: " + ", ".join(f"fold {fold} ({found[fold]})" for fold in sorted(found))
+        for found, why in (
+            (rows, f"is not defined where all rows of a fold have one {kind}"),
+            (train, "tells nothing where all train rows have one class"),
+        )
+        if found
+    ]
+    message = ". ".join(said)
+    if not usable:
+        raise ValueError(f"{message}. There is no other fold: take fewer folds, or rows of more than one {kind}")
+    if error_score is not None and not math.isfinite(error_score):
+        raise ValueError(
+            f"{message}. With the error_score {error_score} no candidate would have an average: give a number, or None,"
+            " which leaves these folds out"
+        )
+    done = "The averages leave them out" if error_score is None else f"They count with {error_score}"
+    warnings.warn(f"{message}. {done}", stacklevel=4)
     return usable
 
 
@@ -509,6 +590,7 @@ SIZES = {
         "candidates": 2,
         "iterations": 2,  # they cost the same, and a gate needs many calls
         "parallelism": (2,),
+        "calls": 4,
     },
     "full": {
         "dataset": ("breast_cancer", "synthetic"),

@@ -34,7 +34,7 @@ import time
 import traceback
 import uuid
 import warnings
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed, wait
 from concurrent.futures import TimeoutError as NotYetError
 from contextlib import contextmanager
@@ -58,7 +58,7 @@ from pyspark.ml.util import (
 )
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
-from pyspark.sql.types import DataType
+from pyspark.sql.types import DataType, NumericType
 from pyspark.sql.utils import is_remote
 from time_series_folds import (
     ANCHORS,
@@ -83,6 +83,7 @@ from time_series_folds import (
     folds_with_rows,
     shift,
     unit_for,
+    warn_of_dates_as_numbers,
 )
 from time_series_folds import TimeSeriesFolds as TimeSeriesFolds  # so that one import gives a user all of it
 from time_series_folds import describe_folds as describe_folds
@@ -237,7 +238,8 @@ def lag_features(
     order = _lag_frame(when, dtype, least, unit)[0]  # of any lag: each puts rows with the same time beside one another
     same = f"partition by {series} order by {order} range between current row and current row"
     shared = F.expr(f"count(1) over ({same}) > 1")
-    _check_lags(data, _lacks_a_time(column, dtype), unkeyed, shared, valueCol, names, unit)
+    of_number = column if dtype in NUMBERS and timeUnit is None else None
+    _check_lags(data, _lacks_a_time(column, dtype), unkeyed, shared, valueCol, names, unit, of_number)
     return data
 
 
@@ -275,14 +277,22 @@ def _check_lags(
     valueCol: str,
     names: Sequence[str],
     unit: str | Number,
+    of_number: Column | None,
 ) -> None:
-    """Refuse rows without a time or series, which Spark would put beside one another, and warn of what looks wrong."""
+    """Refuse rows without a time or series, which Spark would put beside one another, and warn of what looks wrong.
+
+    `of_number` are times that are numbers of no given unit.
+    """
     there = [F.col(quoted(name)).isNotNull() for name in names]
     # Selected first, because Spark does not count over windows within an aggregate.
-    facts = data.select(*[fact.alias(f"c{i}") for i, fact in enumerate([missing, unkeyed, shared, *there])])
-    counts = [F.count(F.when(F.col(name), 1)) for name in facts.columns]
-    rows, without, nameless, sharing, *found = facts.agg(F.count(F.lit(1)), *counts).collect()[0]
+    named = [fact.alias(f"c{i}") for i, fact in enumerate([missing, unkeyed, shared, *there])]
+    facts = data.select(*named, (F.lit(None) if of_number is None else of_number).alias("time"))
+    counts = [F.count(F.when(F.col(name), 1)) for name in facts.columns[:-1]]
+    sums = [F.min("time"), F.max("time"), F.count(F.lit(1)), *counts]
+    first, last, rows, without, nameless, sharing, *found = facts.agg(*sums).collect()[0]
     _refuse_rows_without_time(without)
+    if first is not None:
+        warn_of_dates_as_numbers(first, last, stacklevel=4)
     if nameless:
         raise ValueError(f"the series columns are null in {nameless} rows: fill or drop those rows")
     if sharing:
@@ -449,14 +459,16 @@ class TimeSeriesCrossValidator(
         one fold before it starts the next: at most as many fits run as there are candidates, and each fold waits for
         its slowest fit.
     foldWeights : {"equal", "rows"}, default="equal"
-        Whether each fold or each validation row has the same weight in averages.
+        Whether each fold or each validation row has the same weight in averages. Rows that stages drop, by
+        handleInvalid="skip" or coldStartStrategy="drop", have none, and a warning tells how many were left.
     errorScore : "raise" or float, default="raise"
         What to do where a candidate fails on a fold. A number becomes its metric there, and a warning is given. Folds
         may have no metric, though Spark returns a number: an area of a `BinaryClassificationEvaluator` where the
         validation rows have one class only (all labels above 0.5 are one), r2 of a `RegressionEvaluator` where they
-        have one label only. A warning names these folds, and they count with this number, or not at all where it is
-        "raise". What a subclass returns from an `_evaluate` of its own counts as it is. A Spark job that is cancelled
-        ends the search whatever this is.
+        have one label only. Where the train rows have one class only, no model learns to tell classes apart, and an
+        area tells nothing; that is seen where the label is a column of the data. A warning names these folds, and they
+        count with this number, or not at all where it is "raise". What a subclass returns from an `_evaluate` of its
+        own counts as it is. A Spark job that is cancelled ends the search whatever this is.
     refit : {"all", "last", "none"}, default="all"
         What the best candidate is fitted on at the end: all rows, the last train window, or nothing.
     collectSubModels : bool, default=False
@@ -575,7 +587,7 @@ class TimeSeriesCrossValidator(
             `describe_folds` prints it, `plot_folds` draws it, and `pandas.DataFrame` takes it as it is.
         """
         windows, filters = self._windows(dataset)
-        return _counted_folds(dataset, windows, filters)
+        return _counted_folds(dataset, windows, filters)[0]
 
     def _windows(self, dataset: DataFrame) -> tuple[list[Window], list[tuple[Column, Column]]]:
         """Return the windows, and each fold's conditions for train and validation rows. It takes one Spark job."""
@@ -710,12 +722,47 @@ def _has_ways_of_its_own(stage: Params) -> bool:
     return any(name in vars(kind) for kind in outside for name in ("copy", "fit", "fitMultiple"))
 
 
+def may_drop_rows(estimator: Estimator, grid: Sequence[dict[Param, Any]]) -> bool:
+    """Whether a stage or a candidate drops rows that it cannot use, and with them what it would be wrong about."""
+    drops = {"handleInvalid": "skip", "coldStartStrategy": "drop"}
+    set_by_grid = [(param.name, value) for candidate in grid for param, value in candidate.items()]
+    stages = _stages_in([estimator, *grid])
+    kept = [
+        (name, each.getOrDefault(name))
+        for each in stages
+        for name in drops
+        if each.hasParam(name) and each.isDefined(name)
+    ]
+    return any(pair in drops.items() for pair in (*set_by_grid, *kept))
+
+
 def _counted_folds(
-    dataset: DataFrame, windows: Sequence[Window], filters: Sequence[tuple[Column, Column]]
-) -> list[Fold]:
-    """Count the rows of all windows in one pass; refuse a window that has none."""
-    rows = dataset.agg(*[F.count(F.when(rule, 1)) for pair in filters for rule in pair]).collect()[0]
-    return folds_with_rows(windows, list(zip(rows[::2], rows[1::2], strict=True)))
+    dataset: DataFrame,
+    windows: Sequence[Window],
+    filters: Sequence[tuple[Column, Column]],
+    label: Column | None = None,
+) -> tuple[list[Fold], list[tuple[Any, Any]]]:
+    """Count the rows of all windows in one pass, and find the ends of a label in those of train.
+
+    A window without rows is refused.
+    """
+    sums = [F.count(F.when(rule, 1)) for pair in filters for rule in pair]
+    ends = [] if label is None else [end(F.when(train, label)) for train, _ in filters for end in (F.min, F.max)]
+    found = dataset.agg(*sums, *ends).collect()[0]
+    rows, low_high = found[: len(sums)], found[len(sums) :]
+    folds = folds_with_rows(windows, list(zip(rows[::2], rows[1::2], strict=True)))
+    return folds, list(zip(low_high[::2], low_high[1::2], strict=True))
+
+
+def _label_of_area(evaluator: Any, dataset: DataFrame) -> Column | None:
+    """Return the label of an area as a number; None where it is another metric, or the estimator makes the label."""
+    if not has_area(evaluator):
+        return None
+    try:
+        label, kind = column_and_type(dataset, evaluator.getLabelCol())
+    except ValueError:
+        return None
+    return label.cast("double") if isinstance(kind, NumericType) else None
 
 
 def has_area(evaluator: Evaluator) -> bool:
@@ -745,30 +792,52 @@ def only_label(evaluator: Any, metric: float, predictions: DataFrame) -> str | N
         return None
     label = F.col(evaluator.getLabelCol())
     low, high = predictions.agg(F.min(label), F.max(label)).collect()[0]
+    return labels_of_one_kind(low, high, area)
+
+
+def labels_of_one_kind(low: Any, high: Any, area: bool) -> str | None:
+    """Return labels from low to high as text where they are one, or, to an area, of one class.
+
+    To Spark above 0.5 is positive, and NaN is the greatest number.
+    """
     if low == high:
         return f"label {low}"
-    if area and (low > 0.5) == (high > 0.5):  # to Spark what is above 0.5 is positive
+    if area and high == high and (low > 0.5) == (high > 0.5):
         return f"labels {low} to {high}, {'all' if low > 0.5 else 'none'} above 0.5: recode them as 0 and 1"
     return None
 
 
-def without_metric(evaluator: Any, labels: str, score: str | float) -> tuple[float, str]:
+def without_metric(
+    evaluator: Any, labels: str, score: str | float, rows: str = "validation", lacks: str = "is not defined"
+) -> tuple[float, str]:
     """Return what a fold counts with whose rows have no metric, where it counts, and why it has none."""
     kind = class_or_label(evaluator)
-    reason = f"{evaluator.getMetricName()} is not defined: all validation rows have one {kind} ({labels})"
+    reason = f"{evaluator.getMetricName()} {lacks}: all {rows} rows have one {kind} ({labels})"
     return math.nan if isinstance(score, str) else score, reason
 
 
 def report_folds_without_metric(
-    labels: dict[int, str], windows: Sequence[Window], evaluator: Any, score: str | float
+    labels: dict[int, str],
+    windows: Sequence[Window],
+    evaluator: Any,
+    score: str | float,
+    of_train: Mapping[int, str] | None = None,
 ) -> None:
-    """Warn of folds that have no metric; raise ValueError where there are no others, or NaN is their score."""
-    if not labels:
+    """Warn of folds that have no metric; raise ValueError where there are no others, or NaN is their score.
+
+    `labels` are those of validation rows, `of_train` those of train rows of other folds.
+    """
+    of_train = of_train or {}
+    if not labels and not of_train:
         return
     kind, metric = class_or_label(evaluator), evaluator.getMetricName()
-    named = "; ".join(f"fold {fold} ({windows[fold]}, {labels[fold]})" for fold in sorted(labels))
-    message = f"{metric} is not defined where all validation rows have one {kind}: {named}"
-    if len(labels) == len(windows):
+    message = ". ".join(
+        f"{metric} {lacks} where all {rows} rows have one {kind}: "
+        + "; ".join(f"fold {fold} ({windows[fold]}, {found[fold]})" for fold in sorted(found))
+        for rows, found, lacks in (("validation", labels, "is not defined"), ("train", of_train, "tells nothing"))
+        if found
+    )
+    if len(labels) + len(of_train) == len(windows):
         raise ValueError(f"{message}. There is no other fold: choose folds with rows of more than one {kind}")
     if score != score:
         raise ValueError(
@@ -834,9 +903,11 @@ class _Search:
         self.dataset, self.session, self.windows = dataset, dataset.sparkSession, windows
         self.filters = filters
         self.data: dict[int, tuple[DataFrame, DataFrame]] = {}
-        self.count = functools.partial(_counted_folds, dataset, windows, filters)
         self.counted: Future[list[Fold]] = Future()
         self.one_class: dict[int, str] = {}  # folds to their labels, where these leave no metric
+        self.untaught: dict[int, str] = {}  # folds to labels of train rows, where these teach no model an area
+        self.drops_rows = may_drop_rows(self.estimator, candidates)
+        self.scored: dict[int, list[int]] = {}  # folds to the rows that were predicted, where some may not be
         self.failed: set[tuple[int, int]] = set()  # folds and candidates of fits that raised
         self.results: dict[tuple[int, int], FoldResult] = {}
         self.models: dict[tuple[int, int], Model | None] = {}
@@ -854,6 +925,14 @@ class _Search:
             self.counted = beside.submit(_inheriting(self.session, self.count))
             parallelism = self.param("parallelism")
             _run_batches(batches, self.fit_and_evaluate, self.collect, parallelism, self.session, cancel, self.counted)
+
+    def count(self) -> list[Fold]:
+        """Count the rows of all windows, and find the folds whose train rows have one class."""
+        label = _label_of_area(self.evaluator, self.dataset)
+        folds, ends = _counted_folds(self.dataset, self.windows, self.filters, label)
+        found = {fold: labels_of_one_kind(low, high, area=True) for fold, (low, high) in enumerate(ends)}
+        self.untaught = {fold: labels for fold, labels in found.items() if labels}
+        return folds
 
     def data_of(self, fold: int) -> tuple[DataFrame, DataFrame]:
         """Return train and validation data. Made when a fit needs them: those of all folds would hold up the first."""
@@ -874,11 +953,16 @@ class _Search:
         except Exception as failure:
             self.refuse_empty_windows()
             cancelled = "Job" in str(failure) and "cancelled" in str(failure)  # by somebody, or since Spark stops
-            if self.param("errorScore") == "raise" or cancelled:
+            # A model of one class, such as LogisticRegression's, may have raw predictions that no area can be made of.
+            untaught = fold in self.untaught
+            if cancelled or (self.param("errorScore") == "raise" and not untaught):
                 failure.add_note(f"in fold {fold} ({self.windows[fold]}), {self.named(candidate)}")
                 raise
             model, metric, error = None, self.param("errorScore"), traceback.format_exc()
-            self.failed.add((fold, candidate))
+            if untaught:  # `collect` says so
+                metric, error = math.nan, None
+            else:
+                self.failed.add((fold, candidate))
         ended = time.perf_counter()
         if self.param("collectSubModels") or (self.param("refit") == "last" and fold == len(self.windows) - 1):
             self.models[fold, candidate] = model
@@ -896,6 +980,8 @@ class _Search:
 
     def evaluate(self, predictions: DataFrame, fold: int) -> tuple[float, str | None]:
         """Return the metric, and why there is none where the labels leave none."""
+        if self.drops_rows:
+            self.scored.setdefault(fold, []).append(predictions.count())
         metric = float(self.evaluator.copy().evaluate(predictions))
         label = only_label(self.evaluator, metric, predictions)
         if label is None:
@@ -917,6 +1003,10 @@ class _Search:
     def collect(self, result: FoldResult) -> None:
         """Keep a result and report progress; only the thread that called `fit` calls this."""
         rows = self.counted.result()[result.fold]
+        if result.fold in self.untaught and result.error is None:
+            score = self.param("errorScore")
+            metric, error = without_metric(self.evaluator, self.untaught[result.fold], score, "train", "tells nothing")
+            result = result._replace(metric=metric, error=error)
         result = result._replace(trainRows=rows.trainRows, validationRows=rows.validationRows)
         self.results[result.fold, result.candidate] = result
         if self.progress is not None:
@@ -937,13 +1027,23 @@ class _Search:
             if len(failed) == len(results):
                 raise RuntimeError(message)
             warnings.warn(message, stacklevel=4)
-        report_folds_without_metric(self.one_class, self.windows, self.evaluator, self.param("errorScore"))
+        rows = [fold.validationRows for fold in self.counted.result()]
+        if few := [fold for fold in sorted(self.scored) if min(self.scored[fold]) < rows[fold]]:
+            named = ", ".join(f"fold {fold}: {min(self.scored[fold])} of {rows[fold]}" for fold in few)
+            warnings.warn(
+                f"validation rows were dropped, and the metrics are of those that were scored, {named}. Look at the"
+                " stages with handleInvalid='skip' or coldStartStrategy='drop'",
+                stacklevel=5,
+            )
+        of_train = {fold: labels for fold, labels in self.untaught.items() if fold not in self.one_class}
+        report_folds_without_metric(self.one_class, self.windows, self.evaluator, self.param("errorScore"), of_train)
 
     def averages_and_deviations(self) -> tuple[list[float], list[float]]:
         """Return each candidate's average and standard deviation over the folds, weighted as `foldWeights` says."""
         metrics = np.reshape([result.metric for result in self.ordered_results()], (len(self.windows), -1))
-        rows = [fold.validationRows for fold in self.counted.result()]
-        return averages_and_deviations(metrics, rows, self.param, self.one_class)
+        folds = self.counted.result()
+        rows = [min(self.scored.get(number, [fold.validationRows])) for number, fold in enumerate(folds)]
+        return averages_and_deviations(metrics, rows, self.param, {*self.one_class, *self.untaught})
 
     def refit(self, best: int) -> Model | None:
         """Return the best candidate fitted as the setting `refit` says; None where that is "none"."""
@@ -981,7 +1081,7 @@ def _time_range(
     dataset: DataFrame, column: Column, dtype: str, unit: str | Number | None
 ) -> tuple[str, Time, Time, str | Number]:
     """Return the kind of the time column, start and end of its data (both starts of units), and the unit to use."""
-    number = dtype in NUMBERS
+    number, given = dtype in NUMBERS, unit
     unit = unit_for("number" if number else dtype, unit)
     bounds = [F.min(column), F.max(column)]
     instants = dtype == "timestamp" and unit in CLOCK_UNITS
@@ -994,6 +1094,8 @@ def _time_range(
     if not rows:
         raise ValueError("the data set has no rows")
     _refuse_rows_without_time(without)
+    if number and given is None:
+        warn_of_dates_as_numbers(first, last, stacklevel=6)
     if not number:
         parse = _moment if instants else date.fromisoformat if dtype == "date" else datetime.fromisoformat
         first, last = in_the_calendar(parse, first), in_the_calendar(parse, last)

@@ -6,27 +6,26 @@
 """Cross-validate a Spark ML estimator in time: fold after fold, or all folds and candidates in one pool of threads.
 
 The exercise on one page, to read and to change. time_series_cv.py gives the same metrics and more: gaps, sliding
-windows, months, saving, folds of one class, fits that fail. This one needs a classic session, not Spark Connect.
-Run it alone:  python time_series_cv_pool.py
+windows, months, saving, folds of one class. Needs a classic session. Run it alone:  python time_series_cv_pool.py
 """
 
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
+from datetime import date, timedelta
+from functools import partial
 
 import numpy as np
-from pyspark import StorageLevel, inheritable_thread_target
-from pyspark.ml import Estimator, Model
-from pyspark.ml.evaluation import Evaluator
-from pyspark.sql import Column, DataFrame
-from pyspark.sql import functions as F  # noqa: N812 - F is Spark's own
+from pyspark import StorageLevel, inheritable_thread_target  # a wrapper copies this thread's Spark properties
+from pyspark.ml import Estimator, Model, evaluation, util
+from pyspark.sql import Column, DataFrame, functions
 
 
 def folds_in_time(data: DataFrame, day: Column, horizon: int, folds: int) -> list[tuple[DataFrame, DataFrame]]:
     """Cut train and validation of each fold, oldest first: the last windows of `horizon` days, each with its past."""
-    end = data.agg(F.max(day.cast("date"))).collect()[0][0] + timedelta(days=1)  # windows are days of the calendar
-    cuts = [(end - timedelta(days=(k + 1) * horizon), end - timedelta(days=k * horizon)) for k in range(folds)]
-    return [(data.where(day < start), data.where((day >= start) & (day < stop))) for start, stop in reversed(cuts)]
+    last, missing = data.agg(functions.max(day.cast("date")), functions.count_if(day.isNull())).collect()[0]
+    if missing or last in (None, date.max):
+        raise ValueError(f"{missing} rows have no time, and the last day is {last}: give rows with times, no open ends")
+    starts = [last + timedelta(days=1 - k * horizon) for k in range(folds, 0, -1)]  # windows are days of the calendar
+    return [(data.where(day < at), data.where((day >= at) & (day < at + timedelta(horizon)))) for at in starts]
 
 
 def on_each_executor(data: DataFrame) -> StorageLevel:
@@ -41,7 +40,7 @@ def cross_validate_in_time(
     data: DataFrame,
     estimator: Estimator,
     grid: list[dict],
-    evaluator: Evaluator,
+    evaluator: evaluation.Evaluator,
     *,
     time_col: str,
     horizon: int,
@@ -52,6 +51,9 @@ def cross_validate_in_time(
     """Return the best candidate fitted on all data, and the metrics of shape (folds, candidates)."""
     if not grid or folds < 1:
         raise ValueError(f"{len(grid)} candidates and folds={folds}: give one of each or more; [{{}}] is a grid of one")
+    for one in filter(None, grid):  # copied twice, since PySpark spoils what it copies with a value of a wrong type
+        if not {p.parent for p in one} <= util.MetaAlgorithmReadWrite.getUidMap(estimator.copy().copy(one)).keys():
+            raise ValueError(f"{one} has a param of another instance or of the evaluator: take those of the stages")
 
     def fit(train: DataFrame, candidate: int, name: str) -> Model:
         data.sparkSession.sparkContext.setJobDescription(name)  # on Spark's pages and in its event log
@@ -65,23 +67,21 @@ def cross_validate_in_time(
             error.add_note(f"in fold {fold}, candidate {candidate}: {grid[candidate]}")
             raise
 
-    def task(function: Callable, *args: object) -> Callable:  # has this thread's Spark properties, in a copy of its own
-        return inheritable_thread_target(data.sparkSession)(lambda: function(*args))
-
-    copies = data.persist(on_each_executor(data)) if data.storageLevel == StorageLevel.NONE else None  # else: cached
+    free = data.persist(on_each_executor(data)).unpersist if data.storageLevel == StorageLevel.NONE else lambda: None
     try:
-        splits = folds_in_time(data, F.col(time_col), int(horizon), folds)
-        tasks = [task(score, fold, candidate) for fold in range(folds) for candidate in range(len(grid))]
-        step = len(tasks) if one_pool else len(grid)  # a step waits for its slowest fit before the next begins
+        splits = folds_in_time(data, functions.col(time_col), int(horizon), folds)
+        runs = [inheritable_thread_target(data.sparkSession)(partial(score, *k)) for k in np.ndindex(folds, len(grid))]
+        steps = np.reshape(runs, (1 if one_pool else folds, -1))  # each waits for its slowest fit before the next
         with ThreadPoolExecutor(parallelism) as pool:  # after a failure the fits in flight end, and no other starts
-            metrics = [m for i in range(0, len(tasks), step) for m in pool.map(lambda fit: fit(), tasks[i : i + step])]
-            table = np.reshape(metrics, (folds, len(grid)))
-            means = np.where(np.isinf(table).any(axis=0), np.nan, table.mean(axis=0))  # r2 of one label: -inf
+            table = np.reshape([list(pool.map(lambda fit: fit(), step)) for step in steps], (folds, len(grid)))
+            finite = np.isfinite(table)  # r2 of one label: -inf
+            if not finite.all(axis=0).any():
+                raise ValueError(f"no candidate has finite metrics: look at folds {np.where(~finite.all(axis=1))[0]}")
+            means = np.where(finite, table, np.nan).mean(axis=0)
             best = int((np.nanargmax if evaluator.isLargerBetter() else np.nanargmin)(means))
-            return pool.submit(task(fit, data, best, "refit")).result(), table
+            return pool.submit(inheritable_thread_target(data.sparkSession)(fit), data, best, "refit").result(), table
     finally:
-        if copies is not None:
-            copies.unpersist()
+        free()
 
 
 # --- benchmark: delete from here on when copying ------------------------
@@ -93,7 +93,6 @@ import sys
 import zipfile
 from collections import Counter, defaultdict
 from collections.abc import Iterator
-from datetime import date
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -129,7 +128,15 @@ SIZES = {
         "items": 20,
         "lags": 4,
     },
-    "gate": {"dataset": "warehouse", "folds": 2, "candidates": 2, "days": 365, "warehouses": 2, "items": 10},
+    "gate": {
+        "dataset": "warehouse",
+        "folds": 2,
+        "candidates": 2,
+        "days": 365,
+        "warehouses": 2,
+        "items": 10,
+        "calls": 6,
+    },
 }
 GATED = ()  # its schedules are gated with time_series_cv
 REFIT = True

@@ -23,6 +23,7 @@ from __future__ import annotations
 import calendar
 import itertools
 import math
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import date, datetime, timedelta
 from decimal import Decimal
@@ -154,6 +155,28 @@ def unit_for(kind: str, unit: str | Number | None) -> str | Number:
     if (kind == "number") == isinstance(unit, str) or (kind == "date" and unit in CLOCK_UNITS):
         raise ValueError(f"timeUnit={unit!r} does not suit times of kind {kind}")
     return unit
+
+
+def warn_of_dates_as_numbers(first: Number, last: Number, stacklevel: int) -> None:
+    """Warn where the ends of numeric times look like dates, whose numbers jump from month to month.
+
+    As numbers, 20200331 and 20200401 are 70 units apart: windows lose days, a gap leaks, and lags find no rows.
+    """
+    for form, rest in (("yyyymmdd", ""), ("yyyymm", "01")):
+        if first != last and all(_is_date_in(form, rest, end) for end in (first, last)):
+            warnings.warn(
+                f"times from {first} to {last} look like dates written as {form}, but count as plain numbers: make"
+                " dates of them, as by to_date(...) in Spark, or give timeUnit=1 where they are numbers",
+                stacklevel=stacklevel,
+            )
+
+
+def _is_date_in(form: str, rest: str, number: Number) -> bool:
+    text = str(int(number))
+    try:
+        return len(text) == len(form) and number == int(text) and 1900 <= date.fromisoformat(text + rest).year <= 2100
+    except ValueError:
+        return False
 
 
 def check_cutoffs(values: Any) -> list[Any]:
@@ -557,6 +580,8 @@ class TimeSeriesFolds:
                 " column with the times, or a function of X"
             )
         unit = unit_for(kind, self.timeUnit)
+        if kind == "number" and self.timeUnit is None:
+            warn_of_dates_as_numbers(times.min().item(), times.max().item(), stacklevel=4)
         if times.dtype.kind == "f":
             times = times + np.maximum(ROUNDING * float(unit), DIGITS * np.abs(times))
         first, last = times.min().item(), times.max().item()

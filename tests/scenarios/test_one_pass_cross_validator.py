@@ -20,7 +20,7 @@ from pyspark.ml.functions import array_to_vector
 from pyspark.ml.regression import LinearRegression, LinearRegressionModel
 from pyspark.ml.tuning import CrossValidator, CrossValidatorModel
 from pyspark.sql import functions as F  # noqa: N812
-from time_series_toys import Error
+from time_series_toys import Error, Mean
 
 EXACT = 1e-8  # relative
 
@@ -274,6 +274,13 @@ class Mine(OnePassCrossValidator):
     """A subclass, as people write them."""
 
 
+@pytest.mark.parametrize("kind", [OnePassCrossValidator, Mine])
+def test_without_a_seed_the_folds_are_those_of_crossvalidator(kind):
+    assert kind(numFolds=4).getSeed() == CrossValidator().getSeed()
+    assert not kind().isSet("seed")
+    assert (kind(numFolds=4, seed=3).getNumFolds(), kind(seed=3).getSeed()) == (4, 3)
+
+
 @pytest.mark.spark
 @pytest.mark.parametrize("evaluator", [RegressionEvaluator, Error])
 def test_a_saved_search_comes_back_as_what_it_was(data, tmp_path, evaluator):
@@ -410,6 +417,65 @@ def test_folds_of_one_label_have_no_r2_and_are_left_out(data):
     assert found.avgMetrics[1] == pytest.approx(np.mean(scored), rel=EXACT)
     with pytest.raises(ValueError, match="There is no other fold: take fewer folds, or rows of more than one label"):
         search.fit(data.withColumn("label", F.lit(0.0)))
+
+
+LEFT = pytest.mark.filterwarnings("ignore:moments do not suffice")
+
+
+@pytest.mark.spark
+@LEFT
+def test_crossvalidator_leaves_out_folds_of_one_label_too(data):
+    """By itself it has r2 of -inf for each candidate, and takes the first one."""
+    zeros = data.withColumn("label", F.when(F.col("part") == 0, 0.0).otherwise(F.col("label"))).drop("features")
+    model = LinearRegression()
+    maps = [{model.regParam: 1e6, model.elasticNetParam: 1.0}, {model.regParam: 0.1}]
+    vectors = VectorAssembler(inputCols=[f"x{i}" for i in range(4)], outputCol="features")
+    plain = {"estimatorParamMaps": maps, "foldCol": "part", "numFolds": 4, "parallelism": 2}
+    plain |= {"evaluator": RegressionEvaluator(metricName="r2")}
+    told = (
+        r"^r2 is not defined where all rows of a fold have one label: fold 0 \(label 0\.0\)\. The averages leave them"
+    )
+    with pytest.warns(UserWarning, match=told) as warned:
+        found = OnePassCrossValidator(estimator=Pipeline(stages=[vectors, model]), **plain).fit(zeros)
+    assert {warning.filename for warning in warned if warning.category is UserWarning} == {__file__}
+    assert found.getEvaluator() is plain["evaluator"]
+    assert found.bestModel.stages[1].getRegParam() == 0.1
+    with pytest.warns(UserWarning, match=told):
+        expected = OnePassCrossValidator(estimator=model, **plain).fit(vectors.transform(zeros))
+    np.testing.assert_allclose(found.avgMetrics, expected.avgMetrics, rtol=1e-6)
+    np.testing.assert_allclose(found.stdMetrics, expected.stdMetrics, rtol=1e-6)
+    with pytest.raises(ValueError, match="There is no other fold: take fewer folds, or rows of more than one label"):
+        OnePassCrossValidator(estimator=Pipeline(stages=[vectors, model]), **plain).fit(
+            zeros.withColumn("label", F.lit(0.0))
+        )
+
+
+class SaysBias(Evaluator):
+    """Says what a model adds to the mean: a value for each candidate."""
+
+    def __init__(self, larger):
+        super().__init__()
+        self.larger = larger
+
+    def _evaluate(self, dataset):
+        return dataset.first()["prediction"] - dataset.first()["label"]
+
+    def isLargerBetter(self):
+        return self.larger
+
+
+@pytest.mark.spark
+@LEFT
+@pytest.mark.parametrize("larger", [True, False])
+def test_a_candidate_whose_metric_is_nan_does_not_win_in_crossvalidator(data, larger):
+    model = Mean()
+    ones = data.withColumn("label", F.lit(1.0))
+    maps = [{model.bias: bias} for bias in (2.0, float("nan"), 3.0)]
+    plain = {"estimator": model, "evaluator": SaysBias(larger), "foldCol": "part", "numFolds": 4}
+    found = OnePassCrossValidator(estimatorParamMaps=maps, **plain).fit(ones)
+    assert found.bestModel.getOrDefault("bias") == (3.0 if larger else 2.0)
+    with pytest.raises(ValueError, match="no candidate has an average metric other than NaN or"):
+        OnePassCrossValidator(estimatorParamMaps=maps[1:2], **plain).fit(ones)
 
 
 @pytest.mark.spark

@@ -133,6 +133,15 @@ def test_nanoseconds_in_a_long_column_are_compared_as_they_are(data):
     assert_same(ours, theirs)
 
 
+def test_dates_that_are_written_as_numbers_are_told(data):
+    numbered = data.withColumn("t", F.date_format("day", "yyyyMMdd").cast("int"))
+    model = LinearRegression()
+    settings = {"estimator": model, "evaluator": RegressionEvaluator(), "timeCol": "t", "horizon": 4, "numFolds": 1}
+    with pytest.warns(UserWarning, match="times from 20240101 to 20240209 look like dates written as yyyymmdd") as told:
+        OnePassTimeSeriesCrossValidator(**settings).fit(numbered)
+    assert [warning.filename for warning in told] == [__file__]
+
+
 def test_where_nobody_knows_the_slots_the_moments_have_a_bound(data, monkeypatch):
     """As with dynamic allocation: any number of tasks could send as much as each may."""
     monkeypatch.setattr(recipe, "_slots", lambda _: None)

@@ -16,10 +16,11 @@ import pytest
 import spark_cross_validator as scenario
 from pyspark.ml import Pipeline
 from pyspark.ml.classification import LogisticRegression, LogisticRegressionModel, RandomForestClassifier
-from pyspark.ml.evaluation import BinaryClassificationEvaluator, Evaluator
+from pyspark.ml.evaluation import BinaryClassificationEvaluator, Evaluator, RegressionEvaluator
 from pyspark.ml.feature import RFormula, StringIndexer, VectorAssembler
 from pyspark.ml.functions import vector_to_array
 from pyspark.ml.param import Params
+from pyspark.ml.regression import LinearRegression
 from pyspark.ml.tuning import CrossValidator, CrossValidatorModel, ParamGridBuilder
 from pyspark.sql import DataFrame, SparkSession, functions
 from sklearn.linear_model import LogisticRegression as SklearnLogisticRegression
@@ -308,6 +309,87 @@ def test_folds_of_one_class_are_named_and_left_out(rows: DataFrame) -> None:
     assert scored.stdMetrics == pytest.approx([np.std([*areas, 0.5])], abs=1e-6)
 
 
+@pytest.mark.spark
+def test_folds_whose_train_rows_are_of_one_class_are_named_and_left_out(rows: DataFrame) -> None:
+    """Their models tell nothing apart: an area of 0.5 for every candidate."""
+    fold_of = folds_of(rows.drop("Fold"), 3)
+    positive = np.flatnonzero(fold_of == 0)[::2].tolist()
+    frame = rows.withColumn("label", functions.col("row").isin(positive).cast("double"))
+    told = (
+        r"fold 1 \(label 0.0\), fold 2 \(label 0.0\)\. areaUnderROC tells nothing where all train rows have one class: "
+    )
+    with pytest.raises(ValueError, match=told + r"fold 0 \(label 0.0\)\. There is no other fold"):
+        validate_rows(frame)
+    ends = {0: (0.0, 1.0), 1: (1.0, 2.0), 2: (None, None), 3: (1.0, 1.0)}
+    told = (
+        r"one class: fold 1 \(labels 1.0 to 2.0, all .*, fold 3 .* train rows have one class: fold 0 \(labels 1.0 to 2"
+    )
+    with pytest.raises(ValueError, match=told):
+        scenario.folds_with_metric(ends, BinaryClassificationEvaluator(), None)
+
+
+@pytest.mark.spark
+def test_labels_that_are_nan_are_counted_and_not_taken_for_one_class(rows: DataFrame) -> None:
+    """To Spark NaN is the greatest number."""
+    frame = rows.withColumn("label", functions.expr("if(row % 10 = 0, double('NaN'), label)"))
+    with pytest.raises(ValueError, match="the label 'label' is NaN in 30 rows: fill or drop them"):
+        validate_rows(frame)
+    assert scenario.labels_of_one_class(0.0, float("nan")) is None
+
+
+@pytest.mark.spark
+def test_an_error_score_that_is_no_number_changes_nothing_or_is_refused(rows: DataFrame) -> None:
+    nan = float("nan")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)  # CrossValidator leaves a pool open
+        assert np.isfinite(validate_rows(rows, error_score=nan).avgMetrics).all()
+    fold_of = folds_of(rows.drop("Fold"), 3)
+    frame = rows.withColumn(
+        "label", functions.col("row").isin(np.flatnonzero(fold_of != 2)[::2].tolist()).cast("double")
+    )
+    told = "fold 2 .* With the error_score nan no candidate would have an average: give a number, or None"
+    with pytest.raises(ValueError, match=told):
+        validate_rows(frame, error_score=nan)
+
+
+@pytest.mark.spark
+def test_folds_of_one_label_have_no_r2_and_are_left_out(rows: DataFrame) -> None:
+    fold_of = folds_of(rows.drop("Fold"), 3)
+    one = functions.col("row").isin(np.flatnonzero(fold_of == 1).tolist())
+    frame = rows.withColumn("label", functions.when(one, 7.0).otherwise(functions.col("x")))
+    estimator = Pipeline(stages=[VectorAssembler(inputCols=["x"], outputCol="features"), LinearRegression()])
+    settings: dict[str, Any] = {"estimator": estimator, "evaluator": RegressionEvaluator(metricName="r2")}
+    told = r"^r2 is not defined where all rows of a fold have one label: fold 1 \(label 7.0\)\. The averages leave"
+    with pytest.warns(UserWarning, match=told) as warned:
+        found = validate_rows(frame, **settings)
+    assert [warning.filename for warning in warned if warning.category is UserWarning] == [__file__]
+    areas = []
+    for fold in (0, 2):
+        inside = functions.col("row").isin(np.flatnonzero(fold_of == fold).tolist())
+        fitted = estimator.fit(frame.where(~inside))
+        areas.append(settings["evaluator"].evaluate(fitted.transform(frame.where(inside))))
+    assert found.avgMetrics == pytest.approx([np.mean(areas)], abs=1e-6)
+    assert not scenario.has_r2(RegressionEvaluator(metricName="r2", throughOrigin=True))
+    assert not scenario.has_r2(RegressionEvaluator(metricName="rmse"))
+
+
+@pytest.mark.spark
+def test_rows_that_a_stage_drops_are_told(rows: DataFrame, spark: SparkSession) -> None:
+    """The metric is that of the others alone."""
+    shops = rows.withColumn("shop", functions.concat(functions.lit("shop"), functions.col("row") % 9))
+    indexer, vectors = StringIndexer(inputCol="shop", outputCol="k"), VectorAssembler(inputCols=["k"], outputCol="f")
+    estimator = Pipeline(stages=[indexer, vectors, LogisticRegression(featuresCol="f", maxIter=1)])
+    keep, skip = ({indexer.handleInvalid: value} for value in ("keep", "skip"))
+    told = "rows of folds were dropped, and the metrics are of those that were scored, fold 0: 0 of "
+    half = functions.col("row") % 2 == 0
+    mixed = shops.withColumn("shop", functions.when(half, "all").otherwise(functions.col("shop")))
+    with pytest.warns(UserWarning, match=told.replace("0 of", r"\d+ of \d+, fold 1: \d+ of")) as warned:
+        validate_rows(mixed, estimator=estimator, key="shop", folds=2, grid=[keep, skip])
+    assert [warning.filename for warning in warned if warning.category is UserWarning] == [__file__]
+    assert not scenario.may_drop_rows(estimator, [keep])
+    assert scenario.may_drop_rows(estimator.copy(skip), [{}])
+
+
 class Cost(BinaryClassificationEvaluator):
     """A metric that rows of one class have, such as a cost or the log loss."""
 
@@ -497,14 +579,16 @@ class Metric(Evaluator):
 
 
 @pytest.mark.spark
-@pytest.mark.filterwarnings("ignore:invalid value encountered in subtract")  # the deviation of an infinite metric
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
 def test_a_metric_that_is_not_a_finite_number_never_wins(data: dict, bad: float) -> None:
     estimator = LogisticRegression(maxIter=1)
     grid = ParamGridBuilder().addGrid(estimator.regParam, [0.5, 0.25]).build()
     metric = Metric([0.9, bad, 0.9, 0.8])
-    with pytest.raises(ValueError, match=r"candidate \{'regParam': 0.25\} has the metric (nan|-?inf)"):
+    with pytest.raises(
+        ValueError, match=r"the metric is (nan|-?inf), and the best candidate cannot be chosen"
+    ) as error:
         scenario.cross_validate(data["frame"], estimator, grid, metric, key="row", folds=2)
+    assert error.value.__notes__ == ["in fold 0, candidate 1 ({'regParam': 0.25})"]
 
 
 # --- validate and check ---

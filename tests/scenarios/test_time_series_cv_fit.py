@@ -4,6 +4,7 @@
 import contextlib
 import math
 import os
+import re
 import signal
 import threading
 import time
@@ -14,7 +15,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import time_series_cv as recipe
-from pyspark.ml.classification import LogisticRegression
+from pyspark.ml import Pipeline
+from pyspark.ml.classification import LogisticRegression, RandomForestClassifier
 from pyspark.ml.evaluation import BinaryClassificationEvaluator, RegressionEvaluator
 from pyspark.ml.feature import VectorAssembler
 from pyspark.ml.regression import LinearRegression
@@ -576,6 +578,7 @@ def rare(spark, *positive):
     return VectorAssembler(inputCols=["x"], outputCol="features").transform(rows.coalesce(1))
 
 
+BINARY = {"type": "nominal", "vals": ["no", "yes"], "name": "label"}
 FEW, MANY = ((3, 7, 20, 56), "0.0"), ((3, 7, *range(40, 55), 56), "1.0")
 
 
@@ -610,6 +613,68 @@ def test_folds_of_one_class_have_no_metric(spark, metric, positive, label):
     assert model.avgMetrics == pytest.approx([(1.5 + last) / 4])
     with pytest.raises(ValueError, match=r"fold 0 .* With the errorScore NaN no candidate would have an average"):
         cv.setParams(errorScore=math.nan).fit(frame)
+
+
+@pytest.mark.parametrize("model", [LogisticRegression, RandomForestClassifier], ids=["fails", "has half"])
+def test_folds_whose_train_rows_are_of_one_class_tell_nothing(spark, model):
+    """Their models rank no row above another: an area of 0.5 for every candidate, which would pull all averages.
+
+    Or they have one raw prediction, where an area takes two.
+    """
+    frame = rare(spark, 46, 47, 51, 56)
+    if model is RandomForestClassifier:  # which must know of two classes
+        frame = frame.withColumn("label", F.col("label").alias("label", metadata={"ml_attr": BINARY}))
+    settings = {"estimator": model(), "evaluator": BinaryClassificationEvaluator()}
+    cv = TimeSeriesCrossValidator(**settings, timeCol="day", horizon=5, numFolds=4)
+    one_class = (
+        r"fold 0 \(.*, label 0\.0\).*fold 1 \(train 2020-01-01 to 2020-02-15,"
+        r" validation 2020-02-15 to 2020-02-20, label 0\.0\)\. They are "
+    )
+    with pytest.warns(
+        UserWarning, match="areaUnderROC tells nothing where all train rows have one class: .*fold 1"
+    ) as told:
+        model = cv.fit(frame)
+    assert re.search(one_class + "left out of the averages", str(told[0].message))
+    metrics = [result.metric for result in model.foldResults]
+    assert [math.isnan(metric) for metric in metrics] == [True, True, False, False]
+    assert model.foldResults[1].error == "areaUnderROC tells nothing: all train rows have one class (label 0.0)"
+    assert model.avgMetrics == pytest.approx([np.mean(metrics[2:])])
+    with pytest.warns(UserWarning, match=one_class + r"given the errorScore 0\.25"):
+        assert [result.metric for result in cv.setParams(errorScore=0.25).fit(frame).foldResults[:2]] == [0.25, 0.25]
+    with pytest.raises(ValueError, match=r"tells nothing where .* fold 0 .* There is no other fold"):
+        cv.setParams(numFolds=1, horizon=15).fit(frame)
+
+
+@pytest.mark.parametrize("weights", ["equal", "rows"])
+def test_rows_that_a_stage_drops_are_told_and_have_no_weight(spark, weights):
+    rows = spark.sql(
+        "select date_add(date'2020-01-01', cast(id as int)) day, double(id) label, double(id) x from range(40)"
+    )
+    holes = rows.withColumn("x", F.when((F.col("label") < 35) | (F.col("label") > 38), F.col("x")))  # four of 35 to 39
+    vectors, model = (
+        VectorAssembler(inputCols=["x"], outputCol="features", handleInvalid="skip"),
+        LinearRegression(regParam=9),
+    )
+    settings = {
+        "evaluator": RegressionEvaluator(),
+        "timeCol": "day",
+        "horizon": 5,
+        "numFolds": 2,
+        "foldWeights": weights,
+    }
+    cv = TimeSeriesCrossValidator(estimator=Pipeline(stages=[vectors, model]), **settings)
+    with pytest.warns(UserWarning, match=r"of those that were scored, fold 1: 1 of 5\. Look at the stages") as told:
+        found = cv.fit(holes)
+    assert [warning.filename for warning in told] == [__file__]
+    metrics = [result.metric for result in found.foldResults]
+    assert found.avgMetrics == pytest.approx([np.average(metrics, weights=[5, 1] if weights == "rows" else None)])
+
+
+def test_labels_that_are_nan_are_not_taken_for_one_class():
+    """To Spark NaN is the greatest number."""
+    assert recipe.labels_of_one_kind(0.0, math.nan, area=True) is None
+    assert recipe.labels_of_one_kind(0.0, 0.25, area=True).startswith("labels 0.0 to 0.25, none above 0.5")
+    assert recipe.labels_of_one_kind(0.0, 0.25, area=False) is None
 
 
 def test_an_area_of_nearly_one_may_be_that_of_one_class(spark, monkeypatch):

@@ -49,6 +49,25 @@ def test_lags_are_found_by_time_and_series(spark, kind):
     }
 
 
+def test_dates_that_are_written_as_numbers_are_told(spark):
+    """As numbers they have holes between months, and lags are lost there."""
+    data = spark.sql(
+        "select int(date_format(date_add(date'2020-03-25', int(id)), 'yyyyMMdd')) t, id label from range(14)"
+    )
+    settings = {"timeCol": "t", "seriesCols": None, "horizon": 2}
+    told = "times from 20200325 to 20200407 look like dates written as yyyymmdd, but count as plain numbers: make dates"
+    with pytest.warns(UserWarning, match=told) as warned:
+        lag_features(data, "label", [2], **settings)
+    assert [warning.filename for warning in warned] == [__file__]
+    cv = TimeSeriesCrossValidator(timeCol="t", horizon=2, numFolds=1)
+    with pytest.warns(UserWarning, match=told):
+        cv.foldPlan(data)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        lag_features(data, "label", [2], timeUnit=1, **settings)
+        cv.setParams(timeUnit=1).foldPlan(data)
+
+
 def test_a_short_lag_looks_better_than_it_forecasts(spark):
     """How not to do it: nothing forecasts a random walk a week ahead better than its value of a week ago."""
     generator = np.random.default_rng(1)

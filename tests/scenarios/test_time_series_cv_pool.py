@@ -17,6 +17,7 @@ import time_series_cv
 import time_series_cv_pool as recipe
 from pyspark import StorageLevel
 from pyspark.errors import AnalysisException
+from pyspark.ml import Pipeline
 from pyspark.ml.functions import vector_to_array
 from pyspark.sql import functions as F  # noqa: N812
 from time_series_toys import Calls, InFlight, ValueOf
@@ -184,8 +185,49 @@ def test_a_candidate_without_a_metric_never_wins(warehouse, larger, best):
     assert chosen.value == {1.0: 7.0, 2.0: 3.0}[best]
     np.testing.assert_array_equal(metrics, [[math.nan, 7.0, 3.0]] * 2)
     model = Calls(lambda bias, train: -math.inf if larger else math.inf)  # such as r2 where all labels are the same
-    with pytest.raises(ValueError, match="All-NaN slice"):
+    with pytest.raises(ValueError, match=r"no candidate has finite metrics: look at folds \[0 1\]"):
         recipe.cross_validate_in_time(warehouse, model, [{}, {}], ValueOf(larger), **settings)
+
+
+@pytest.mark.parametrize(
+    ("column", "message"),
+    [
+        (
+            "if(label > 40, day, null)",
+            r"^[1-9]\d* rows have no time, and the last day is 2013-0.*: give rows with times",
+        ),
+        ("cast(null as date)", r"^336 rows have no time, and the last day is None: give rows with times, no open ends"),
+        ("if(label > 40, date'9999-12-31', day)", "^0 rows have no time, and the last day is 9999-12-31: give rows"),
+    ],
+)
+def test_times_that_are_missing_or_open_are_refused_in_one_line(warehouse, column, message):
+    model = Calls(lambda bias, train: bias)
+    settings = {"time_col": "at", "horizon": 7, "folds": 2, "parallelism": 1}
+    with pytest.raises(ValueError, match=message):
+        recipe.cross_validate_in_time(warehouse.withColumn("at", F.expr(column)), model, [{}], ValueOf(), **settings)
+    with pytest.raises(ValueError, match="0 rows have no time, and the last day is None"):
+        recipe.cross_validate_in_time(
+            warehouse.limit(0).withColumn("at", F.col("day")), model, [{}], ValueOf(), **settings
+        )
+
+
+def test_params_of_others_and_values_of_no_use_are_refused_and_the_estimator_lives_on(warehouse, jobs_so_far):
+    """PySpark passes over params of others: all candidates would be the same, and the first one would win."""
+    model, evaluator = recipe.LinearRegression(), recipe.RegressionEvaluator()
+    settings = {"time_col": "day", "horizon": 7, "folds": 1, "parallelism": 1}
+    before = jobs_so_far()
+    for stranger in (recipe.LinearRegression().regParam, evaluator.metricName):
+        grid = [{}, {model.regParam: 0.1, stranger: "r2" if stranger is evaluator.metricName else 0.1}]
+        with pytest.raises(ValueError, match="has a param of another instance or of the evaluator"):
+            recipe.cross_validate_in_time(warehouse, model, grid, evaluator, **settings)
+    with pytest.raises(TypeError, match=r"fitIntercept.*requires value of type bool"):
+        recipe.cross_validate_in_time(warehouse, model, [{model.fitIntercept: np.bool_(True)}], evaluator, **settings)
+    assert jobs_so_far() == before
+    stages = Pipeline(stages=[])  # a candidate may bring the stages, whose params it sets
+    grid = [{stages.stages: [model], model.regParam: penalty} for penalty in (100.0, 0.0)]
+    chosen, metrics = recipe.cross_validate_in_time(warehouse, stages, grid, evaluator, **settings)
+    assert metrics[0, 0] > metrics[0, 1]
+    assert chosen.stages[0].getRegParam() == 0.0
 
 
 @pytest.mark.parametrize("theirs", ["memory", "disk", None])

@@ -4,6 +4,7 @@
 import itertools
 import subprocess
 import sys
+import warnings
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -505,6 +506,28 @@ def nested(times, X, model):
     inner = GridSearchCV(model, {"ridge__alpha": [0.1, 10.0]}, cv=TimeSeriesFolds(times, horizon=5, numFolds=2))
     outer = TimeSeriesFolds(times, horizon=10, numFolds=2)
     return cross_val_score(inner, X, np.arange(60.0), cv=outer, scoring="neg_mean_absolute_error", error_score="raise")
+
+
+@pytest.mark.parametrize(
+    ("times", "form"),
+    [
+        ([20200330 + day if day < 2 else 20200399 + day for day in range(20)], "yyyymmdd"),
+        ([float(100 * year + month) for year in (2019, 2020) for month in range(1, 13)], "yyyymm"),
+        (range(20), None),
+        ([20201340 + day for day in range(20)], None),  # no such month
+        ([202003] * 2 + [20200331], None),
+        ([18990101, 20200101], None),
+    ],
+)
+def test_numbers_that_look_like_dates_are_told(times, form):
+    """As numbers they have holes between months: windows lose days, and a gap leaks."""
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        list(TimeSeriesFolds(np.array(times), numFolds=1, horizon=1).split(np.zeros(len(times))))
+        list(TimeSeriesFolds(np.array(times), numFolds=1, horizon=1, timeUnit=1).split(np.zeros(len(times))))
+    said = [f"times from {times[0]} to {times[-1]} look like dates written as {form}, but count as plain numbers"]
+    assert [str(warning.message).partition(":")[0] for warning in told] == (said if form else [])
+    assert {warning.filename for warning in told} <= {__file__}
 
 
 def test_times_that_travel_with_the_rows_make_nested_cross_validation_possible():
