@@ -139,6 +139,8 @@ def _scorer(model: Any, features: str | Sequence[str], file: str) -> tuple[Score
     labels = () if shape == "matrix" else names
     scorer = Scorer(SimpleNamespace(value=model), "predict", inputs, shape, labels, pa.null(), sklearn.__version__)
     answer_to_zeros(scorer, names)  # it notes how the model takes rows, where only a trial can tell
+    if scorer.labels and scorer.shape == "matrix":
+        scorer.shape = "frame"  # by columns of their own types: as one array, whole numbers would become floats
     return scorer, names
 
 

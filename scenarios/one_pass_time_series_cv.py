@@ -1144,14 +1144,15 @@ class _PredictedSearch(_Search):
         # Only Spark's fits need them, and those of hundreds of folds take a second.
         filters = window_filters(*validator._time_column(scan), found.windows) if self.unsafe else []
         super().__init__(validator, validator._candidates(), scan.dataset, found.windows, filters)
-        self.folds = functools.partial(folds_with_rows, found.windows, rows_of_windows(found.blocks, found.ends))
+        self.rows = rows_of_windows(found.blocks, found.ends)
         self.sub_models_found = validator._sub_models(outcome, search)
         self.predicted = predictions
         self.share = seconds / outcome.metrics.size
         self.refit_from_moments = functools.partial(validator._refit, scan, found, search)
 
     def count(self) -> list[Fold]:
-        return self.folds()
+        """Return the rows of all windows, from the moments."""
+        return folds_with_rows(self.windows, self.rows)
 
     def fit(self, fold: int, candidate: int) -> Model | None:
         if candidate in self.unsafe:

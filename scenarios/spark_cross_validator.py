@@ -98,18 +98,18 @@ def cross_validate(
         There are no candidates or fewer than two folds, a candidate has a param of none of the stages, keys are null,
         or a fold has no rows; or the metric of a candidate on a fold is not a finite number, which a note names.
         CrossValidator would choose NaN as the best metric, whether more is better or less. Or a fold has rows of one
-        class only, and the label is no column of `frame` but made by the estimator. Or labels are NaN where folds are
-        judged by them, see Warns, or a fold would get an `error_score` that is not finite. Or the session is one of
-        Spark Connect.
+        class only, and the label is no column of `frame` but made by the estimator. Or a fold would get an
+        `error_score` that is not finite. Or the session is one of Spark Connect.
 
     Warns
     -----
     UserWarning
         Folds have rows of one class only, where a `BinaryClassificationEvaluator` has no metric but returns 0.0 or 1.0,
-        or train rows of one class only, where no model learns to tell classes apart. To Spark all labels above 0.5 are
+        or train rows of one class only, where a model of that label learns nothing. To Spark all labels above 0.5 are
         one class. Or the rows of folds have one label only, where r2 of a `RegressionEvaluator` is not defined. Such
         folds are left out of the averages, or get the `error_score`. What a subclass returns from an `_evaluate` of its
-        own counts as it is. Or stages drop rows of folds, by handleInvalid="skip" or coldStartStrategy="drop".
+        own counts as it is. Or labels are NaN where folds are judged by them. Or stages drop rows of folds, by
+        handleInvalid="skip" or coldStartStrategy="drop".
     """
     if is_remote():
         raise ValueError("this needs a classic session, not Spark Connect: use pyspark.ml.tuning.CrossValidator there")
@@ -120,11 +120,12 @@ def cross_validate(
         raise ValueError(f"folds={folds!r}: cross-validation needs two folds or more, as a whole number")
     refuse_params_of_others(grid, estimator, evaluator)
     fold = fold_of(frame, key, folds)
-    usable = usable_folds(frame, evaluator, key, folds, error_score)
+    usable = usable_folds(frame, estimator, evaluator, key, folds, error_score)
     # PySpark does not take numpy's numbers, and where it finds one in a grid the estimator is of no more use.
     candidates = [{param: v.item() if isinstance(v, np.generic) else v for param, v in one.items()} for one in grid]
-    watched = _Watched(estimator, evaluator, candidates, usable)
+    watched = _Watched(estimator, evaluator, candidates, list(usable))
     watched.drops_rows = may_drop_rows(estimator, candidates)
+    watched.drops_differ = watched.drops_rows and not may_drop_rows(estimator, ())
     watched.label_is_made = has_area(evaluator) and not has_column(frame, evaluator.getLabelCol())
     validator = _KeyedFolds(estimatorParamMaps=candidates, numFolds=len(usable), parallelism=parallelism)
     validator._set(estimator=watched, evaluator=watched)
@@ -133,7 +134,7 @@ def cross_validate(
         model = validator.fit(frame)
     model._set(estimator=estimator, evaluator=evaluator)
     if watched.scored:
-        warn_of_dropped_rows(frame, fold, watched.scored)
+        warn_of_dropped_rows(usable, watched.scored)
     if error_score is not None and len(usable) < folds:
         _add_folds(model, len(usable), folds - len(usable), error_score)
     return model
@@ -179,9 +180,8 @@ def may_drop_rows(estimator: Estimator, grid: Sequence[dict[Param, object]]) -> 
     return any(pair in drops.items() for pair in (*set_by_grid, *kept))
 
 
-def warn_of_dropped_rows(frame: DataFrame, fold: Column, scored: dict[int, list[int]]) -> None:
-    """Warn where models predicted fewer rows than a fold has, which takes a pass over the data."""
-    rows = {row[0]: row[1] for row in frame.groupBy(fold).count().collect()}
+def warn_of_dropped_rows(rows: dict[int, int], scored: dict[int, list[int]]) -> None:
+    """Warn where models predicted fewer rows than a fold has."""
     if few := [number for number in sorted(scored) if min(scored[number]) < rows[number]]:
         named_folds = ", ".join(f"fold {number}: {min(scored[number])} of {rows[number]}" for number in few)
         warnings.warn(
@@ -272,7 +272,7 @@ class _Watched:
     CrossValidator calls `fitMultiple` once for each fold, and fits and evaluates a candidate in one thread.
     """
 
-    label_is_made = drops_rows = False
+    label_is_made = drops_rows = drops_differ = False
     over = False  # nothing more is to begin
 
     def __init__(self, estimator: Estimator, evaluator: Any, candidates: Sequence[Any], folds: Sequence[int]) -> None:
@@ -328,7 +328,8 @@ class _Watched:
     def evaluate(self, rows: DataFrame) -> float:
         """Return the metric of a candidate in a fold."""
         with self.noted():
-            if self.drops_rows:
+            # It takes a job, so once for a fold, unless candidates drop other rows than the rest.
+            if self.drops_rows and (self.drops_differ or self.fold not in self.scored):
                 self.scored.setdefault(self.fold, []).append(rows.count())
             metric: float = self.evaluator.evaluate(rows)
             if self.label_is_made:
@@ -443,13 +444,19 @@ def assign_folds(frame: DataFrame, *, key: str | Sequence[str], folds: int, colu
 
 
 def usable_folds(
-    frame: DataFrame, evaluator: Any, key: str | Sequence[str], folds: int, error_score: float | None = None
-) -> list[int]:
-    """Return the folds that have a metric; refuse folds without rows. It takes one pass over the data."""
+    frame: DataFrame,
+    estimator: Estimator,
+    evaluator: Any,
+    key: str | Sequence[str],
+    folds: int,
+    error_score: float | None = None,
+) -> dict[int, int]:
+    """Return the folds that have a metric, and their rows; refuse folds without any. It takes one pass."""
     judged = (has_area(evaluator) or has_r2(evaluator)) and has_column(frame, evaluator.getLabelCol())
     label = label_column(frame, evaluator.getLabelCol()) if judged else functions.lit(None)
     sums = [functions.count("*"), functions.count(functions.when(lacks_a_key(frame, key), 1))]
-    sums += [functions.count(functions.when(functions.isnan(label), 1)), functions.min(label), functions.max(label)]
+    sums += [functions.count(functions.when(functions.isnan(label), 1))]
+    sums += [end(functions.when(~functions.isnan(label), label)) for end in (functions.min, functions.max)]
     found = frame.groupBy(fold_of(frame, key, folds)).agg(*sums).collect()
     without, not_numbers = (sum(row[place] for row in found) for place in (2, 3))
     if without:
@@ -461,10 +468,23 @@ def usable_folds(
             " take fewer folds or another key"
         )
     if not_numbers:
-        raise ValueError(f"the label {evaluator.getLabelCol()!r} is NaN in {not_numbers} rows: fill or drop them")
-    if not judged:
-        return list(range(folds))
-    return folds_with_metric({row[0]: (row[4], row[5]) for row in found}, evaluator, error_score)
+        warnings.warn(
+            f"the label {evaluator.getLabelCol()!r} is NaN in {not_numbers} rows, and to Spark NaN is the greatest"
+            " number: fill or drop them, unless the estimator does",
+            stacklevel=3,
+        )
+    usable = list(range(folds))
+    if judged:
+        ends = {row[0]: (row[4], row[5]) for row in found}
+        usable = folds_with_metric(ends, evaluator, error_score, learns_from(estimator, evaluator.getLabelCol()))
+    rows = {row[0]: row[1] for row in found}
+    return {fold: rows[fold] for fold in usable}
+
+
+def learns_from(estimator: Estimator, label: str) -> bool:
+    """Whether a stage is fitted to that label. What has none, such as KMeans, may learn from rows of one class."""
+    stages = [stage for stage in stages_in(estimator) if stage.hasParam("labelCol")]
+    return any(stage.getOrDefault("labelCol") == label for stage in stages if not isinstance(stage, Evaluator))
 
 
 def label_column(frame: DataFrame, name: str) -> Column:
@@ -479,13 +499,18 @@ def label_column(frame: DataFrame, name: str) -> Column:
     return label.cast("double")
 
 
-def folds_with_metric(ends: dict[int, tuple[Any, Any]], evaluator: Any, error_score: float | None) -> list[int]:
-    """Return the folds that have a metric, from the least and greatest label of each; warn of the others."""
+def folds_with_metric(
+    ends: dict[int, tuple[Any, Any]], evaluator: Any, error_score: float | None, learns: bool = True
+) -> list[int]:
+    """Return the folds that have a metric, from the least and greatest label of each; warn of the others.
+
+    Train rows are judged only where the estimator `learns` from that label.
+    """
     area = has_area(evaluator)
     kind, metric = "class" if area else "label", evaluator.getMetricName()
     rows = {fold: labels for fold, (low, high) in ends.items() if (labels := labels_of_one_class(low, high, area))}
     train: dict[int, str] = {}
-    for fold in ends.keys() - rows.keys() if area else ():
+    for fold in ends.keys() - rows.keys() if area and learns else ():
         others = [end for other, pair in ends.items() if other != fold for end in pair if end is not None]
         if others and (labels := labels_of_one_class(min(others), max(others))):
             train[fold] = labels

@@ -465,10 +465,10 @@ class TimeSeriesCrossValidator(
         What to do where a candidate fails on a fold. A number becomes its metric there, and a warning is given. Folds
         may have no metric, though Spark returns a number: an area of a `BinaryClassificationEvaluator` where the
         validation rows have one class only (all labels above 0.5 are one), r2 of a `RegressionEvaluator` where they
-        have one label only. Where the train rows have one class only, no model learns to tell classes apart, and an
-        area tells nothing; that is seen where the label is a column of the data. A warning names these folds, and they
-        count with this number, or not at all where it is "raise". What a subclass returns from an `_evaluate` of its
-        own counts as it is. A Spark job that is cancelled ends the search whatever this is.
+        have one label only. Where the train rows have one class only, a model of that label learns nothing, and an area
+        tells nothing; that is seen where a stage is fitted to the evaluator's label, a column of the data. A warning
+        names these folds, and they count with this number, or not at all where it is "raise". What a subclass returns
+        from an `_evaluate` of its own counts as it is. A Spark job that is cancelled ends the search whatever this is.
     refit : {"all", "last", "none"}, default="all"
         What the best candidate is fitted on at the end: all rows, the last train window, or nothing.
     collectSubModels : bool, default=False
@@ -754,12 +754,19 @@ def _counted_folds(
     return folds, list(zip(low_high[::2], low_high[1::2], strict=True))
 
 
-def _label_of_area(evaluator: Any, dataset: DataFrame) -> Column | None:
-    """Return the label of an area as a number; None where it is another metric, or the estimator makes the label."""
+def _label_of_area(evaluator: Any, estimator: Estimator, dataset: DataFrame) -> Column | None:
+    """Return the label of an area as a number; None where it is another metric, or no stage is fitted to that column.
+
+    What has no label, such as KMeans, may learn from rows of one class.
+    """
     if not has_area(evaluator):
         return None
+    name = evaluator.getLabelCol()
+    stages = [stage for stage in _stages_in(estimator) if stage.hasParam("labelCol")]
+    if not any(stage.getOrDefault("labelCol") == name for stage in stages if not isinstance(stage, Evaluator)):
+        return None
     try:
-        label, kind = column_and_type(dataset, evaluator.getLabelCol())
+        label, kind = column_and_type(dataset, name)
     except ValueError:
         return None
     return label.cast("double") if isinstance(kind, NumericType) else None
@@ -905,8 +912,10 @@ class _Search:
         self.data: dict[int, tuple[DataFrame, DataFrame]] = {}
         self.counted: Future[list[Fold]] = Future()
         self.one_class: dict[int, str] = {}  # folds to their labels, where these leave no metric
+        self.label = _label_of_area(self.evaluator, self.estimator, dataset)
         self.untaught: dict[int, str] = {}  # folds to labels of train rows, where these teach no model an area
         self.drops_rows = may_drop_rows(self.estimator, candidates)
+        self.drops_differ = self.drops_rows and not may_drop_rows(self.estimator, ())
         self.scored: dict[int, list[int]] = {}  # folds to the rows that were predicted, where some may not be
         self.failed: set[tuple[int, int]] = set()  # folds and candidates of fits that raised
         self.results: dict[tuple[int, int], FoldResult] = {}
@@ -928,8 +937,7 @@ class _Search:
 
     def count(self) -> list[Fold]:
         """Count the rows of all windows, and find the folds whose train rows have one class."""
-        label = _label_of_area(self.evaluator, self.dataset)
-        folds, ends = _counted_folds(self.dataset, self.windows, self.filters, label)
+        folds, ends = _counted_folds(self.dataset, self.windows, self.filters, self.label)
         found = {fold: labels_of_one_kind(low, high, area=True) for fold, (low, high) in enumerate(ends)}
         self.untaught = {fold: labels for fold, labels in found.items() if labels}
         return folds
@@ -954,7 +962,7 @@ class _Search:
             self.refuse_empty_windows()
             cancelled = "Job" in str(failure) and "cancelled" in str(failure)  # by somebody, or since Spark stops
             # A model of one class, such as LogisticRegression's, may have raw predictions that no area can be made of.
-            untaught = fold in self.untaught
+            untaught = not cancelled and self.is_untaught(fold)
             if cancelled or (self.param("errorScore") == "raise" and not untaught):
                 failure.add_note(f"in fold {fold} ({self.windows[fold]}), {self.named(candidate)}")
                 raise
@@ -980,7 +988,8 @@ class _Search:
 
     def evaluate(self, predictions: DataFrame, fold: int) -> tuple[float, str | None]:
         """Return the metric, and why there is none where the labels leave none."""
-        if self.drops_rows:
+        # It takes a job, so once for a fold, unless candidates drop other rows than the rest.
+        if self.drops_rows and (self.drops_differ or fold not in self.scored):
             self.scored.setdefault(fold, []).append(predictions.count())
         metric = float(self.evaluator.copy().evaluate(predictions))
         label = only_label(self.evaluator, metric, predictions)
@@ -988,6 +997,16 @@ class _Search:
             return metric, None
         self.one_class[fold] = label
         return without_metric(self.evaluator, label, self.param("errorScore"))
+
+    def is_untaught(self, fold: int) -> bool:
+        """Whether the train rows of a fold have one class, in a job of its own: the count may still be waiting."""
+        if self.label is None:
+            return False
+        try:
+            low, high = self.data_of(fold)[0].agg(F.min(self.label), F.max(self.label)).collect()[0]
+        except Exception:  # noqa: BLE001 - what has ended the fit may end this too, and the fit's own reason counts
+            return False
+        return labels_of_one_kind(low, high, area=True) is not None
 
     def named(self, candidate: int) -> str:
         """Return the number of a candidate and its values."""

@@ -5,17 +5,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """Cross-validate a Spark ML estimator in time: fold after fold, or all folds and candidates in one pool of threads.
 
-The exercise on one page, to read and to change. time_series_cv.py gives the same metrics and more: gaps, sliding
-windows, months, saving, folds of one class. Needs a classic session. Run it alone:  python time_series_cv_pool.py
+The exercise on one page; time_series_cv.py has gaps, months, saving too. Run it alone:  python time_series_cv_pool.py
 """
 
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date, timedelta
-from functools import partial
 
 import numpy as np
-from pyspark import StorageLevel, inheritable_thread_target  # a wrapper copies this thread's Spark properties
-from pyspark.ml import Estimator, Model, evaluation, util
+from pyspark import StorageLevel, inheritable_thread_target
+from pyspark.ml import Estimator, Model, evaluation
 from pyspark.sql import Column, DataFrame, functions
 
 
@@ -48,16 +47,17 @@ def cross_validate_in_time(
     parallelism: int,
     one_pool: bool = True,
 ) -> tuple[Model, np.ndarray]:
-    """Return the best candidate fitted on all data, and the metrics of shape (folds, candidates)."""
+    """Return the best candidate fitted on all data, and the metrics (folds, candidates). Not over Spark Connect."""
     if not grid or folds < 1:
         raise ValueError(f"{len(grid)} candidates and folds={folds}: give one of each or more; [{{}}] is a grid of one")
-    for one in filter(None, grid):  # copied twice, since PySpark spoils what it copies with a value of a wrong type
-        if not {p.parent for p in one} <= util.MetaAlgorithmReadWrite.getUidMap(estimator.copy().copy(one)).keys():
-            raise ValueError(f"{one} has a param of another instance or of the evaluator: take those of the stages")
+    inherit = inheritable_thread_target(data.sparkSession)  # its wrapper copies this thread's Spark properties
+    known = {stage.uid for stage in (estimator, *getattr(estimator, "getStages", list)())}
+    if lost := [str(param) for candidate in grid for param in candidate if param.parent not in known]:
+        warnings.warn(f"{lost} are of no stage, as params of another instance, which change nothing", stacklevel=2)
 
     def fit(train: DataFrame, candidate: int, name: str) -> Model:
         data.sparkSession.sparkContext.setJobDescription(name)  # on Spark's pages and in its event log
-        return estimator.copy(grid[candidate]).fit(train)  # a copy, because a fit writes params to what threads share
+        return estimator.copy().copy(grid[candidate]).fit(train)  # a fit writes to what it has, and bad values spoil it
 
     def score(fold: int, candidate: int) -> float:
         try:
@@ -70,7 +70,7 @@ def cross_validate_in_time(
     free = data.persist(on_each_executor(data)).unpersist if data.storageLevel == StorageLevel.NONE else lambda: None
     try:
         splits = folds_in_time(data, functions.col(time_col), int(horizon), folds)
-        runs = [inheritable_thread_target(data.sparkSession)(partial(score, *k)) for k in np.ndindex(folds, len(grid))]
+        runs = [inherit(lambda at=at: score(*at)) for at in np.ndindex(folds, len(grid))]
         steps = np.reshape(runs, (1 if one_pool else folds, -1))  # each waits for its slowest fit before the next
         with ThreadPoolExecutor(parallelism) as pool:  # after a failure the fits in flight end, and no other starts
             table = np.reshape([list(pool.map(lambda fit: fit(), step)) for step in steps], (folds, len(grid)))
@@ -79,7 +79,7 @@ def cross_validate_in_time(
                 raise ValueError(f"no candidate has finite metrics: look at folds {np.where(~finite.all(axis=1))[0]}")
             means = np.where(finite, table, np.nan).mean(axis=0)
             best = int((np.nanargmax if evaluator.isLargerBetter() else np.nanargmin)(means))
-            return pool.submit(inheritable_thread_target(data.sparkSession)(fit), data, best, "refit").result(), table
+            return pool.submit(inherit(fit), data, best, "refit").result(), table
     finally:
         free()
 

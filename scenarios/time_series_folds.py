@@ -174,7 +174,9 @@ def warn_of_dates_as_numbers(first: Number, last: Number, stacklevel: int) -> No
 def _is_date_in(form: str, rest: str, number: Number) -> bool:
     text = str(int(number))
     try:
-        return len(text) == len(form) and number == int(text) and 1900 <= date.fromisoformat(text + rest).year <= 2100
+        year = date.fromisoformat(text + rest).year
+        # Floats may carry the allowance for rounding errors.
+        return len(text) == len(form) and number - int(text) < 1e-3 and 1900 <= year <= 2100
     except ValueError:
         return False
 

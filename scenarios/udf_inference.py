@@ -534,8 +534,10 @@ def tried_scorer(
         # It takes a table, in which whole numbers stay whole: as text, 5.0 is not 5.
         table = replace(scorer, inputs=tuple(kind for _, kind in again), shape="frame", labels=names)
         found = answer_type(table, names)
-        if found[1] is None or failed is not None:
+        if failed is not None:
             scorer, sent, (own, failed) = table, again, found
+        elif found[1] is None:  # the type stays: where whole numbers lack some, the answers may be fractions
+            scorer, sent = table, again
     return scorer, [cast for cast, _ in sent], own, failed
 
 

@@ -77,8 +77,9 @@ def median_interval(values: Sequence[float], confidence: float = CONFIDENCE) -> 
 def paired_log_ratio(numerator: Sequence[float], denominator: Sequence[float]) -> float:
     """Median, over calls, of the logarithm of a call's seconds over those of the call beside it.
 
-    Two processes that take turns make the calls of a pair one after the other, so what slows the machine for longer
-    than a call cancels in each pair; and a pair that something has struck does not count for more than another.
+    Two processes that take turns, as in local mode, make the calls of a pair one after the other, so what slows the
+    machine for longer than a call cancels in each pair; and a pair that something has struck does not count for more
+    than another.
     """
     return statistics.median(math.log(a / b) for a, b in zip(numerator, denominator, strict=True))
 

@@ -16,7 +16,16 @@ from typing import Any
 from suite.errors import UsageError
 from suite.machine.signals import InterruptError
 from suite.plan.bounds import speedup_bound
-from suite.plan.scenario import NO_SHAPE, PARALLEL, Scenario, ScenarioError, Variant, matching_kwargs, one_line
+from suite.plan.scenario import (
+    NO_SHAPE,
+    PARALLEL,
+    Scenario,
+    ScenarioError,
+    Variant,
+    factors_of,
+    matching_kwargs,
+    one_line,
+)
 
 
 def factor_words(values: Mapping[str, Any]) -> str:
@@ -306,6 +315,11 @@ def _spec(scenario: Scenario, request: Request) -> Factors:
             spec[name] = tuple(_read_value(text, kinds) for text in request.factors[name])
         except ValueError as error:
             raise PlanError(scenario, f"{name}={','.join(request.factors[name])}: {error}") from error
+    swept = {name for name, value in spec.items() if len(_tuple(value)) > 1} - {*NO_SHAPE, "folds", "candidates"}
+    if scenario.module and (odd := swept - factors_of(scenario.module)):
+        there = ", ".join(sorted(factors_of(scenario.module))) or "none"
+        said = f"SIZES[{size!r}] sweeps {min(odd)!r}, which no function takes: the factors are {there}"
+        raise PlanError(scenario, said)
     return spec
 
 

@@ -253,7 +253,11 @@ def _run_file(run: Callable[[], object], file: str) -> None:
 @contextlib.contextmanager
 def _programs_write_to_stderr() -> Iterator[None]:
     """Take away stdout also from what writes below Python, such as a program that the file starts."""
-    kept = os.dup(1)
+    try:
+        kept = os.dup(1)
+    except OSError:  # it is closed
+        yield
+        return
     os.dup2(2, 1)
     try:
         yield
@@ -306,7 +310,6 @@ def _read(module: ModuleType, path: Path) -> Scenario:
     sizes = _sizes(module)
     variants = _variants(module, make_data)
     _check_arguments(module, sizes)
-    _check_factors(module, sizes)
     return Scenario(
         name=path.stem,
         path=path,
@@ -413,16 +416,12 @@ def _check_arguments(module: ModuleType, sizes: Mapping[str, Mapping[str, Any]])
                 )
 
 
-def _check_factors(module: ModuleType, sizes: Mapping[str, Mapping[str, Any]]) -> None:
-    """Find a factor in SIZES that no function takes: all its values would have the same time."""
+def factors_of(module: ModuleType) -> set[str]:
+    """Return the factors that the functions of a file take."""
     functions = _functions(module)
     # A file that takes the data of another has the factors of that one too, or no base case would be asked the same.
     origin = sys.modules.get(functions["make_data"].__module__, module)
-    taken = set[str]().union(*map(keyword_names, (*functions.values(), *_functions(origin).values())))
-    for size, spec in sizes.items():
-        if odd := spec.keys() - taken - {*NO_SHAPE, "folds", "candidates"}:
-            there = ", ".join(sorted(taken - GIVEN)) or "none"
-            raise ScenarioError(f"SIZES[{size!r}] has {min(odd)!r}, which no function takes: the factors are {there}")
+    return set[str]().union(*map(keyword_names, (*functions.values(), *_functions(origin).values()))) - GIVEN
 
 
 def _functions(module: ModuleType) -> dict[str, Callable[..., Any]]:

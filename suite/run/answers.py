@@ -28,7 +28,8 @@ def find_complaint(check: Callable[[Any, Any], Any], reference: Any, answer: Any
     """Return the complaint of a recipe's `check` about an answer, in one line; None where it has none.
 
     Whatever it raises is a complaint, also what is not an `Exception` (`pytest.fail` and `sys.exit` raise such things).
-    So is anything that it returns but None and True: a check is meant to raise.
+    So is anything false that it returns, but None: a check is meant to raise. What is neither true nor false, such as
+    an array, is a failure of the check.
 
     Raises
     ------
@@ -41,7 +42,10 @@ def find_complaint(check: Callable[[Any, Any], Any], reference: Any, answer: Any
     except (KeyboardInterrupt, InterruptError):
         raise
     except OWN_FAILURES as error:
-        raise InvalidCellError(f"its check failed: {_home_of(check)} check: {one_line(error)}") from error
+        why = one_line(error)
+        if isinstance(error, KeyError) and error.args and not isinstance(error.args[0], str):
+            why += ": answers are kept as JSON, in which all keys are texts"
+        raise InvalidCellError(f"its check failed: {_home_of(check)} check: {why}") from error
     except BaseException as error:  # noqa: BLE001 - see above
         return one_line(error)
     try:
@@ -67,7 +71,7 @@ def plain_answer(answer: Any) -> Any:
     Raises
     ------
     InvalidCellError
-        It is None, JSON has no word for it, or it has a key that JSON would make a text.
+        It is None, JSON has no word for it, or two of its keys are the same as texts.
     """
     if answer is None:
         raise InvalidCellError("its answer is None: a variant returns what it found")
@@ -75,9 +79,8 @@ def plain_answer(answer: Any) -> Any:
         plain = json.loads(json.dumps(answer, allow_nan=False))
     except (TypeError, ValueError) as error:
         raise InvalidCellError(f"its answer is not plain JSON: {error}") from error
-    if odd := [key for key in _keys(answer) if not isinstance(key, str)]:
-        why = f"its key {odd[0]!r} would become a text, and check would not find it: take {str(odd[0])!r}, or a list"
-        raise InvalidCellError(f"its answer is not plain JSON: {why}")
+    if len([*_keys(answer)]) != len([*_keys(plain)]):
+        raise InvalidCellError("its answer is not plain JSON: two of its keys are the same as texts")
     return plain
 
 

@@ -178,8 +178,9 @@ class Loop:
         """Run cells in one child until it has run them, dies, or is silent for longer than the deadline."""
         if changed := self.run.changed_file():
             # Each process imports the files anew: what it measures would be another program.
-            why = f"not started: {changed.name} has changed since the run began: start a new run"
-            self.write(self.without_record(self.todo), "failed", lambda _: why, aloud=False)
+            why = f"not started: {changed.name} has changed since the run began: restore it and --resume, or start anew"
+            left = [cell for cell in self.without_record(self.todo) if not cell.skip]
+            self.write(left, "failed", lambda _: why, aloud=False)
             return
         name = f"b{cells[0].block}-{'nospark' if cells[0].session is None else f'spark{cells[0].session}'}"
         log = self.run.directory / "logs" / f"{name}.log"

@@ -143,7 +143,9 @@ def _keep_accumulators_on_loopback() -> None:
 
     # The second is its name in PySpark 4.0.
     known = vars(accumulators)
-    name = next(name for name in ("AccumulatorTCPServer", "AccumulatorServer") if name in known)
+    name = next((name for name in ("AccumulatorTCPServer", "AccumulatorServer") if name in known), None)
+    if name is None:  # of a later PySpark: most machines do without this
+        return
     plain: Any = known[name]
 
     class OnLoopback(plain):

@@ -8,11 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from suite.plan.cells import PlanError, Request, plan_cells
 from suite.plan.scenario import (
     MARKER,
     SCENARIOS,
     ScenarioError,
     discover,
+    factors_of,
     files_for_workers,
     helpers,
     load_scenario,
@@ -128,11 +130,6 @@ def test_who_needs_a_session(written):
             '"rows": __import__("numpy").ones((2, 2))',
             "SIZES['ci'] has 'rows': array([[1., 1.], [1., 1.]]): a factor is a name, its value a text, a number",
         ),
-        (
-            '"rows": 3',
-            '"rows": 3, "row": (1, 9)',
-            "SIZES['ci'] has 'row', which no function takes: the factors are folds, r",
-        ),
         ("make_data(*, rows", "make_data(*, rows, **factors", "make_data takes **factors: name each factor, since a"),
         ("run_second(data", "run_second(data, **factors", "run_second takes **factors: name each factor, since a"),
         (
@@ -156,16 +153,20 @@ def test_each_breach_has_its_reason(written, old, new, reason):
     assert "\n" not in str(error.value)
 
 
-def test_a_file_that_takes_the_data_of_another_has_its_factors_too(written, tmp_path):
-    written(GOOD, "owns_the_data.py")
+def test_a_factor_that_no_function_takes_is_not_swept(written):
+    """All its values would have the same time. One that stands there, as after a change of make_data, does no harm."""
+    request = Request("ci", None, None, None, 1, 2, seed=0)
+    alone = load_scenario(written(GOOD.replace('"rows": 3', '"rows": 3, "row": 1')))
+    assert plan_cells([alone], request)
+    swept = load_scenario(written(GOOD.replace('"rows": 3', '"rows": 3, "row": (1, 9)'), "sweeps.py"))
+    with pytest.raises(PlanError, match=r"SIZES\['ci'\] sweeps 'row', which no function takes: the factors are f"):
+        plan_cells([swept], request)
+
+
+def test_a_file_that_takes_the_data_of_another_has_its_factors_too(written):
+    written(GOOD.replace("run_second(data", "run_second(data, *, depth=1"), "owns_the_data.py")
     joins = GOOD.replace("def make_data(*, rows):\n    return rows", "from owns_the_data import make_data")
-    sizes = '"rows": 3, "folds": 2, "depth": 1'
-    with pytest.raises(ScenarioError, match="has 'depth', which no function takes"):
-        load_scenario(written(joins.replace('"rows": 3', sizes), "joins.py"))
-    (tmp_path / "deep").mkdir()
-    written(GOOD.replace("run_second(data", "run_second(data, *, depth=1"), "deep/owns_deep_data.py")
-    text = joins.replace('"rows": 3', sizes).replace("owns_the_data", "owns_deep_data")
-    assert load_scenario(written(text, "deep/joins_deep.py")).sizes["ci"]["depth"] == 1
+    assert factors_of(load_scenario(written(joins, "joins.py")).module) == {"rows", "folds", "depth"}
 
 
 @pytest.mark.parametrize(

@@ -720,7 +720,7 @@ def test_what_is_left_is_not_run_with_files_that_were_changed_meanwhile(bench, t
     helper.write_text("VALUE = 2\n")
     said = seen + process.communicate(timeout=60)[0]
     assert process.returncode == 1, said
-    why = "not started: helper_of_tame.py has changed since the run began: start a new run"
+    why = "not started: helper_of_tame.py has changed since the run began: restore it and --resume, or start anew"
     found = {(record.block, record.status, record.reason) for record in bench.records()}
     assert found == {(0, "ok", None), (1, "failed", why)}
     assert why in " ".join(said.split())

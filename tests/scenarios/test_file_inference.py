@@ -210,11 +210,12 @@ class Reds(TransformerMixin, BaseEstimator):
 
 
 def test_a_step_of_your_own_gets_a_table_where_there_is_text_and_integers_that_do_not_overflow(tmp_path):
-    rows = pd.DataFrame({"a": [50_000, 2, 3], "said": ["red", "blue", "red"]})
-    columns = {"id": range(3), "a": pa.array(rows["a"], "int32"), "said": rows["said"]}
+    rows = pd.DataFrame({"a": [50_000, 2, 3], "b": [0.5, 1.5, 2.5], "said": ["red", "blue", "red"]})
+    columns = {"id": range(3), "a": pa.array(rows["a"], "int32"), "b": rows["b"], "said": rows["said"]}
     pq.write_table(pa.table(columns), tmp_path / "rows.parquet")
     key = make_pipeline(FunctionTransformer(lambda X: X[["a"]].astype(str)), OneHotEncoder(), Ridge())
-    for model, names in ((make_pipeline(Reds(), LinearRegression()), ["a", "said"]), (key, ["a"])):
+    reds = make_pipeline(Reds(), LinearRegression())
+    for model, names in ((reds, ["a", "said"]), (key, ["a"]), (key, ["a", "b"])):
         model.fit(rows[names], [1.0, 2.0, 4.0])
         ((_, found),) = recipe.score_files(tmp_path, model, names, keep="id", processes=1)
         np.testing.assert_allclose(found, model.predict(rows[names]), rtol=1e-9)

@@ -326,14 +326,24 @@ def test_folds_whose_train_rows_are_of_one_class_are_named_and_left_out(rows: Da
     )
     with pytest.raises(ValueError, match=told):
         scenario.folds_with_metric(ends, BinaryClassificationEvaluator(), None)
+    # What learns from no label, or from another, may be judged.
+    with pytest.warns(UserWarning, match=r"one class: fold 1 .*, fold 3 .*\. The averages leave them out"):
+        assert scenario.folds_with_metric(ends, BinaryClassificationEvaluator(), None, learns=False) == [0]
+    other = Pipeline(stages=[LogisticRegression(labelCol="other")])
+    assert not scenario.learns_from(other, "label")
+    assert scenario.learns_from(other, "other")
 
 
 @pytest.mark.spark
 def test_labels_that_are_nan_are_counted_and_not_taken_for_one_class(rows: DataFrame) -> None:
     """To Spark NaN is the greatest number."""
     frame = rows.withColumn("label", functions.expr("if(row % 10 = 0, double('NaN'), label)"))
-    with pytest.raises(ValueError, match="the label 'label' is NaN in 30 rows: fill or drop them"):
-        validate_rows(frame)
+    settings = {"key": "row", "folds": 3}
+    with pytest.warns(
+        UserWarning, match="the label 'label' is NaN in 30 rows, and to Spark NaN is the greatest number"
+    ):
+        usable = scenario.usable_folds(frame, LogisticRegression(), BinaryClassificationEvaluator(), **settings)
+    assert sum(usable.values()) == rows.count()
     assert scenario.labels_of_one_class(0.0, float("nan")) is None
 
 

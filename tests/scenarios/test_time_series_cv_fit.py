@@ -645,6 +645,14 @@ def test_folds_whose_train_rows_are_of_one_class_tell_nothing(spark, model):
         cv.setParams(numFolds=1, horizon=15).fit(frame)
 
 
+def test_a_model_of_another_label_may_learn_from_train_rows_of_one_class(spark):
+    frame = rare(spark, 46, 47, 51, 56).withColumn("amount", F.dayofyear("day").cast("double"))
+    evaluator = BinaryClassificationEvaluator(rawPredictionCol="prediction")
+    cv = TimeSeriesCrossValidator(timeCol="day", horizon=5, numFolds=3, evaluator=evaluator)
+    model = cv.setParams(estimator=LinearRegression(labelCol="amount")).fit(frame)
+    assert all(0 < result.metric < 1 for result in model.foldResults)
+
+
 @pytest.mark.parametrize("weights", ["equal", "rows"])
 def test_rows_that_a_stage_drops_are_told_and_have_no_weight(spark, weights):
     rows = spark.sql(

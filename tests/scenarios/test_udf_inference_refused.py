@@ -471,6 +471,19 @@ class Clips(ByName):
         return X.clip(-1, 1)
 
 
+def test_whole_numbers_of_which_some_are_null_have_fractional_answers(spark: SparkSession) -> None:
+    frame = spark.sql("select * from values (5L), (null), (-7L) as t(a)")
+
+    class Columns(Clips):
+        def transform(self, X: Any) -> Any:
+            return X[["a"]].clip(-1, 1)
+
+    for way in ("arrow_udf", "pandas_udf", "map_in_arrow"):
+        scored = recipe.score(frame, Columns(), features=["a"], method="transform", way=way)
+        found = [row.prediction for row in scored.collect()]
+        np.testing.assert_array_equal(np.ravel(np.array(found, dtype=float)), [1, np.nan, -1])
+
+
 BEHIND = {
     "passthrough": GridSearchCV(Pipeline([("scale", "passthrough"), ("model", Ridge())]), {"model__alpha": [1]}, cv=2),
     "a step of your own": make_pipeline(Clips(), Ridge()),
