@@ -274,6 +274,20 @@ def test_figures_of_first_searches_on_containers_are_those_of_their_run():
     assert f"{of_ours} and {of_loky}" in WORDS
 
 
+def test_rows_per_second_of_a_linear_model_are_those_of_its_run():
+    points = read_run(ROOT / "results" / "file_inference_logistic").points
+    rates = {
+        (point.variant, rows): f"{rows / point.seconds.median / 1e6:.1f} million"
+        for point in points
+        for rows in [point.factors["rows"]]
+    }
+    of_spark = [max(rates[way, rows] for way in ("files", "best_way")) for rows in (4_000_000, 10_000_000)]
+    said = "Spark scores {} rows a second where there are four million, and {} where there are ten million."
+    assert said.format(*of_spark) in WORDS
+    said = "The two processes have {} and {}:"
+    assert said.format(*(rates["processes", rows] for rows in (4_000_000, 10_000_000))) in WORDS
+
+
 def test_figures_of_waits_on_eight_slots_are_those_of_their_run():
     run = read_run(ROOT / "results" / "waiting_eight")
     by_variant = {point.variant: point for point in run.points}
