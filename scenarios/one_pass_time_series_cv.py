@@ -1194,6 +1194,7 @@ class OnePassTimeSeriesCrossValidator(TimeSeriesCrossValidator):
 
     The best model has the coefficients that follow from the moments, and no training summary. Elastic nets are at the
     optimum, which Spark's approach as far as `tol` says. Each FoldResult has an equal share of the pass's seconds.
+    Folds whose train rows have one class count for an area: `TimeSeriesCrossValidator` leaves them out.
 
     All rows have to suit Spark's `LinearRegression`, also those outside of the folds: no label, feature or weight may
     be null, NaN or infinite, and no weight negative. `TimeSeriesCrossValidator` looks only at those in its folds, and
