@@ -1144,6 +1144,7 @@ class _PredictedSearch(_Search):
         # Only Spark's fits need them, and those of hundreds of folds take a second.
         filters = window_filters(*validator._time_column(scan), found.windows) if self.unsafe else []
         super().__init__(validator, validator._candidates(), scan.dataset, found.windows, filters)
+        self.label = None  # by which train rows would be judged, where fits of Spark fail too
         self.rows = rows_of_windows(found.blocks, found.ends)
         self.sub_models_found = validator._sub_models(outcome, search)
         self.predicted = predictions

@@ -125,7 +125,7 @@ def cross_validate(
     candidates = [{param: v.item() if isinstance(v, np.generic) else v for param, v in one.items()} for one in grid]
     watched = _Watched(estimator, evaluator, candidates, list(usable))
     watched.drops_rows = may_drop_rows(estimator, candidates)
-    watched.drops_differ = watched.drops_rows and not may_drop_rows(estimator, ())
+    watched.drops_differ = watched.drops_rows and may_drop_others(candidates)
     watched.label_is_made = has_area(evaluator) and not has_column(frame, evaluator.getLabelCol())
     validator = _KeyedFolds(estimatorParamMaps=candidates, numFolds=len(usable), parallelism=parallelism)
     validator._set(estimator=watched, evaluator=watched)
@@ -166,18 +166,25 @@ def refuse_params_of_others(grid: Sequence[Candidate], estimator: Estimator, eva
                 )
 
 
+DROPS = {"handleInvalid": "skip", "coldStartStrategy": "drop"}  # params and values of stages that drop rows
+
+
 def may_drop_rows(estimator: Estimator, grid: Sequence[dict[Param, object]]) -> bool:
     """Whether a stage or a candidate drops rows that it cannot use, and with them what it would be wrong about."""
-    drops = {"handleInvalid": "skip", "coldStartStrategy": "drop"}
     set_by_grid = [(param.name, value) for candidate in grid for param, value in candidate.items()]
     stages = stages_in([estimator, *grid])
     kept = [
         (name, each.getOrDefault(name))
         for each in stages
-        for name in drops
+        for name in DROPS
         if each.hasParam(name) and each.isDefined(name)
     ]
-    return any(pair in drops.items() for pair in (*set_by_grid, *kept))
+    return any(pair in DROPS.items() for pair in (*set_by_grid, *kept))
+
+
+def may_drop_others(grid: Sequence[dict[Param, object]]) -> bool:
+    """Whether candidates may drop other rows than one another: they set what drops rows, or bring stages."""
+    return bool(stages_in(grid)) or any(param.name in DROPS for candidate in grid for param in candidate)
 
 
 def warn_of_dropped_rows(rows: dict[int, int], scored: dict[int, list[int]]) -> None:

@@ -722,18 +722,25 @@ def _has_ways_of_its_own(stage: Params) -> bool:
     return any(name in vars(kind) for kind in outside for name in ("copy", "fit", "fitMultiple"))
 
 
+DROPS = {"handleInvalid": "skip", "coldStartStrategy": "drop"}  # params and values of stages that drop rows
+
+
 def may_drop_rows(estimator: Estimator, grid: Sequence[dict[Param, Any]]) -> bool:
     """Whether a stage or a candidate drops rows that it cannot use, and with them what it would be wrong about."""
-    drops = {"handleInvalid": "skip", "coldStartStrategy": "drop"}
     set_by_grid = [(param.name, value) for candidate in grid for param, value in candidate.items()]
     stages = _stages_in([estimator, *grid])
     kept = [
         (name, each.getOrDefault(name))
         for each in stages
-        for name in drops
+        for name in DROPS
         if each.hasParam(name) and each.isDefined(name)
     ]
-    return any(pair in drops.items() for pair in (*set_by_grid, *kept))
+    return any(pair in DROPS.items() for pair in (*set_by_grid, *kept))
+
+
+def may_drop_others(grid: Sequence[dict[Param, Any]]) -> bool:
+    """Whether candidates may drop other rows than one another: they set what drops rows, or bring stages."""
+    return bool(_stages_in(grid)) or any(param.name in DROPS for candidate in grid for param in candidate)
 
 
 def _counted_folds(
@@ -915,7 +922,7 @@ class _Search:
         self.label = _label_of_area(self.evaluator, self.estimator, dataset)
         self.untaught: dict[int, str] = {}  # folds to labels of train rows, where these teach no model an area
         self.drops_rows = may_drop_rows(self.estimator, candidates)
-        self.drops_differ = self.drops_rows and not may_drop_rows(self.estimator, ())
+        self.drops_differ = self.drops_rows and may_drop_others(candidates)
         self.scored: dict[int, list[int]] = {}  # folds to the rows that were predicted, where some may not be
         self.failed: set[tuple[int, int]] = set()  # folds and candidates of fits that raised
         self.results: dict[tuple[int, int], FoldResult] = {}
@@ -999,9 +1006,9 @@ class _Search:
         return without_metric(self.evaluator, label, self.param("errorScore"))
 
     def is_untaught(self, fold: int) -> bool:
-        """Whether the train rows of a fold have one class, in a job of its own: the count may still be waiting."""
-        if self.label is None:
-            return False
+        """Whether the train rows of a fold have one class, in a job of its own where the count is still waiting."""
+        if self.label is None or self.counted.done():
+            return fold in self.untaught
         try:
             low, high = self.data_of(fold)[0].agg(F.min(self.label), F.max(self.label)).collect()[0]
         except Exception:  # noqa: BLE001 - what has ended the fit may end this too, and the fit's own reason counts

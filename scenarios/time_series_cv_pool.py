@@ -57,7 +57,7 @@ def cross_validate_in_time(
 
     def fit(train: DataFrame, candidate: int, name: str) -> Model:
         data.sparkSession.sparkContext.setJobDescription(name)  # on Spark's pages and in its event log
-        return estimator.copy().copy(grid[candidate]).fit(train)  # a fit writes to what it has, and bad values spoil it
+        return estimator.copy().copy(grid[candidate]).fit(train)  # threads share it; a bad value spoils the first copy
 
     def score(fold: int, candidate: int) -> float:
         try:

@@ -316,8 +316,9 @@ def _spec(scenario: Scenario, request: Request) -> Factors:
         except ValueError as error:
             raise PlanError(scenario, f"{name}={','.join(request.factors[name])}: {error}") from error
     swept = {name for name, value in spec.items() if len(_tuple(value)) > 1} - {*NO_SHAPE, "folds", "candidates"}
-    if scenario.module and (odd := swept - factors_of(scenario.module)):
-        there = ", ".join(sorted(factors_of(scenario.module))) or "none"
+    taken = factors_of(scenario.module) if scenario.module else swept
+    if odd := swept - taken:
+        there = ", ".join(sorted(taken)) or "none"
         said = f"SIZES[{size!r}] sweeps {min(odd)!r}, which no function takes: the factors are {there}"
         raise PlanError(scenario, said)
     return spec

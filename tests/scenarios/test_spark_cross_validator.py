@@ -393,11 +393,14 @@ def test_rows_that_a_stage_drops_are_told(rows: DataFrame, spark: SparkSession) 
     told = "rows of folds were dropped, and the metrics are of those that were scored, fold 0: 0 of "
     half = functions.col("row") % 2 == 0
     mixed = shops.withColumn("shop", functions.when(half, "all").otherwise(functions.col("shop")))
-    with pytest.warns(UserWarning, match=told.replace("0 of", r"\d+ of \d+, fold 1: \d+ of")) as warned:
-        validate_rows(mixed, estimator=estimator, key="shop", folds=2, grid=[keep, skip])
-    assert [warning.filename for warning in warned if warning.category is UserWarning] == [__file__]
+    for one in (estimator, estimator.copy(skip)):  # whatever the candidates change
+        with pytest.warns(UserWarning, match=told.replace("0 of", r"\d+ of \d+, fold 1: \d+ of")) as warned:
+            validate_rows(mixed, estimator=one, key="shop", folds=2, grid=[keep, skip])
+        assert [warning.filename for warning in warned if warning.category is UserWarning] == [__file__]
     assert not scenario.may_drop_rows(estimator, [keep])
     assert scenario.may_drop_rows(estimator.copy(skip), [{}])
+    assert scenario.may_drop_others([{estimator.stages: [vectors]}])
+    assert not scenario.may_drop_others([{}, {vectors.inputCols: ["x"]}])
 
 
 class Cost(BinaryClassificationEvaluator):
