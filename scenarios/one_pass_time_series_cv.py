@@ -1476,7 +1476,7 @@ PARALLELISM = "threads"
 SIZES = {
     "smoke": exercise.SIZES["smoke"],
     "ci": exercise.SIZES["ci"],
-    "gate": {**exercise.SIZES["ci"], "calls": 12},
+    "gate": {**exercise.SIZES["ci"], "calls": 18},
     # 73,000 rows of 13 features, less the first weeks
     "full": {"dataset": "warehouse", "folds": (48, 12), "candidates": 8, "days": 758, "warehouses": 10, "items": 10},
 }

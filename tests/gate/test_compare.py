@@ -407,10 +407,26 @@ def test_the_optimizing_compiler_stays_off_where_a_side_says_nothing_else(recipe
         sides, tmp_path, request, existing_cluster("local[2]"), find_java(), "", 1.0, random.Random(0)
     )
     conf = {name: comparison.make_loop(name, plans[name], tmp_path / name).run.cluster.conf for name in sides}
-    steady = "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=240m"
+    steady = "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=240m -XX:+UseParallelGC"
     assert conf["base"]["spark.driver.defaultJavaOptions"] == steady
     assert conf["base"]["spark.executor.defaultJavaOptions"] == steady
     assert conf["head"]["spark.driver.defaultJavaOptions"] == "-Xint"
+
+
+def test_a_collector_that_a_side_names_is_the_only_one(recipes, tmp_path):
+    """Java does not start with two, and a side with ours is no measure of one with another."""
+    own = {"spark.driver.extraJavaOptions": "-Dx=1 -XX:+UseZGC"}
+    sides = {name: Side(".", recipes, None, sys.executable, conf) for name, conf in (("base", {}), ("head", own))}
+    request = Request("gate", None, None, None, 1, 2, gate=True)
+    plans = make_plans(sides, request, None, "local[2]", "")
+    ready = existing_cluster("local[2]")
+    comparison = Comparison(sides, tmp_path, request, ready, find_java(), "", 1.0, random.Random(0))
+    for name in sides:
+        conf = comparison.make_loop(name, plans[name], tmp_path / name).run.cluster.conf
+        options = " ".join(value for key, value in conf.items() if key.endswith("JavaOptions"))
+        assert "TieredStopAtLevel=1" in options
+        assert "ParallelGC" not in options
+        assert ("UseZGC" in options) == (name == "head")
 
 
 VARYING = RECIPE.replace("assert answer == reference", 'assert answer["total"] == reference["total"]').replace(
