@@ -48,7 +48,8 @@ class Record:
     answer : object
         What the variant returned, as plain JSON.
     engaged : dict or None
-        What ran in the last call, the fields of `spark.event_log.Engaged`; None without Spark.
+        What ran in the last call, the fields of `spark.event_log.Engaged`, with the most slots, jobs and executors that
+        any timed call had at once; None without Spark.
     overhead : dict or None
         Where the time of the last call went, as `run.watch.overhead` says; None without Spark.
     memory : dict or None

@@ -203,10 +203,15 @@ class Proof:
         print(f"block {number + 1}, {part}", flush=True)
         measured = Gate([comparison.run(plans, "times", 0, 1)])
         seconds: dict[str, dict[str, list[float]]] = {}
+        lost: dict[str, dict[str, str | None]] = {}
         for side in sides:
             for record in measured.records(side):
                 if record.seconds is not None:
                     seconds.setdefault(record.name, {})[side] = record.warm_seconds
+                else:
+                    lost.setdefault(record.name, {})[side] = record.reason
+        for cell, reasons in lost.items():
+            print(f"no time of {cell}: {reasons}")
         of_processors = measured.values("cpu_seconds").items()
         cpu = {cell: {side: took for side, (took,) in by_side.items()} for cell, by_side in of_processors}
         line = {
@@ -218,6 +223,7 @@ class Proof:
             "order": measured.order[0],
             "seconds": seconds,
             "cpu_seconds": cpu,
+            "lost": lost,
             "warnings": measured.warnings(),
             **{when: comparison.loads[0][when] for when in ("before", "after")},
             **more,

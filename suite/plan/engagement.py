@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whether a cell did side by side what it says it does, from what Spark's event log shows of its last call."""
+"""Whether a cell did side by side what it says it does, from what Spark's event log shows of its timed calls."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ import psutil
 from suite.machine.interference import Clocks, interference_warnings, read_clocks
 from suite.machine.memory import peak_memory, reset_peaks
 from suite.spark import session
-from suite.spark.event_log import Engaged, Event, EventLog, count_engaged
+from suite.spark.event_log import Engaged, Event, EventLog, count_engaged, most_engaged
 from suite.spark.failures import disturbance
 
 if TYPE_CHECKING:
@@ -60,8 +60,8 @@ class CallWatch:
         self._timed = timed
         self._cached = session.cached_rdds(spark) if spark is not None else set()
         self._threads: set[threading.Thread] = set()
-        self._earlier: list[Event] = []
-        self._last: list[Event] = []
+        self._read: list[Event] = []  # before the first call
+        self._calls: list[tuple[list[Event], float, float]] = []  # events, begin and end of each
         self._clocks: list[Clocks] = []
         self._begin = self._end = 0.0  # of the last call, in seconds of the clock that Spark's events have
 
@@ -70,11 +70,10 @@ class CallWatch:
         self.answers.append(self._call())
 
     def before_call(self) -> None:
-        """Get ready for a call. Events are counted anew from here, so that only the last call's remain."""
+        """Get ready for a call. Events are counted anew from here."""
         # Threads that are there after the cold call are a pool that is kept warm; a leak grows with every call.
         self._threads.update(threading.enumerate())
-        if self._events is not None:
-            self._earlier.extend(self._events.read())
+        self._read_events()
         if self.answers:
             self._turn()
         reset_peaks()
@@ -90,12 +89,23 @@ class CallWatch:
     def after_last_call(self) -> None:
         """Read what ran, when it is this process's turn to go on; the log knows only of tasks that have ended."""
         self._turn()
-        if self._events is not None:
-            self._last = self._events.read()
+        self._read_events()
+
+    def _read_events(self) -> None:
+        """Read what Spark has logged since the call before, or before the first."""
+        if self._events is None:
+            return
+        events = self._events.read()
+        if self.answers:
+            self._calls.append((events, self._begin, self._end))
+        else:
+            self._read += events
 
     def engaged(self) -> Engaged | None:
-        """Count what Spark ran in the last call; None without a session."""
-        return count_engaged(self._last, self._begin, self._end) if self._events is not None else None
+        """Count what Spark ran in the last call, and the most that a timed call had at once; None without a session."""
+        if self._events is None:
+            return None
+        return most_engaged([count_engaged(*call) for call in self._calls[-max(1, self._timed) :]])
 
     @property
     def _warm_calls(self) -> list[tuple[Clocks, Clocks]]:
@@ -110,7 +120,7 @@ class CallWatch:
 
     def disturbance(self) -> str | None:
         """Say what disturbed the cluster during any call; None where nothing did."""
-        return disturbance([*self._earlier, *self._last])
+        return disturbance([*self._read, *(event for events, *_ in self._calls for event in events)])
 
     def warnings(self, ran: Engaged | None, *, machine: bool) -> list[str]:
         """Say what the calls left behind, and what else to know of them.

@@ -7,8 +7,8 @@ import json
 import math
 import re
 from bisect import bisect_left
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -73,6 +73,15 @@ class Engaged:
     shuffled: int = 0
     fits: list[tuple[int, int, float]] = field(default_factory=list)
     refit_seconds: float | None = None
+
+
+def most_engaged(calls: Sequence[Engaged]) -> Engaged:
+    """Return what ran in the last of some calls, with the most that any of them had at once.
+
+    Short tasks that could run at once need not meet in every call.
+    """
+    at_once = {what: max(getattr(call, what) for call in calls) for what in ("slots", "jobs_at_once", "executors")}
+    return replace(calls[-1], **at_once)
 
 
 class EventLog:

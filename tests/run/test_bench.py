@@ -378,6 +378,36 @@ def test_every_way_to_misbehave_on_spark_gets_its_record(bench):
     assert (found["base"].cold_seconds is not None) == (found["base"].session["position"] == 0)
 
 
+EVERY_OTHER = '''"""Adds numbers up."""
+import itertools, time
+# --- benchmark: delete from here on when copying
+PARALLELISM = "slots"
+SIZES = {"ci": {"rows": 20}}
+CALLS = itertools.count()
+def make_data(*, rows):
+    return list(range(rows))
+def run_base(data, *, spark):
+    "On two slots, and on one"
+    return {"total": spark.sparkContext.parallelize(data, 2 - next(CALLS) % 2).map(twice).sum()}
+def twice(number):
+    time.sleep(0.02)
+    return 2 * number
+def check(reference, answer):
+    assert answer == reference
+'''
+
+
+@pytest.mark.spark
+def test_a_cell_is_parallel_where_one_of_its_timed_calls_was(bench, tmp_path):
+    """Short tasks that could run at once may miss each other in one of the two."""
+    (tmp_path / "every.py").write_text(EVERY_OTHER)
+    code, said = bench.run(str(tmp_path / "every.py"), "--size", "ci", "--blocks", "1", "--slots", "2")
+    assert code == 0, said
+    (record,) = bench.records()
+    assert len(record.warm_seconds) == 2
+    assert record.engaged["slots"] == 2
+
+
 @pytest.mark.parametrize(
     ("moment", "number"),
     [

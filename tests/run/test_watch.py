@@ -4,6 +4,8 @@
 import threading
 import time
 
+import pytest
+
 from suite.run.watch import CallWatch, overhead
 from suite.spark.event_log import Engaged
 
@@ -60,3 +62,39 @@ def test_threads_of_a_pool_are_no_leak_and_those_of_every_call_are():
         assert said(start, 2, 0) == ["it left 1 threads behind: of a call"]
     finally:
         ends.set()
+
+
+class Log:
+    """Stands for Spark's event log."""
+
+    def __init__(self):
+        self.new = []
+
+    def read(self):
+        new, self.new = self.new, []
+        return new
+
+    def add_task(self, launch, executor):
+        info = {"Launch Time": launch, "Finish Time": launch + 10, "Executor ID": executor}
+        self.new.append({"Event": "SparkListenerTaskEnd", "Task Info": {**info, "Failed": False, "Killed": False}})
+
+
+@pytest.mark.parametrize(("meet_in", "slots"), [(0, 1), (1, 2), (2, 2)], ids=["untimed", "first", "last"])
+def test_tasks_that_meet_in_one_of_the_timed_calls_had_a_slot_each(meet_in, slots):
+    """Short tasks may miss each other in one call by chance; what else is counted is of the last call alone."""
+    log = Log()
+
+    def compute() -> None:
+        now = int(1000 * time.time()) + 1
+        log.add_task(now, "1")
+        log.add_task(now + (2 if len(watch.answers) == meet_in else 10), "2")
+        time.sleep(0.03)
+
+    watch = CallWatch(compute, None, log, lambda: None, timed=2)
+    for _ in range(3):
+        watch.before_call()
+        watch.call()
+        watch.after_call()
+    watch.after_last_call()
+    found = watch.engaged()
+    assert (found.slots, found.tasks) == (slots, 2)
