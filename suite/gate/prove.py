@@ -211,7 +211,7 @@ class Proof:
                 else:
                     lost.setdefault(record.name, {})[side] = record.reason
         for cell, reasons in lost.items():
-            print(f"no time of {cell}: {reasons}")
+            print(f"no time of {cell}: " + "; ".join(f"{side}: {reason}" for side, reason in reasons.items()))
         of_processors = measured.values("cpu_seconds").items()
         cpu = {cell: {side: took for side, (took,) in by_side.items()} for cell, by_side in of_processors}
         line = {

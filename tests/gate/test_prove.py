@@ -6,6 +6,7 @@ import json
 import sys
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ import pytest
 from suite.gate import power, prove, trials
 from suite.machine.signals import InterruptError
 from suite.plan.scenario import load_scenario
+from suite.records import Record
 
 
 @contextmanager
@@ -99,6 +101,32 @@ def blocks(part, sides, number, rng):
         }
         for block in range(number)
     ]
+
+
+class Block:
+    """A block in which the variant `pool` has a time on head alone."""
+
+    order = (["head", "base"],)
+
+    def records(self, side):
+        cell = {"id": "", "scenario": "a", "variant": "pool", "label": "", "workload": "", "base": False, "factors": {}}
+        ran = {"status": "ok", "reason": None, "seconds": 1.0, "warm_seconds": [0.9, 1.1], "cpu_seconds": [1.0, 1.2]}
+        idle = {"status": "invalid", "reason": "a slot was idle"}
+        return [Record.of_cell(cell | {"block": 0, "order": 0}, **(ran if side == "head" else idle))]
+
+
+def test_a_proof_keeps_why_a_time_is_missing(tmp_path, monkeypatch, capsys):
+    for name in ("make_plans", "existing_cluster", "find_java"):
+        monkeypatch.setattr(prove, name, lambda *_: None)
+    busy = [{"before": {}, "after": {}}]
+    monkeypatch.setattr(prove, "Comparison", lambda *_: SimpleNamespace(run=lambda *_: Block(), loads=busy))
+    (tmp_path / "made" / "block").mkdir(parents=True)
+    folders = {"base": tmp_path, "head": tmp_path}
+    prove.Proof(tmp_path)._run(tmp_path / "made", power.AGAINST_ITSELF, 0, folders, None)
+    (line,) = power.read_blocks(tmp_path)
+    assert line["seconds"] == {"a.pool": {"head": [0.9, 1.1]}}
+    assert line["lost"] == {"a.pool": {"base": "a slot was idle"}}
+    assert "no time of a.pool: base: a slot was idle" in capsys.readouterr().out
 
 
 def test_decisions_on_made_up_blocks(tmp_path, capsys):
