@@ -32,8 +32,8 @@ QUICK_COMPILER = "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=240m"
 # A user's own `extraJavaOptions` come after these and win.
 QUICK_CONF = {f"spark.{process}.defaultJavaOptions": QUICK_COMPILER for process in ("driver", "executor")}
 
-# With Java's default collector, G1, one process may need half as much processor time again as another for the very same
-# calls, for seconds or to its end. Its pauses do not explain it; what it has the program do at each write of a pointer
+# With Java's default collector, G1, one process may need far more processor time than another for the very same calls,
+# for seconds or to its end. Its pauses do not explain it; what it has the program do at each write of a pointer
 # probably does, which depends on what has become old. Processes with this one are alike.
 COLLECTOR = "-XX:+UseParallelGC"
 NAMES_COLLECTOR = re.compile(r"-XX:\+Use\w*GC\b")
