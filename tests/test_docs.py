@@ -361,6 +361,10 @@ def test_what_is_said_of_the_gates_noise_and_of_what_it_catches_is_in_its_proof(
     assert len(proof["power"]) == 7
     assert proof["lost"] == 2
     assert "Two more blocks lack a time of the time-series pool" in WORDS
+    blocks = proof["A/A"]["blocks"]
+    failing = 1 - (blocks / (blocks + proof["lost"])) ** 6
+    assert round(1 / failing) == 4
+    assert "A comparison of six blocks would meet such a failure one time in four." in WORDS
     assert {one["n"] for levels in proof["power"].values() for one in levels.values()} == {3}
     assert "Real extra work in one recipe, three blocks each" in WORDS
 

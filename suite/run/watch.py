@@ -60,8 +60,8 @@ class CallWatch:
         self._timed = timed
         self._cached = session.cached_rdds(spark) if spark is not None else set()
         self._threads: set[threading.Thread] = set()
-        self._read: list[Event] = []  # before the first call
-        self._calls: list[tuple[list[Event], float, float]] = []  # events, begin and end of each
+        # Events of each call with its begin and end; first those from before any call.
+        self._calls: list[tuple[list[Event], float, float]] = []
         self._clocks: list[Clocks] = []
         self._begin = self._end = 0.0  # of the last call, in seconds of the clock that Spark's events have
 
@@ -93,13 +93,8 @@ class CallWatch:
 
     def _read_events(self) -> None:
         """Read what Spark has logged since the call before, or before the first."""
-        if self._events is None:
-            return
-        events = self._events.read()
-        if self.answers:
-            self._calls.append((events, self._begin, self._end))
-        else:
-            self._read += events
+        if self._events is not None:
+            self._calls.append((self._events.read(), self._begin, self._end))
 
     def engaged(self) -> Engaged | None:
         """Count what Spark ran in the last call, and the most that a timed call had at once; None without a session."""
@@ -120,7 +115,7 @@ class CallWatch:
 
     def disturbance(self) -> str | None:
         """Say what disturbed the cluster during any call; None where nothing did."""
-        return disturbance([*self._read, *(event for events, *_ in self._calls for event in events)])
+        return disturbance([event for events, *_ in self._calls for event in events])
 
     def warnings(self, ran: Engaged | None, *, machine: bool) -> list[str]:
         """Say what the calls left behind, and what else to know of them.

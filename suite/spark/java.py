@@ -47,6 +47,11 @@ def steady_conf(confs: Iterable[Mapping[str, str]]) -> dict[str, str]:
     confs : iterable of mapping
         Of each process, what its user sets. Java does not start with two collectors: where one of these names its own,
         the others keep Java's default.
+
+    Returns
+    -------
+    dict of str to str
+        Settings of Spark, for the driver and for executors.
     """
     chosen = any(
         NAMES_COLLECTOR.search(value) for conf in confs for name, value in conf.items() if name.endswith("JavaOptions")

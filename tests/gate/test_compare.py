@@ -398,15 +398,19 @@ def test_both_sides_take_turns_with_timed_calls_there_and_back(recipes, tmp_path
         assert record["cold_seconds"] is None
 
 
-def test_the_optimizing_compiler_stays_off_where_a_side_says_nothing_else(recipes, tmp_path):
-    own = {"spark.driver.defaultJavaOptions": "-Xint"}
-    sides = {name: Side(".", recipes, None, sys.executable, conf) for name, conf in (("base", {}), ("head", own))}
+def settings_of_sides(recipes, folder, base, head):
+    """With which settings of Spark each side runs, where its user sets some."""
+    sides = {name: Side(".", recipes, None, sys.executable, conf) for name, conf in (("base", base), ("head", head))}
     request = Request("gate", None, None, None, 1, 2, gate=True)
     plans = make_plans(sides, request, None, "local[2]", "")
     comparison = Comparison(
-        sides, tmp_path, request, existing_cluster("local[2]"), find_java(), "", 1.0, random.Random(0)
+        sides, folder, request, existing_cluster("local[2]"), find_java(), "", 1.0, random.Random(0)
     )
-    conf = {name: comparison.make_loop(name, plans[name], tmp_path / name).run.cluster.conf for name in sides}
+    return {name: comparison.make_loop(name, plans[name], folder / name).run.cluster.conf for name in sides}
+
+
+def test_the_optimizing_compiler_stays_off_where_a_side_says_nothing_else(recipes, tmp_path):
+    conf = settings_of_sides(recipes, tmp_path, {}, {"spark.driver.defaultJavaOptions": "-Xint"})
     steady = "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=240m -XX:+UseParallelGC"
     assert conf["base"]["spark.driver.defaultJavaOptions"] == steady
     assert conf["base"]["spark.executor.defaultJavaOptions"] == steady
@@ -416,13 +420,7 @@ def test_the_optimizing_compiler_stays_off_where_a_side_says_nothing_else(recipe
 def test_a_collector_that_a_side_names_is_the_only_one(recipes, tmp_path):
     """Java does not start with two, and a side with ours is no measure of one with another."""
     own = {"spark.driver.extraJavaOptions": "-Dx=1 -XX:+UseZGC"}
-    sides = {name: Side(".", recipes, None, sys.executable, conf) for name, conf in (("base", {}), ("head", own))}
-    request = Request("gate", None, None, None, 1, 2, gate=True)
-    plans = make_plans(sides, request, None, "local[2]", "")
-    ready = existing_cluster("local[2]")
-    comparison = Comparison(sides, tmp_path, request, ready, find_java(), "", 1.0, random.Random(0))
-    for name in sides:
-        conf = comparison.make_loop(name, plans[name], tmp_path / name).run.cluster.conf
+    for name, conf in settings_of_sides(recipes, tmp_path, {}, own).items():
         options = " ".join(value for key, value in conf.items() if key.endswith("JavaOptions"))
         assert "TieredStopAtLevel=1" in options
         assert "ParallelGC" not in options
